@@ -1,0 +1,26 @@
+# `make demo` and `make test` do all of their own set-up: a venv in the checkout, dependencies under constraints.txt, the job.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed-
+
+.PHONY: demo test lint clean
+
+demo: $(STAMP)report  ## train a one-step model on digits, compare it with flow matching, write a picture and a report
+	$(BIN)/python -m anystep.cli.demo --out runs/demo
+
+test: $(STAMP)dev  ## linters, types, layers, and every test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+# The stamp is newer than what it was installed from; a changed pyproject or constraint installs again.
+$(STAMP)%: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,103 @@
+"""The dyadic ladder of step sizes: which (t, d) are trained, and how a sampling budget becomes steps.
+
+The ladder of ``M`` smallest steps holds ``d in {1/M, ..., 1/2, 1}`` (P1 section 3.1, M = 128). A *level* j counts from
+the finest self-consistency step: at level j two half steps of ``2^j / M`` are joined into one step of ``2^(j+1) / M``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Order = Literal["small_last", "small_first"]
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """A dyadic ladder with ``M`` smallest steps.
+
+    Raises ValueError unless ``M`` is a power of two of at least 2.
+    """
+
+    M: int = 128
+
+    def __post_init__(self) -> None:
+        if self.M < 2 or self.M & (self.M - 1):
+            raise ValueError(f"ladder M must be a power of two of at least 2, got {self.M}")
+
+    @property
+    def levels(self) -> int:
+        """Number of self-consistency levels, ``log2 M``."""
+        return self.M.bit_length() - 1
+
+    def half_step(self, level: Tensor) -> Tensor:
+        """Return the half step's length ``2^j / M``, float32 shaped like ``level``."""
+        return torch.exp2(level.float()) / self.M
+
+    def equal_share(self, rows: int) -> Tensor:
+        """Return the level of each of ``rows`` self-consistency rows: an equal share each, the remainder at d = 1.
+
+        Levels alternate, finest first, so that any contiguous part of the batch holds them all. [R] gives the same
+        share; it must be counted on the global batch (fewer rows than levels train d = 1 only).
+        """
+        level = torch.arange(rows) % self.levels
+        level[rows - rows % self.levels :] = self.levels - 1
+        return level
+
+    def index(self, d: Tensor) -> Tensor:
+        """Return the ``log2`` step encoding, ``log2(1/d)`` as float32: 0 for d = 1, ``log2 M`` for d = 1/M and d = 0."""
+        return -torch.log2(d.float().clamp(min=1 / self.M))
+
+
+@dataclass(frozen=True)
+class Step:
+    """One sampling step: from time ``t`` advance by ``length``; the network is told the step ``d`` (0: instantaneous)."""
+
+    t: float
+    length: float
+    d: float
+
+
+Schedule = Sequence[Step]
+
+
+def _check(steps: int) -> None:
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"steps must be an integer of at least 1, got {steps!r}")
+
+
+def dyadic_lengths(steps: int, order: Order = "small_last") -> list[float]:
+    """Split [0, 1] into ``steps`` dyadic steps, each starting at a multiple of its own size (METHODS 11).
+
+    For ``K = 2^floor(log2 steps)``, ``K`` equal steps are made and ``steps - K`` of them are halved: the last ones
+    (``small_last``: the small steps end at the data) or the first ones (``small_first``). N = 3: 1/2, 1/4, 1/4.
+    """
+    _check(steps)
+    base = 1 << (steps.bit_length() - 1)
+    halved = steps - base
+    whole, halves = [1 / base] * (base - halved), [0.5 / base] * (2 * halved)
+    return whole + halves if order == "small_last" else halves + whole
+
+
+def shortcut_schedule(steps: int, ladder: Ladder | None = None, order: Order = "small_last") -> Schedule:
+    """Return Algorithm 2 of P1 for any budget: dyadic steps, each with the network told its own size.
+
+    Steps of ``1/M`` or smaller are asked for as d = 0, as in training; beyond ``M`` steps this is plain Euler.
+    """
+    _check(steps)
+    ladder = ladder or Ladder()
+    if steps > ladder.M:
+        return instantaneous_schedule(steps)
+    result, t = [], 0.0
+    for length in dyadic_lengths(steps, order):
+        result.append(Step(t, length, d=length if length > 1 / ladder.M else 0.0))
+        t += length
+    return result
+
+
+def instantaneous_schedule(steps: int) -> Schedule:
+    """Return ``steps`` equal Euler steps of the instantaneous velocity (d = 0): the schedule of flow matching."""
+    _check(steps)
+    return [Step(n / steps, 1 / steps, 0.0) for n in range(steps)]

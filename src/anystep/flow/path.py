@@ -1,0 +1,34 @@
+"""The straight path between noise and data, and what a velocity says about its two ends (P1 eq. 1 and 3)."""
+
+from torch import Tensor
+
+
+def expand(t: Tensor, like: Tensor) -> Tensor:
+    """Return ``t`` [B] with as many trailing axes of length 1 as ``like`` [B, ...] has."""
+    return t.reshape(-1, *[1] * (like.ndim - 1)).to(like.dtype)
+
+
+def interpolate(x0: Tensor, x1: Tensor, t: Tensor, sigma_min: float = 0.0) -> Tensor:
+    """Return ``x_t = (1 - (1 - sigma_min) t) x0 + t x1`` (P1 eq. 1; the authors' code has ``sigma_min = 1e-5``)."""
+    t = expand(t, x1)
+    return (1 - (1 - sigma_min) * t) * x0 + t * x1
+
+
+def velocity(x0: Tensor, x1: Tensor, sigma_min: float = 0.0) -> Tensor:
+    """Return ``dx_t / dt = x1 - (1 - sigma_min) x0``, the velocity of the straight path (P1 eq. 1)."""
+    return x1 - (1 - sigma_min) * x0
+
+
+def advance(x_t: Tensor, step: Tensor, v: Tensor) -> Tensor:
+    """Return ``x_{t + step} = x_t + step * v`` (P1 eq. 3); ``step`` is [B]."""
+    return x_t + expand(step, x_t) * v
+
+
+def data_from_velocity(x_t: Tensor, t: Tensor, v: Tensor) -> Tensor:
+    """Return the data end that ``v`` points to: ``x1 = x_t + (1 - t) v``."""
+    return x_t + (1 - expand(t, x_t)) * v
+
+
+def noise_from_velocity(x_t: Tensor, t: Tensor, v: Tensor) -> Tensor:
+    """Return the noise end that ``v`` comes from: ``x0 = x_t - t v``."""
+    return x_t - expand(t, x_t) * v

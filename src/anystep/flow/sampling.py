@@ -1,0 +1,57 @@
+"""Sampling: P1's Algorithm 2 for any budget, interpolation of noises, refinement. Pure functions of their arguments."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from anystep.flow.guidance import guided_velocity
+from anystep.flow.ladder import Schedule, Step, shortcut_schedule
+from anystep.flow.network import Network
+from anystep.flow.path import advance
+
+Callback = Callable[[int, Step, Tensor], None]
+
+
+@torch.no_grad()
+def sample(
+    network: Network,
+    noise: Tensor,
+    *,
+    steps: int | Schedule = 1,
+    label: Tensor | None = None,
+    guidance: float | Sequence[float] = 1.0,
+    schedule: Callable[[int], Schedule] = shortcut_schedule,
+    callback: Callback | None = None,
+) -> Tensor:
+    """Carry ``noise`` [B, ...] to data by Euler steps whose size the network is told (P1 Alg. 2).
+
+    ``steps`` is a budget, any integer of at least 1, that ``schedule`` turns into steps, or the explicit steps.
+    ``guidance`` is the scale W (1: none), one for all steps or one a step; steps with W = 1 cost one forward pass,
+    others two. ``callback(n, step, x)`` sees the state after step n, n = 0, 1, ... Same noise, same result.
+    Raises ValueError for a budget below 1, a guidance list of another length than the schedule, or guidance of an
+    unconditional network.
+    """
+    plan = schedule(steps) if isinstance(steps, int) else list(steps)
+    scales = [guidance] * len(plan) if isinstance(guidance, int | float) else list(guidance)
+    if len(scales) != len(plan):
+        raise ValueError(f"guidance has {len(scales)} values for {len(plan)} steps: give one, or one a step")
+    x, rows = noise, len(noise)
+    for n, (step, scale) in enumerate(zip(plan, scales, strict=True)):
+        t, d, length = noise.new_tensor([[step.t], [step.d], [step.length]], dtype=torch.float32).expand(3, rows)
+        x = advance(x, length, guided_velocity(network, x, t, d, label, scale).to(x.dtype))
+        if callback is not None:
+            callback(n, step, x)
+    return x
+
+
+def interpolate_noise(x_a: Tensor, x_b: Tensor, points: int) -> Tensor:
+    """Return ``points`` variance-preserving mixtures ``n x_a + sqrt(1 - n^2) x_b`` of two noises (P1 eq. 6).
+
+    ``x_a``, ``x_b``: [...]; returns [points, ...], from x_b (n = 0) to x_a (n = 1). The angle, n = sin(phi), moves in
+    equal steps. Raises ValueError for fewer than 2 points.
+    """
+    if points < 2:
+        raise ValueError(f"points must be at least 2, got {points}")
+    phi = torch.linspace(0, torch.pi / 2, points, device=x_a.device).reshape(-1, *[1] * x_a.ndim)
+    return torch.sin(phi) * x_a + torch.cos(phi) * x_b

@@ -1,0 +1,168 @@
+"""What a method is: a frozen set of hyper-parameters that maps a batch to a regression.
+
+An objective never owns a loop, never does I/O and never asks how many processes there are. All its randomness comes
+from a `Draw`, which is keyed by (seed, step, stream) and made for the global batch.
+"""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from anystep.flow.ladder import Schedule
+from anystep.flow.loss import squared_error
+from anystep.flow.network import Network
+
+
+@dataclass(frozen=True)
+class Batch:
+    """This process's rows of the global batch: data ``x1`` [B, ...], its noise ``x0`` alike, ``label`` int64 [B] or None."""
+
+    x1: Tensor
+    x0: Tensor
+    label: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Networks:
+    """``online`` is trained; ``target`` is its moving average, ``teacher`` a frozen network; neither gets gradients."""
+
+    online: Network
+    target: Network | None = None
+    teacher: Network | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the run is: ``step`` updates done, of ``steps`` in all."""
+
+    step: int
+    steps: int
+
+    @property
+    def fraction(self) -> float:
+        """Share of the run that is done, in [0, 1)."""
+        return self.step / self.steps
+
+
+@dataclass(frozen=True)
+class Query:
+    """What the online network is asked: its arguments, rows aligned."""
+
+    x_t: Tensor
+    t: Tensor
+    d: Tensor
+    label: Tensor | None = None
+    guidance: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Targets:
+    """A regression: ``query`` [B], what the answer should be, each row's weight (None: 1) and tag.
+
+    ``tag`` int64 [B] is -1 for a flow row and the self-consistency level otherwise; it is only logged.
+    """
+
+    query: Query
+    target: Tensor
+    tag: Tensor
+    weight: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Losses:
+    """One loss a row, with what the log sorts it by."""
+
+    rows: Tensor
+    t: Tensor
+    tag: Tensor
+
+
+def generator(seed: int, step: int, stream: str) -> torch.Generator:
+    """Return the CPU generator of one (seed, step, stream): the only source of randomness in a run."""
+    digest = hashlib.blake2b(f"{seed}/{step}/{stream}".encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The random quantities of one training step, drawn for the global batch of ``total`` rows; ``rows`` are ours.
+
+    Draws are made on the CPU and moved, so that they do not depend on the device either.
+    """
+
+    seed: int
+    step: int
+    total: int
+    rows: slice
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def normal(self, stream: str, shape: Sequence[int]) -> Tensor:
+        """Return standard normal [our rows, *shape]."""
+        every = torch.randn(self.total, *shape, generator=generator(self.seed, self.step, stream))
+        return self.ours(every)
+
+    def uniform(self, stream: str) -> Tensor:
+        """Return uniform [0, 1) float32 [our rows]."""
+        return self.ours(torch.rand(self.total, generator=generator(self.seed, self.step, stream)))
+
+    def ours(self, every: Tensor) -> Tensor:
+        """Return our rows of a quantity that was made for the global batch."""
+        return every[self.rows].to(self.device)
+
+
+class Objective(ABC):
+    """One method. Subclasses are frozen dataclasses whose fields are the method's hyper-parameters."""
+
+    name: ClassVar[str]
+    #: whether the network needs the step d as an input
+    uses_step: ClassVar[bool] = False
+    #: whether targets come from a moving average of the online network
+    uses_target: ClassVar[bool] = False
+
+    @abstractmethod
+    def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: Progress) -> Targets:
+        """Map a batch to a regression. Makes no gradient."""
+
+    def loss(self, networks: Networks, batch: Batch, draw: Draw, progress: Progress) -> Losses:
+        """Return the penalty of each row; only a method that is no per-row regression overrides this."""
+        targets = self.targets(networks, batch, draw, progress)
+        query = targets.query
+        prediction = networks.online(query.x_t, query.t, query.d, query.label, query.guidance)
+        rows = self.penalty(prediction, targets.target)
+        if targets.weight is not None:
+            rows = rows * targets.weight
+        return Losses(rows, query.t, targets.tag)
+
+    def penalty(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Return the squared error, [B]."""
+        return squared_error(prediction, target)
+
+    def velocity(self, network: Network) -> Network:
+        """Return the network as a velocity field, for sampling."""
+        return network
+
+    @abstractmethod
+    def schedule(self, steps: int) -> Schedule:
+        """Return how a budget of ``steps`` is sampled."""
+
+    def step_guidance(self, schedule: Schedule, guidance: float | None, twice: bool = False) -> list[float]:
+        """Return the guidance scale of each step; None means "as trained".
+
+        Raises ValueError when that would guide a step that was trained with guidance, unless ``twice``.
+        """
+        return [1.0 if guidance is None else guidance] * len(schedule)
+
+    @property
+    def levels(self) -> int:
+        """Number of self-consistency levels that tags can name."""
+        return 0
+
+    @property
+    def cost(self) -> float:
+        """Cost of a training step, in units of flow matching's: forward 1, backward 2, over 3."""
+        return 1.0
