@@ -14,9 +14,7 @@ def guide(v_label: Tensor, v_null: Tensor, scale: float) -> Tensor:
     return v_null + scale * (v_label - v_null)
 
 
-def guided_velocity(
-    network: Network, x: Tensor, t: Tensor, d: Tensor, label: Tensor | None, scale: float
-) -> Tensor:
+def guided_velocity(network: Network, x: Tensor, t: Tensor, d: Tensor, label: Tensor | None, scale: float) -> Tensor:
     """Return the guided velocity, with the labelled and the null rows in one forward pass of 2B rows.
 
     ``scale = 1`` makes the plain pass of B rows, ``scale = 0`` the null pass. Raises ValueError when guidance is asked
@@ -31,4 +29,5 @@ def guided_velocity(
     if scale == 0:
         return network(x, t, d, nulls)
     both = network(torch.cat([x, x]), torch.cat([t, t]), torch.cat([d, d]), torch.cat([label, nulls]))
-    return guide(*both.chunk(2), scale)
+    v_label, v_null = both.chunk(2)
+    return guide(v_label, v_null, scale)

@@ -47,13 +47,13 @@ class Ladder:
         return level
 
     def index(self, d: Tensor) -> Tensor:
-        """Return the ``log2`` step encoding, ``log2(1/d)`` as float32: 0 for d = 1, ``log2 M`` for d = 1/M and d = 0."""
+        """Return the ``log2`` step encoding, ``log2(1/d)``, float32: 0 for d = 1, ``log2 M`` for d = 1/M and d = 0."""
         return -torch.log2(d.float().clamp(min=1 / self.M))
 
 
 @dataclass(frozen=True)
 class Step:
-    """One sampling step: from time ``t`` advance by ``length``; the network is told the step ``d`` (0: instantaneous)."""
+    """One sampling step: from time ``t`` advance by ``length``; the network is told ``d`` (0: instantaneous)."""
 
     t: float
     length: float
@@ -101,3 +101,19 @@ def instantaneous_schedule(steps: int) -> Schedule:
     """Return ``steps`` equal Euler steps of the instantaneous velocity (d = 0): the schedule of flow matching."""
     _check(steps)
     return [Step(n / steps, 1 / steps, 0.0) for n in range(steps)]
+
+
+TimeLaw = Literal["discrete", "uniform", "logit_normal"]
+
+
+def flow_time(uniform: Tensor, law: TimeLaw, M: int) -> Tensor:
+    """Turn uniform [0, 1) draws into times of flow rows.
+
+    ``discrete``: multiples of 1/M in [0, 1 - 1/M] ("Discrete time sampling", P1 3.1); ``uniform``: U(0, 1);
+    ``logit_normal``: sigmoid of a standard normal, more rows at medium noise.
+    """
+    if law == "discrete":
+        return (uniform * M).floor() / M
+    if law == "uniform":
+        return uniform
+    return torch.sigmoid(torch.special.ndtri(uniform.clamp(1e-7, 1 - 1e-7)))

@@ -15,12 +15,15 @@ from torch import Tensor
 
 from anystep.flow.ladder import Schedule
 from anystep.flow.loss import squared_error
-from anystep.flow.network import Network
+from anystep.flow.network import Network, null_label
+
+#: tag of a row that regresses an empirical velocity; self-consistency rows have their level, 0, 1, ...
+FLOW_ROW = -1
 
 
 @dataclass(frozen=True)
 class Batch:
-    """This process's rows of the global batch: data ``x1`` [B, ...], its noise ``x0`` alike, ``label`` int64 [B] or None."""
+    """Our rows of the global batch: data ``x1`` [B, ...], its noise ``x0`` alike, ``label`` int64 [B] or None."""
 
     x1: Tensor
     x0: Tensor
@@ -64,7 +67,7 @@ class Query:
 class Targets:
     """A regression: ``query`` [B], what the answer should be, each row's weight (None: 1) and tag.
 
-    ``tag`` int64 [B] is -1 for a flow row and the self-consistency level otherwise; it is only logged.
+    ``tag`` int64 [B] is FLOW_ROW for a flow row and the self-consistency level otherwise; it is only logged.
     """
 
     query: Query
@@ -113,6 +116,18 @@ class Draw:
     def ours(self, every: Tensor) -> Tensor:
         """Return our rows of a quantity that was made for the global batch."""
         return every[self.rows].to(self.device)
+
+
+def drop_label(
+    network: Network, label: Tensor | None, probability: float, draw: Draw, kept: Tensor | None = None
+) -> Tensor | None:
+    """Replace labels by the null label with the given probability, except in ``kept`` rows (bool [B])."""
+    if label is None:
+        return None
+    dropped = draw.uniform("label_drop") < probability
+    if kept is not None:
+        dropped = dropped & ~kept
+    return torch.where(dropped, null_label(network), label)
 
 
 class Objective(ABC):

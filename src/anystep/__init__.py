@@ -1,0 +1,1 @@
+"""One network, any number of steps."""

@@ -1,0 +1,185 @@
+"""Shortcut models: one network, one training run, any number of steps."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from anystep.flow.guidance import guide
+from anystep.flow.ladder import Ladder, Order, Schedule, TimeLaw, flow_time, shortcut_schedule
+from anystep.flow.network import Network, null_label
+from anystep.flow.path import advance, interpolate, velocity
+from anystep.objectives.base import (
+    FLOW_ROW,
+    Batch,
+    Draw,
+    Networks,
+    Objective,
+    Progress,
+    Query,
+    Targets,
+    drop_label,
+)
+from anystep.objectives.check import in_range, positive, power_of_two
+
+
+@dataclass(frozen=True)
+class Shortcut(Objective):
+    """Train the average velocity over every step of the dyadic ladder (P1 Algorithm 1, eq. 4 and 5).
+
+    ::
+
+        x0 ~ N(0, I),  x1 ~ D,  (d, t) ~ p(d, t),  x_t = (1 - t) x0 + t x1
+        flow rows, 1 - share of the batch:
+            query (x_t, t, 0),   target x1 - x0
+        self-consistency rows, share of the batch:               s- = moving average of s, no gradient
+            a = s-(x_t, t, d)                                    first small step
+            x' = x_t + d a                                       follow the ODE
+            b = s-(x', t + d, d)                                 second small step
+            query (x_t, t, 2d),  target (a + b) / 2              (eq. 4; at d = 1/M both steps ask for d = 0)
+        minimise the mean over all rows of |s(query) - target|^2 (eq. 5)
+
+    Differs from the paper's print: eq. 4 has `t` in its second term, Algorithm 1 `t + d`; we follow the algorithm.
+    Differs from the released code: share 1/8, sigma_min 1e-5 and clip 4 there, and the last rows of a batch unused.
+    Cost (3 + 2 share) / 3 of flow matching's; no JVP, so fused attention and `torch.compile` work unchanged.
+    """
+
+    name: ClassVar[str] = "shortcut"
+    uses_step: ClassVar[bool] = True
+    uses_target: ClassVar[bool] = True
+
+    share: float = 0.25
+    """Share of self-consistency rows in the global batch, in [0, 1] (P1 Table 3: 1/4; released code: 1/8)."""
+    M: int = 128
+    """Number of smallest steps, a power of two (P1 3.1). Small images do well with fewer."""
+    level: Literal["equal", "random"] = "equal"
+    """`equal`: every level has the same number of rows, the remainder goes to d = 1; `random`: drawn uniformly."""
+    time: TimeLaw = "discrete"
+    """Law of t in flow rows: `discrete` (multiples of 1/M), `uniform`, or `logit_normal`."""
+    label_drop: float = 0.1
+    """Probability that a label becomes the null label, in [0, 1] (P1 Table 3)."""
+    label_drop_rows: Literal["flow", "all"] = "flow"
+    """Rows whose labels are dropped; with `flow` (as released) the null label is untrained at d > 0."""
+    guidance: float = 1.0
+    """Guidance scale W built into the self-consistency targets; 1 means none (P1 Table 3: 1.5 on ImageNet)."""
+    cfg_levels: Literal["finest", "all"] = "finest"
+    """Rows that are guided: `finest`, whose half steps are at d = 0 (P1), or `all`, which compounds to W^log2(M)."""
+    clip: float | None = None
+    """Clip x' and targets to +-clip; None does not. The released code has 4, for unit-variance latents."""
+    sigma_min: float = 0.0
+    """Noise left at t = 1, in [0, 1); the released code has 1e-5, the paper 0."""
+    order: Order = "small_last"
+    """Where a budget that is no power of two has its small steps: `small_last` (at the data) or `small_first`."""
+
+    def __post_init__(self) -> None:
+        power_of_two("objective.M", self.M)
+        in_range("objective.share", self.share, 0, 1)
+        in_range("objective.label_drop", self.label_drop, 0, 1)
+        in_range("objective.sigma_min", self.sigma_min, 0, 1, open_end=True)
+        in_range("objective.guidance", self.guidance, 0, 100)
+        if self.clip is not None:
+            positive("objective.clip", self.clip)
+
+    def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: Progress) -> Targets:
+        """Map a batch to the regression of Algorithm 1."""
+        assert networks.target is not None
+        x0, x1 = batch.x0, batch.x1  # [B, ...]
+        level = self.draw_levels(draw)  # [B], FLOW_ROW or j: half steps of 2^j / M
+        d = self.ladder.half_step(level)  # [B]
+        u = draw.uniform("time")
+        t = torch.where(level == FLOW_ROW, flow_time(u, self.time, self.M), (u / (2 * d)).floor() * (2 * d))
+        x_t = interpolate(x0, x1, t, self.sigma_min)
+        kept = (level != FLOW_ROW) & (self.label_drop_rows == "flow")
+        label = drop_label(networks.online, batch.label, self.label_drop, draw, kept)
+        target = velocity(x0, x1, self.sigma_min)
+
+        rows = (level != FLOW_ROW).nonzero().squeeze(1)
+        if len(rows):
+            some = None if label is None else label[rows]
+            joined = self.two_half_steps(networks.target, x_t[rows], t[rows], d[rows], level[rows], some)
+            target = target.index_copy(0, rows, joined.to(target.dtype))
+        return Targets(
+            query=Query(x_t, t, d=torch.where(level == FLOW_ROW, 0.0, 2 * d), label=label),
+            target=target,
+            tag=level,
+        )
+
+    def draw_levels(self, draw: Draw) -> Tensor:
+        """Return each of our rows' level, or FLOW_ROW; shares are counted on the global batch.
+
+        Self-consistency rows are spread evenly over the batch, so that every rank and micro-batch has its share.
+        """
+        count = torch.arange(draw.total + 1, dtype=torch.float64).mul(self.share).round().long()
+        chosen = count.diff() > 0  # [total]
+        level = torch.full((draw.total,), FLOW_ROW)
+        level[chosen] = self.ladder.equal_share(int(chosen.sum()))
+        level = draw.ours(level)
+        if self.level == "random":
+            drawn = (draw.uniform("level") * self.ladder.levels).long()
+            level = torch.where(level == FLOW_ROW, level, drawn)
+        return level
+
+    @torch.no_grad()
+    def two_half_steps(
+        self, network: Network, x_t: Tensor, t: Tensor, d: Tensor, level: Tensor, label: Tensor | None
+    ) -> Tensor:
+        """Return the average of two half steps of length ``d`` from (x_t, t): the target of the step 2d (eq. 4)."""
+        asked = torch.where(level == 0, 0.0, d)  # at d = 1/M the network is asked for d = 0 (P1 3.1)
+        guided = level == 0 if self.cfg_levels == "finest" else level >= 0
+        rows = guided.nonzero().squeeze(1) if self.guidance != 1 and label is not None else None
+        a = self.half_step(network, x_t, t, asked, label, rows)
+        x_mid = self.clipped(advance(x_t, d, a))
+        b = self.half_step(network, x_mid, t + d, asked, label, rows)
+        return self.clipped((a + b) / 2)
+
+    def half_step(
+        self, network: Network, x: Tensor, t: Tensor, d: Tensor, label: Tensor | None, guided: Tensor | None
+    ) -> Tensor:
+        """Return the network's velocity, with guidance in the rows of index ``guided``, in one forward pass."""
+        if guided is None or label is None:
+            return network(x, t, d, label)
+        null = torch.full_like(guided, null_label(network))
+        both = network(
+            torch.cat([x, x[guided]]),
+            torch.cat([t, t[guided]]),
+            torch.cat([d, d[guided]]),
+            torch.cat([label, null]),
+        )
+        v, v_null = both[: len(x)], both[len(x) :]
+        return v.index_copy(0, guided, guide(v[guided], v_null, self.guidance))
+
+    def clipped(self, x: Tensor) -> Tensor:
+        """Return ``x`` within +-clip."""
+        return x if self.clip is None else x.clamp(-self.clip, self.clip)
+
+    def schedule(self, steps: int) -> Schedule:
+        """Return Algorithm 2's steps; a budget that is no power of two is made of dyadic steps."""
+        return shortcut_schedule(steps, self.ladder, self.order)
+
+    def step_guidance(self, schedule: Schedule, guidance: float | None, twice: bool = False) -> list[float]:
+        """Return each step's scale: steps d > 0 of a model trained with guidance have it already, d = 0 do not."""
+        if guidance is None:
+            return [self.guidance if step.d == 0 else 1.0 for step in schedule]
+        if self.guidance != 1 and guidance != 1 and not twice and any(step.d > 0 for step in schedule):
+            raise ValueError(
+                f"guidance {self.guidance:g} is already built into this model's steps with d > 0: guiding "
+                f"{len(schedule)} steps by {guidance:g} would guide twice (leave guidance out, or allow it explicitly)"
+            )
+        return [guidance] * len(schedule)
+
+    @property
+    def ladder(self) -> Ladder:
+        """The dyadic ladder of M smallest steps."""
+        return Ladder(self.M)
+
+    @property
+    def levels(self) -> int:
+        """Number of self-consistency levels, log2 M."""
+        return self.ladder.levels
+
+    @property
+    def cost(self) -> float:
+        """Cost of a training step, flow matching's being 1: (3 + 2 share) / 3 (P1 footnote 2), more with guidance."""
+        guided = 0.0 if self.guidance == 1 else 1.0 if self.cfg_levels == "all" else 1 / self.levels
+        return (3 + 2 * self.share * (1 + guided)) / 3
