@@ -17,9 +17,6 @@ from anystep.flow.ladder import Schedule
 from anystep.flow.loss import squared_error
 from anystep.flow.network import Network, null_label
 
-#: tag of a row that regresses an empirical velocity; self-consistency rows have their level, 0, 1, ...
-FLOW_ROW = -1
-
 
 @dataclass(frozen=True)
 class Batch:
@@ -67,7 +64,7 @@ class Query:
 class Targets:
     """A regression: ``query`` [B], what the answer should be, each row's weight (None: 1) and tag.
 
-    ``tag`` int64 [B] is FLOW_ROW for a flow row and the self-consistency level otherwise; it is only logged.
+    ``tag`` int64 [B] is an index into the objective's `tags`; it only sorts the log.
     """
 
     query: Query
@@ -139,6 +136,11 @@ class Objective(ABC):
     #: whether targets come from a moving average of the online network
     uses_target: ClassVar[bool] = False
 
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Names of the kinds of row: ``flow`` for empirical velocities, otherwise the trained step d."""
+        return ("flow",)
+
     @abstractmethod
     def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: Progress) -> Targets:
         """Map a batch to a regression. Makes no gradient."""
@@ -171,11 +173,6 @@ class Objective(ABC):
         Raises ValueError when that would guide a step that was trained with guidance, unless ``twice``.
         """
         return [1.0 if guidance is None else guidance] * len(schedule)
-
-    @property
-    def levels(self) -> int:
-        """Number of self-consistency levels that tags can name."""
-        return 0
 
     @property
     def cost(self) -> float:

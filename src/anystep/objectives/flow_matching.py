@@ -8,7 +8,6 @@ import torch
 from anystep.flow.ladder import Schedule, TimeLaw, flow_time, instantaneous_schedule
 from anystep.flow.path import interpolate, velocity
 from anystep.objectives.base import (
-    FLOW_ROW,
     Batch,
     Draw,
     Networks,
@@ -58,7 +57,7 @@ class FlowMatching(Objective):
         return Targets(
             query=Query(interpolate(x0, x1, t, self.sigma_min), t, d=torch.zeros_like(t), label=label),
             target=velocity(x0, x1, self.sigma_min),
-            tag=torch.full_like(t, FLOW_ROW, dtype=torch.long),
+            tag=torch.zeros_like(t, dtype=torch.long),
         )
 
     def schedule(self, steps: int) -> Schedule:

@@ -11,7 +11,6 @@ from anystep.flow.ladder import Ladder, Order, Schedule, TimeLaw, flow_time, sho
 from anystep.flow.network import Network, null_label
 from anystep.flow.path import advance, interpolate, velocity
 from anystep.objectives.base import (
-    FLOW_ROW,
     Batch,
     Draw,
     Networks,
@@ -22,6 +21,9 @@ from anystep.objectives.base import (
     drop_label,
 )
 from anystep.objectives.check import in_range, positive, power_of_two
+
+#: level of a row that regresses an empirical velocity
+FLOW_ROW = -1
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class Shortcut(Objective):
         return Targets(
             query=Query(x_t, t, d=torch.where(level == FLOW_ROW, 0.0, 2 * d), label=label),
             target=target,
-            tag=level,
+            tag=level + 1,
         )
 
     def draw_levels(self, draw: Draw) -> Tensor:
@@ -174,12 +176,13 @@ class Shortcut(Objective):
         return Ladder(self.M)
 
     @property
-    def levels(self) -> int:
-        """Number of self-consistency levels, log2 M."""
-        return self.ladder.levels
+    def tags(self) -> tuple[str, ...]:
+        """``flow``, then the step that each self-consistency level trains, finest first: 1/64, ..., 1/2, 1."""
+        steps = (self.M >> (level + 1) for level in range(self.ladder.levels))
+        return ("flow", *("1" if n == 1 else f"1/{n}" for n in steps))
 
     @property
     def cost(self) -> float:
         """Cost of a training step, flow matching's being 1: (3 + 2 share) / 3 (P1 footnote 2), more with guidance."""
-        guided = 0.0 if self.guidance == 1 else 1.0 if self.cfg_levels == "all" else 1 / self.levels
+        guided = 0.0 if self.guidance == 1 else 1.0 if self.cfg_levels == "all" else 1 / self.ladder.levels
         return (3 + 2 * self.share * (1 + guided)) / 3

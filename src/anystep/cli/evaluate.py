@@ -1,0 +1,117 @@
+"""`anystep evaluate`: score a run's samples against its data."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from anystep.cli.parse import parse
+from anystep.data import DataError, Dataset, Source
+from anystep.evaluation.sweep import evaluate, write_json
+from anystep.interchange.run import load_run
+from anystep.training.checkpoint import reason
+from anystep.training.errors import RunError, UsageError
+from anystep.training.trainer import read_config
+
+DESCRIPTION = """Score samples against the run's own training data. Nothing is downloaded.
+
+Scores go to RUN/scores.json, each with its protocol: a score without it cannot be compared.
+
+example: anystep evaluate runs/digits --steps 1 2 4 8 128 --num 2048 --json scores.json"""
+
+
+@dataclass(frozen=True)
+class Args:
+    """Options of `anystep evaluate`."""
+
+    run: tyro.conf.Positional[Path]
+    """Run directory."""
+    steps: list[int]
+    """Sampling budgets, any integers of at least 1."""
+    num: int = 2048
+    """Number of samples at each budget. A Frechet distance depends on it: compare at equal numbers only."""
+    metrics: tuple[str, ...] | None = None
+    """Among frechet, precision, recall, energy, accuracy; default those of the kind of data."""
+    guidance: float | None = None
+    """Guidance scale W, 1 for none; without it as trained."""
+    guide_twice: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Allow guidance of steps that were trained with guidance."""
+    seed: int = 0
+    """Seed of the noise."""
+    weights: Literal["ema", "raw"] = "ema"
+    """ema: the average kept for evaluation; raw: the trained parameters."""
+    batch: int = 256
+    """Samples drawn at a time."""
+    json: Path | None = None
+    """Write the scores to this file too."""
+    device: str = "auto"
+    """auto, cpu, cuda, mps."""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Score, print a table, write JSON; returns 0."""
+    args = parse(Args, argv, "evaluate", DESCRIPTION)
+    for n in args.steps:
+        if n < 1:
+            raise UsageError(f"--steps must be at least 1, got {n}")
+    generator = load_run(args.run, weights=args.weights, device=args.device)
+    source = read_config(args.run).data
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn("{task.completed:,.0f} / {task.total:,.0f} network calls"),
+        BarColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as bar:
+        task = bar.add_task("evaluate", total=None)
+        rows = evaluate(
+            generator,
+            source.open("train"),
+            steps=args.steps,
+            num=args.num,
+            seed=args.seed,
+            guidance=args.guidance,
+            twice=args.guide_twice,
+            metrics=args.metrics or None,
+            heldout=heldout(source),
+            batch=args.batch,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    for path in filter(None, (args.run / "scores.json", args.json)):
+        try:
+            write_json(path, rows)
+        except OSError as error:
+            raise RunError(f"cannot write {path}: {reason(error)}") from error
+    print_table(rows)
+    print(f"scores with their protocol: {args.json or args.run / 'scores.json'}")
+    return 0
+
+
+def heldout(source: Source) -> Dataset | None:
+    """Return the rows that were kept from training, if any were."""
+    try:
+        return source.open("heldout")
+    except DataError:
+        return None
+
+
+def print_table(rows: Sequence[dict[str, Any]]) -> None:
+    """Print scores, one row a budget, and every note once."""
+    table = Table()
+    names = [name for name in ("frechet", "precision", "recall", "energy", "accuracy") if name in rows[0]]
+    for head in ("steps", "guidance", *names):
+        table.add_column(head, justify="right")
+    for row in rows:
+        values = ["-" if row[name] is None else f"{row[name]:.3f}" for name in names]
+        table.add_row(str(row["steps"]), str(row["guidance"]), *values)
+    console = Console()
+    console.print(table)
+    for note in dict.fromkeys(note for row in rows for note in row["notes"]):
+        console.print(f"note: {note}")

@@ -1,0 +1,74 @@
+"""What a person sees while a run trains, or samples are drawn."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+from anystep.training.config import Config
+from anystep.training.trainer import Record
+
+
+class ImagesPerSecond(ProgressColumn):
+    """Training examples a second."""
+
+    def render(self, task: Task) -> Text:
+        """Return the rate, or a dash before there is one."""
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.0f} images/s" if speed else "- images/s", style="progress.data.speed")
+
+
+class TrainingProgress:
+    """A bar with images seen, images/s, time left, and the losses; plain lines where nobody watches."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.console = Console(stderr=True)
+        self.last: Record = {}
+        self.started = time.monotonic()
+        self.bar = Progress(
+            TextColumn("{task.completed:>10,.0f} / {task.total:,.0f} images"),
+            BarColumn(),
+            ImagesPerSecond(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("\n{task.fields[losses]}"),
+            console=self.console,
+            disable=not sys.stderr.isatty(),
+        )
+        self.total = config.training.steps * config.training.batch
+        self.task = self.bar.add_task("train", total=self.total, losses="")
+
+    def __enter__(self) -> "TrainingProgress":
+        self.bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.bar.stop()
+
+    def show(self, step: int, record: Record | None) -> None:
+        """Take note of an update, and of the log record where one was written."""
+        images = step * self.config.training.batch
+        if record is not None:
+            self.last = record
+            self.bar.update(self.task, losses=losses(record))
+            if not sys.stderr.isatty():
+                elapsed = time.monotonic() - self.started
+                print(f"{images:,} / {self.total:,} images  {elapsed:.0f} s  {losses(record)}", file=sys.stderr)
+        self.bar.update(self.task, completed=images)
+
+
+def losses(record: dict[str, Any]) -> str:
+    """Return a record's losses in one line: flow rows, then each self-consistency level by its step d."""
+    parts = [
+        f"{tag if tag == 'flow' else f'd={tag}'} {value:.4f}"
+        for tag, value in record["loss_by_level"].items()
+        if value is not None
+    ]
+    skipped = f"  skipped {record['skipped']}" if record["skipped"] else ""
+    return "loss  " + "  ".join(parts) + skipped

@@ -1,0 +1,45 @@
+"""`anystep recipes`: what can be trained by name."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from anystep.cli.parse import parse
+from anystep.evaluation.sweep import write_json as write_scores
+from anystep.recipes import RECIPES
+from anystep.training.config import to_json
+
+DESCRIPTION = """List the recipes. Any option of one can be changed on the command line: anystep train RECIPE --help.
+
+example: anystep recipes"""
+
+
+@dataclass(frozen=True)
+class Args:
+    """Options of `anystep recipes`."""
+
+    json: Path | None = None
+    """Write every recipe's complete config to this file."""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Print the list; returns 0."""
+    args = parse(Args, argv, "recipes", DESCRIPTION)
+    table = Table("recipe", "data", "network", "method", "images", "batch")
+    for name, recipe in RECIPES.items():
+        config = recipe()
+        table.add_row(
+            name,
+            config.data.name,
+            config.network.name,
+            config.objective.name,
+            f"{config.training.images:,}",
+            str(config.training.batch),
+        )
+    Console().print(table)
+    if args.json is not None:
+        write_scores(args.json, [to_json(recipe()) for recipe in RECIPES.values()])
+    return 0

@@ -1,0 +1,158 @@
+"""`anystep sample`: draw from a run, in any number of steps."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+import tyro
+from numpy.typing import NDArray
+from PIL import Image
+
+from anystep.cli.parse import parse
+from anystep.evaluation.generator import Generator
+from anystep.flow.ladder import Order, Schedule, shortcut_schedule
+from anystep.flow.sampling import interpolate_noise
+from anystep.interchange.run import load_run
+from anystep.report.grids import grid, steps_figure
+from anystep.training.checkpoint import reason
+from anystep.training.errors import RunError, UsageError
+
+DESCRIPTION = """Draw samples. Sample i is decided by (seed, i): more steps make the same picture, sharper.
+
+example: anystep sample runs/digits --steps 1 4 128 --num 64
+         anystep sample runs/digits --steps 128 --index 3 17      refine two of them
+         anystep sample runs/digits --steps 1 --interpolate 9     between pairs of noises"""
+
+
+@dataclass(frozen=True)
+class Args:
+    """Options of `anystep sample`."""
+
+    run: tyro.conf.Positional[Path]
+    """Run directory."""
+    steps: list[int]
+    """Sampling budgets, any integers of at least 1."""
+    num: int = 64
+    """Number of samples."""
+    label: int | None = None
+    """One class for all samples; without it classes take turns."""
+    guidance: float | None = None
+    """Guidance scale W, 1 for none; without it as trained: what training built in is not applied twice."""
+    guide_twice: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Allow guidance of steps that were trained with guidance."""
+    seed: int = 0
+    """Seed of the noise."""
+    index: list[int] | None = None
+    """Draw these samples only, numbered as in a run of --num: regenerate good ones with more steps (refine)."""
+    interpolate: int | None = None
+    """Draw this many points between pairs of noises (P1 eq. 6): one pair a row, --num / points rows."""
+    order: Order | None = None
+    """Where a budget that is no power of two has its small steps; default as the run's objective."""
+    weights: Literal["ema", "raw"] = "ema"
+    """ema: the average kept for evaluation; raw: the trained parameters."""
+    out: Path | None = None
+    """Folder to write; default RUN/samples."""
+    format: Literal["png", "npz"] = "png"
+    """png: pictures; npz: samples_<steps>.npz with samples (uint8 [n, H, W, C] or float32 [n, D]) and labels."""
+    device: str = "auto"
+    """auto, cpu, cuda, mps."""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Draw and write; returns 0."""
+    args = parse(Args, argv, "sample", DESCRIPTION)
+    check(args)
+    generator = load_run(args.run, weights=args.weights, device=args.device)
+    index = list(range(args.num)) if args.index is None else args.index
+    noise = generator.noise(args.seed, index)
+    label = generator.labels(index) if args.label is None else torch.full((len(index),), args.label)
+    columns = None
+    if args.interpolate is not None:
+        noise, label, columns = between(noise, label, args.interpolate)
+    plans = {
+        n: generator.plan(schedule(generator, n, args.order), guidance=args.guidance, twice=args.guide_twice)
+        for n in args.steps
+    }
+    drawn = {n: generator.decode(generator.draw(noise, plan, label=label)) for n, plan in plans.items()}
+    out = args.out or args.run / "samples"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write = write_arrays if args.format == "npz" else write_pictures
+        for path in write(out, drawn, None if label is None else label.numpy(), columns):
+            print(path)
+    except OSError as error:
+        raise RunError(f"cannot write to {out}: {reason(error)}") from error
+    return 0
+
+
+def check(args: Args) -> None:
+    """Raise UsageError for values that cannot be meant."""
+    if not args.steps:
+        raise UsageError("--steps needs at least one budget, e.g. --steps 1 4 128")
+    for n in args.steps:
+        if n < 1:
+            raise UsageError(f"--steps must be at least 1, got {n}")
+    if args.num < 1:
+        raise UsageError(f"--num must be at least 1, got {args.num}")
+    if args.index is not None and (not args.index or min(args.index) < 0):
+        raise UsageError(f"--index must name samples from 0 on, got {args.index}")
+    if args.interpolate is not None and args.interpolate < 2:
+        raise UsageError(f"--interpolate must be at least 2 points, got {args.interpolate}")
+
+
+def schedule(generator: Generator, steps: int, order: Order | None) -> int | Schedule:
+    """Return what to draw with: the objective's own schedule, or the dyadic one in another order."""
+    if order is None:
+        return steps
+    if not generator.objective.uses_step:
+        raise UsageError(f"--order is for models that are told the step; {generator.objective.name} takes equal steps")
+    return shortcut_schedule(steps, getattr(generator.objective, "ladder", None), order)
+
+
+def between(
+    noise: torch.Tensor, label: torch.Tensor | None, points: int
+) -> tuple[torch.Tensor, torch.Tensor | None, int]:
+    """Return rows of ``points`` noises between samples 0 and 1, 2 and 3, ..., each with its first sample's label."""
+    pairs = max(1, len(noise) // points)
+    if 2 * pairs > len(noise):
+        raise UsageError(f"--interpolate needs two samples, got {len(noise)}: raise --num")
+    rows = [interpolate_noise(noise[2 * n + 1], noise[2 * n], points) for n in range(pairs)]
+    labels = None if label is None else label[0 : 2 * pairs : 2].repeat_interleave(points)
+    return torch.cat(rows), labels, points
+
+
+def write_arrays(
+    out: Path, drawn: dict[int, NDArray[np.generic]], label: NDArray[np.int64] | None, columns: int | None
+) -> list[Path]:
+    """Write one .npz a budget; returns their paths."""
+    paths = []
+    for n, samples in drawn.items():
+        paths.append(out / f"samples_{n}.npz")
+        arrays = {"samples": samples} if label is None else {"samples": samples, "labels": label}
+        np.savez(paths[-1], **arrays)
+    return paths
+
+
+def write_pictures(
+    out: Path, drawn: dict[int, NDArray[np.generic]], label: NDArray[np.int64] | None, columns: int | None
+) -> list[Path]:
+    """Write one picture a budget, and one of all budgets below each other where there are several."""
+    pictures: dict[Path, Image.Image] = {}
+    first = next(iter(drawn.values()))
+    for n, samples in drawn.items():
+        if samples.ndim == 2:
+            from anystep.report.scatter import scatter
+
+            pictures[out / f"samples_{n}.png"] = scatter({f"{n} step{'s' * (n > 1)}": samples})
+        else:
+            across = columns or min(len(samples), max(1, round(len(samples) ** 0.5)))
+            pictures[out / f"samples_{n}.png"] = grid(samples.astype(np.uint8), across)
+    if first.ndim == 4 and len(drawn) > 1:
+        few = {n: samples[:16].astype(np.uint8) for n, samples in drawn.items()}
+        pictures[out / "steps.png"] = steps_figure({"": few})
+    for path, picture in pictures.items():
+        picture.save(path)
+    return list(pictures)

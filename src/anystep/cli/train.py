@@ -1,0 +1,112 @@
+"""`anystep train`: train a recipe, or go on with a run."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, make_dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from anystep.cli.parse import parse
+from anystep.cli.progress import TrainingProgress
+from anystep.recipes import find_recipe
+from anystep.training import checkpoint
+from anystep.training.config import Config, to_json
+from anystep.training.errors import UsageError
+from anystep.training.signals import stop_on_signal
+from anystep.training.trainer import read_config, train
+
+DESCRIPTION = """Train a recipe into a run directory. Every part of it is an option, --section.field VALUE.
+
+Ctrl-C and SIGTERM save a checkpoint and stop; --resume goes on, with the same result as if it had not stopped.
+
+example: anystep train digits-shortcut --out runs/digits --images 100000 --optimizer.lr 1e-3"""
+
+#: sections of a config, in the order that --help shows
+SECTIONS = tuple(f.name for f in dataclasses.fields(Config) if f.name != "recipe")
+
+
+@dataclass(frozen=True)
+class Head:
+    """The options that have no section."""
+
+    recipe: tyro.conf.Positional[str]
+    """A name (`anystep recipes` lists them), a config.json, or a run directory to train anew."""
+    out: Path | None = None
+    """Run directory to write; default runs/RECIPE."""
+    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Go on from the newest checkpoint in --out; starts the run where there is none."""
+    images: int | None = None
+    """Length of the run in images: short for --training.images; may grow with --resume."""
+    batch: int | None = None
+    """Images in a batch: short for --training.batch."""
+    seed: int | None = None
+    """Short for --training.seed."""
+    device: str | None = None
+    """auto, cpu, cuda, mps: short for --training.device."""
+    json: Path | None = None
+    """Write the last log record and where the run is to this file."""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Train; returns 0, or 128 + n when signal n stopped the run."""
+    named = bool(argv) and not argv[0].startswith("-")
+    if not named and "--help" not in argv and "-h" not in argv:
+        raise UsageError("train needs a recipe, e.g. anystep train digits-shortcut; anystep recipes lists them")
+    args, config, stored = read(argv, named)
+    out = args.out or Path("runs") / Path(config.recipe).name
+    if stored is not None:
+        check_unchanged(stored, config, out)
+    with stop_on_signal() as stop, TrainingProgress(config) as progress:
+        outcome = train(config, out, resume=args.resume, watch=progress.show, stop=stop)
+    if args.json is not None:
+        checkpoint.write_text(args.json, json.dumps({"run": str(out), "step": outcome.step, **progress.last}) + "\n")
+    if outcome.stopped is not None:
+        print(f"stopped at step {outcome.step} of {config.training.steps}; a checkpoint is saved", file=sys.stderr)
+        print(f"go on with: anystep train {args.recipe} --out {out} --resume", file=sys.stderr)
+        return 128 + outcome.stopped
+    print(f"trained {outcome.step} steps: {out}\nsample it with: anystep sample {out} --steps 1 4 128")
+    return 0
+
+
+def read(argv: Sequence[str], named: bool) -> tuple[Head, Config, Config | None]:
+    """Return the arguments, the config they make, and the config of the run that they resume, if any."""
+    recipe = argv[0] if named else "digits-shortcut"
+    stored = stored_config(argv, recipe)
+    base = stored or (read_config(Path(recipe)) if Path(recipe).exists() else find_recipe(recipe))
+    sections = [(name, type(getattr(base, name)), field(default=getattr(base, name))) for name in SECTIONS]
+    kind = make_dataclass("Options", sections, bases=(Head,), frozen=True, kw_only=True)
+    args = parse(kind, list(argv), "train", DESCRIPTION)
+    config = Config(base.recipe, **{name: getattr(args, name) for name in SECTIONS})
+    short = {name: getattr(args, name) for name in ("images", "batch", "seed", "device")}
+    given: dict[str, Any] = {name: value for name, value in short.items() if value is not None}
+    return args, replace(config, training=replace(config.training, **given)), stored
+
+
+def stored_config(argv: Sequence[str], recipe: str) -> Config | None:
+    """Return the config of the run that ``--resume`` goes on with, if there is one in ``--out``."""
+    if "--resume" not in argv:
+        return None
+    given = [word.partition("=")[2] or next(iter(argv[n + 1 : n + 2]), "") for n, word in enumerate(argv) if word.split("=")[0] == "--out"]
+    out = Path(given[-1]) if given else Path("runs") / Path(recipe).name
+    if not (out / "config.json").exists():
+        return None
+    stored = read_config(out)
+    if not Path(recipe).exists() and find_recipe(recipe).recipe != stored.recipe:
+        raise UsageError(f"{out} holds a run of {stored.recipe}, not of {recipe}: give its recipe or another --out")
+    return stored
+
+
+def check_unchanged(stored: Config, config: Config, out: Path) -> None:
+    """Raise UsageError unless the resumed run differs at most in its length and its device."""
+    before, after = to_json(stored), to_json(config)
+    for section in SECTIONS:
+        for name, value in after[section].items():
+            if value != before[section][name] and (section, name) not in {("training", "images"), ("training", "device")}:
+                raise UsageError(
+                    f"--resume goes on with {out} as it was configured: {section}.{name} is {before[section][name]}, "
+                    f"not {value}; only --images and --device may change"
+                )

@@ -1,0 +1,30 @@
+"""The handwritten digits that ship inside scikit-learn: 1,797 grey images of 8x8, 10 classes."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from anystep.data.base import Dataset, Split, part
+from anystep.data.source import Source, share
+
+
+@dataclass(frozen=True)
+class Digits(Source):
+    """Handwritten digits, 8x8 grey, nothing downloaded. The grey levels 0..16 are stored as 0..255."""
+
+    name: ClassVar[str] = "digits"
+
+    heldout: float = 0.2
+    """Share of the rows kept from training, for evaluation: at least 0 and below 1."""
+
+    def __post_init__(self) -> None:
+        share("heldout", self.heldout)
+
+    def open(self, split: Split = "train") -> Dataset:
+        """Return 8x8 grey images with labels."""
+        from sklearn.datasets import load_digits
+
+        images, labels = load_digits(return_X_y=True)
+        pixels = np.rint(images.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
+        return part(Dataset.from_arrays(self.name, pixels, labels), self.heldout, split)

@@ -1,0 +1,94 @@
+"""What samples are compared with: the reference's features and moments, computed once for a whole sweep."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from anystep.data.base import Dataset
+from anystep.evaluation.features import Features
+from anystep.evaluation.frechet import Moments
+from anystep.evaluation.metrics import ClassJudge, class_judge
+from anystep.objectives.base import generator
+
+READ_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Moments over every row of a data set, and the feature rows [n, F] of a fixed random part of it.
+
+    ``judge`` recognises classes, or is None with ``judge_missing`` saying why; ``judge_real`` is its accuracy on the
+    reference itself, ``judge_data`` says what it was fitted to.
+    """
+
+    dataset: Dataset
+    features: Features
+    moments: Moments
+    rows: NDArray[np.float64]
+    judge: ClassJudge | None = None
+    judge_missing: str = ""
+    judge_real: float | None = None
+    judge_data: dict[str, Any] = field(default_factory=dict)
+
+
+def prepare(dataset: Dataset, features: Features, *, rows: int, heldout: Dataset | None, judge: bool) -> Reference:
+    """Read the reference once. ``rows`` bounds the part that is kept for distances between points.
+
+    ``judge`` asks for a classifier fitted to ``heldout``. Raises ValueError for fewer than 2 examples.
+    """
+    if len(dataset) < 2:
+        raise ValueError(f"reference {dataset.name!r} needs at least 2 examples, got {len(dataset)}")
+    moments = Moments()
+    for start in range(0, len(dataset), READ_ROWS):
+        moments.update(features(dataset.read(np.arange(start, min(start + READ_ROWS, len(dataset))))))
+    part = _read(dataset, features, _some(len(dataset), rows))
+    missing = _judge_missing(dataset, heldout) if judge else "accuracy was not asked for"
+    if missing or heldout is None:
+        return Reference(dataset, features, moments, part, judge_missing=missing)
+    fitted = _labelled(heldout, features, rows)
+    model = class_judge(*fitted)
+    return Reference(
+        dataset,
+        features,
+        moments,
+        part,
+        model,
+        judge_real=model.accuracy(*_labelled(dataset, features, rows)),
+        judge_data={
+            "heldout": heldout.name,
+            "heldout_hash": heldout.fingerprint,
+            "heldout_num": len(fitted[0]),
+        },
+    )
+
+
+def _judge_missing(dataset: Dataset, heldout: Dataset | None) -> str:
+    """Return why no classifier can be made, or nothing."""
+    if heldout is None:
+        return "accuracy needs held-out real data, and none was given"
+    for data, what in ((heldout, "held-out data"), (dataset, "reference")):
+        if data.labels is None:
+            return f"accuracy needs classes, and the {what} {data.name!r} has none"
+    return ""
+
+
+def _labelled(dataset: Dataset, features: Features, rows: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    assert dataset.labels is not None
+    index = _some(len(dataset), rows)
+    return _read(dataset, features, index), np.asarray(dataset.labels)[index]
+
+
+def _read(dataset: Dataset, features: Features, index: NDArray[np.int64]) -> NDArray[np.float64]:
+    parts = [features(dataset.read(index[start : start + READ_ROWS])) for start in range(0, len(index), READ_ROWS)]
+    return np.concatenate(parts)
+
+
+def _some(total: int, rows: int) -> NDArray[np.int64]:
+    """Return at most ``rows`` indices below ``total``, ascending: all, or a random part that is always the same."""
+    if total <= rows:
+        return np.arange(total)
+    chosen: NDArray[np.int64] = torch.randperm(total, generator=generator(0, 0, "reference"))[:rows].numpy()
+    return np.sort(chosen)

@@ -1,0 +1,1 @@
+"""Trained networks in and out: run directories, and other people's formats."""

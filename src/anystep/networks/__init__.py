@@ -1,0 +1,22 @@
+"""Velocity networks: any module with ``forward(x, t, d, label=None, guidance=None)`` will do; these are ours."""
+
+from anystep.networks.base import NetworkConfig, VelocityNetwork
+from anystep.networks.dit import DIT_PRESETS, DiT, DiTConfig, dit_preset
+from anystep.networks.embeddings import StepEncoding
+from anystep.networks.mlp import MLP, MLPConfig
+
+#: Every network that a recipe can name. A new one is a config class here and a file beside these.
+NETWORKS: dict[str, type[NetworkConfig]] = {config.name: config for config in (DiTConfig, MLPConfig)}
+
+__all__ = [
+    "DIT_PRESETS",
+    "MLP",
+    "NETWORKS",
+    "DiT",
+    "DiTConfig",
+    "MLPConfig",
+    "NetworkConfig",
+    "StepEncoding",
+    "VelocityNetwork",
+    "dit_preset",
+]

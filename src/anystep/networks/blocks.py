@@ -1,0 +1,147 @@
+"""The parts of a transformer block whose norm, scale and gate come from the conditioning vector (adaLN)."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anystep.networks.embeddings import rotate
+
+Norm = Literal["layer", "rms"]
+Mlp = Literal["gelu", "swiglu"]
+
+NORM_EPS = 1e-6
+
+
+def plain_norm(width: int, kind: Norm) -> nn.Module:
+    """Return a norm over the last axis without weights of its own (eps 1e-6): adaLN brings scale and shift."""
+    if kind == "rms":
+        return nn.RMSNorm(width, eps=NORM_EPS, elementwise_affine=False)
+    return nn.LayerNorm(width, eps=NORM_EPS, elementwise_affine=False)
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """Return ``x (1 + scale) + shift``; ``x``: [B, N, h], ``shift`` and ``scale``: [B, 1, h]."""
+    return x * (1 + scale) + shift
+
+
+class Attention(nn.Module):
+    """Self-attention over all tokens with logits ``scale q.k``.
+
+    The softmax runs in float32 under bf16 too: every kernel behind ``scaled_dot_product_attention`` accumulates so.
+    """
+
+    def __init__(self, width: int, heads: int, scale: float, qk_norm: bool = False) -> None:
+        super().__init__()
+        self.heads, self.scale = heads, scale
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        head_dim = width // heads
+        self.q_norm = nn.RMSNorm(head_dim, eps=NORM_EPS) if qk_norm else None
+        self.k_norm = nn.RMSNorm(head_dim, eps=NORM_EPS) if qk_norm else None
+
+    def forward(self, x: Tensor, angle: Tensor | None = None) -> Tensor:
+        """Map ``x`` [B, N, h] to [B, N, h]; ``angle`` [N, head_dim / 2] turns queries and keys (rotary positions)."""
+        batch, tokens, width = x.shape
+        q, k, v = self.qkv(x).view(batch, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q).to(v.dtype), self.k_norm(k).to(v.dtype)
+        if angle is not None:
+            q, k = rotate(q, angle), rotate(k, angle)
+        mixed = F.scaled_dot_product_attention(q, k, v, scale=self.scale)
+        result: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, tokens, width))
+        return result
+
+
+class GeluMlp(nn.Module):
+    """Linear, tanh GELU, Linear, with ``ratio`` times as many hidden units as inputs."""
+
+    def __init__(self, width: int, ratio: float) -> None:
+        super().__init__()
+        hidden = int(width * ratio)
+        self.inner = nn.Linear(width, hidden)
+        self.outer = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [..., h] to [..., h]."""
+        result: Tensor = self.outer(F.gelu(self.inner(x), approximate="tanh"))
+        return result
+
+
+class SwigluMlp(nn.Module):
+    """``W3 (SiLU(W1 x) * W2 x)`` with 2/3 of the GELU's hidden units, so that both have as many parameters."""
+
+    def __init__(self, width: int, ratio: float) -> None:
+        super().__init__()
+        hidden = 8 * max(1, round(width * ratio * 2 / 3 / 8))  # whole multiples of 8 keep tensor cores busy
+        self.inner = nn.Linear(width, 2 * hidden)
+        self.outer = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [..., h] to [..., h]."""
+        gate, value = self.inner(x).chunk(2, dim=-1)
+        result: Tensor = self.outer(F.silu(gate) * value)
+        return result
+
+
+class Block(nn.Module):
+    """Attention, then an MLP; the conditioning vector shifts, scales and gates both."""
+
+    def __init__(self, width: int, attention: Attention, mlp: GeluMlp | SwigluMlp, norm: Norm) -> None:
+        super().__init__()
+        self.modulation = nn.Linear(width, 6 * width)
+        self.attention_norm = plain_norm(width, norm)
+        self.attention = attention
+        self.mlp_norm = plain_norm(width, norm)
+        self.mlp = mlp
+
+    def forward(self, x: Tensor, condition: Tensor, angle: Tensor | None = None) -> Tensor:
+        """Map ``x`` [B, N, h] to [B, N, h]; ``condition`` [B, h] has been through its SiLU."""
+        shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = self.modulation(condition).unsqueeze(1).chunk(6, dim=-1)
+        x = x + gate * self.attention(modulate(self.attention_norm(x), shift, scale), angle)
+        result: Tensor = x + mlp_gate * self.mlp(modulate(self.mlp_norm(x), mlp_shift, mlp_scale))
+        return result
+
+    def reset_parameters(self, *, zero_modulation: bool) -> None:
+        """Initialise Xavier uniform; with ``zero_modulation`` the block starts as the identity."""
+        xavier_(self.attention.qkv, parts=3)
+        for linear in (self.attention.out, self.mlp.inner, self.mlp.outer, self.modulation):
+            xavier_(linear)
+        if zero_modulation:
+            zero_(self.modulation)
+
+
+class FinalLayer(nn.Module):
+    """A modulated norm, then each token's pixels. Zero-initialised, so the first velocity is exactly 0."""
+
+    def __init__(self, width: int, outputs: int, norm: Norm) -> None:
+        super().__init__()
+        self.modulation = nn.Linear(width, 2 * width)
+        self.norm = plain_norm(width, norm)
+        self.linear = nn.Linear(width, outputs)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Map ``x`` [B, N, h] to [B, N, outputs]; ``condition`` [B, h] has been through its SiLU."""
+        shift, scale = self.modulation(condition).unsqueeze(1).chunk(2, dim=-1)
+        result: Tensor = self.linear(modulate(self.norm(x), shift, scale))
+        return result
+
+    def reset_parameters(self) -> None:
+        """Set every weight to zero."""
+        zero_(self.modulation)
+        zero_(self.linear)
+
+
+@torch.no_grad()
+def xavier_(linear: nn.Linear, parts: int = 1) -> None:
+    """Initialise Xavier uniform with zero bias, each of ``parts`` stacked matrices with its own fan-out."""
+    for part in linear.weight.chunk(parts):
+        nn.init.xavier_uniform_(part)
+    nn.init.zeros_(linear.bias)
+
+
+def zero_(linear: nn.Linear) -> None:
+    """Set weight and bias to zero."""
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)

@@ -1,0 +1,208 @@
+"""DiT: a transformer over patches whose blocks are modulated by (t, d, label). Peebles & Xie 2023, with the step of P1.
+
+Two variants. ``standard`` is the published DiT: logits scaled by 1/sqrt(head_dim), modulations that start at zero
+(each block starts as the identity), t times 1000. ``reference`` computes what the shortcut authors released: logits
+scaled by 1/head_dim, Xavier modulations in the blocks, raw t. Use it to load their weights.
+"""
+
+import difflib
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anystep.flow.ladder import Ladder
+from anystep.networks.base import NetworkConfig, VelocityNetwork, require, require_choice
+from anystep.networks.blocks import (
+    Attention,
+    Block,
+    FinalLayer,
+    GeluMlp,
+    Mlp,
+    Norm,
+    SwigluMlp,
+)
+from anystep.networks.embeddings import (
+    Condition,
+    StepEncoding,
+    grid_coordinates,
+    rotary_angles,
+    sincos_positions,
+)
+
+Variant = Literal["standard", "reference"]
+Positions = Literal["sincos", "rotary"]
+
+_CHOICES = {
+    "variant": Variant,
+    "step_encoding": StepEncoding,
+    "norm": Norm,
+    "mlp": Mlp,
+    "positions": Positions,
+}
+
+
+@dataclass(frozen=True)
+class DiTConfig(NetworkConfig):
+    """The hyper-parameters of a DiT; the defaults are DiT-B/2.
+
+    Raises ValueError naming the field when a value is out of range, or an option does not go with ``reference``.
+    """
+
+    name: ClassVar[str] = "dit"
+
+    hidden: int = 768
+    """Width of the token vectors; a multiple of heads, and of 4 (of 4 * heads with rotary positions)."""
+    depth: int = 12
+    """Number of blocks."""
+    heads: int = 12
+    """Attention heads."""
+    patch: int = 2
+    """Side of a square patch, in pixels of the image or latent; both image sides must be multiples of it."""
+    mlp_ratio: float = 4.0
+    """Hidden units of a block's MLP, as a multiple of hidden."""
+    variant: Variant = "standard"
+    """The published DiT, or the function that the shortcut authors' released weights expect."""
+    step_encoding: StepEncoding = "log2"
+    """How the network is told d: its rung on the dyadic ladder, its value, or not at all."""
+    ladder: int = 128
+    """M, the number of smallest steps of the ladder that log2 encodes; a power of two."""
+    qk_norm: bool = False
+    """RMS-normalise queries and keys in each head: keeps logits bounded in long bf16 runs."""
+    norm: Norm = "layer"
+    """The blocks' norm: LayerNorm, or RMSNorm (no mean subtraction)."""
+    mlp: Mlp = "gelu"
+    """The blocks' MLP: tanh GELU, or SwiGLU with 2/3 of the hidden units (equal parameters)."""
+    positions: Positions = "sincos"
+    """Fixed 2-D sines added to the patches, or 2-D axial rotations of queries and keys."""
+
+    def __post_init__(self) -> None:
+        for field in ("hidden", "depth", "heads", "patch"):
+            value = getattr(self, field)
+            require(value >= 1, field, value, "at least 1")
+        require(self.mlp_ratio > 0, "mlp_ratio", self.mlp_ratio, "above 0")
+        require(self.hidden % self.heads == 0, "hidden", self.hidden, f"a multiple of heads ({self.heads})")
+        for field, choices in _CHOICES.items():
+            require_choice(field, getattr(self, field), choices)
+        Ladder(self.ladder)
+        if self.positions == "rotary":
+            require(self.head_dim % 4 == 0, "hidden / heads", self.head_dim, "a multiple of 4 for rotary positions")
+        else:
+            require(self.hidden % 4 == 0, "hidden", self.hidden, "a multiple of 4 for sincos positions")
+        if self.variant == "reference":
+            for field, fixed in {"qk_norm": False, "norm": "layer", "mlp": "gelu", "positions": "sincos"}.items():
+                value = getattr(self, field)
+                require(value == fixed, field, value, f'{fixed!r} with variant "reference"')
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.hidden // self.heads
+
+    @property
+    def attention_scale(self) -> float:
+        """What ``q.k`` is multiplied by."""
+        return 1 / self.head_dim if self.variant == "reference" else self.head_dim**-0.5
+
+    def build(self, shape: tuple[int, ...], num_classes: int | None) -> "DiT":
+        """Return the network for images of ``shape`` (C, H, W); raises ValueError unless patch divides H and W."""
+        return DiT(self, shape, num_classes)
+
+
+class DiT(VelocityNetwork):
+    """A diffusion transformer: NCHW in, velocity of the same shape out, whatever the autocast type.
+
+    It is built for images of ``shape`` (C, H, W) and takes any others with sides that are multiples of the patch.
+    """
+
+    def __init__(self, config: DiTConfig, shape: tuple[int, ...], num_classes: int | None) -> None:
+        super().__init__(shape, num_classes)
+        if len(shape) != 3:
+            raise ValueError(f"a DiT needs images of shape (channels, height, width), got {tuple(shape)}")
+        channels, height, width = shape
+        self.config = config
+        self._check_sides(height, width)
+        hidden = config.hidden
+        self.patch_embed = nn.Conv2d(channels, hidden, config.patch, stride=config.patch)
+        self.condition = Condition(
+            hidden, num_classes, config.step_encoding, config.ladder, raw=config.variant == "reference"
+        )
+        mlp: type[GeluMlp | SwigluMlp] = SwigluMlp if config.mlp == "swiglu" else GeluMlp
+        self.blocks = nn.ModuleList(
+            Block(
+                hidden,
+                Attention(hidden, config.heads, config.attention_scale, config.qk_norm),
+                mlp(hidden, config.mlp_ratio),
+                config.norm,
+            )
+            for _ in range(config.depth)
+        )
+        self.final = FinalLayer(hidden, config.patch**2 * channels, config.norm)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initialise: Xavier uniform, embedders normal(0.02), last layer zero, modulations too unless ``reference``."""
+        nn.init.xavier_uniform_(self.patch_embed.weight.data.flatten(1))  # as the linear layer that it is
+        if self.patch_embed.bias is not None:
+            nn.init.zeros_(self.patch_embed.bias)
+        self.condition.reset_parameters()
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            block.reset_parameters(zero_modulation=self.config.variant == "standard")
+        self.final.reset_parameters()
+
+    def forward(
+        self, x: Tensor, t: Tensor, d: Tensor, label: Tensor | None = None, guidance: Tensor | None = None
+    ) -> Tensor:
+        """Return the average velocity from ``t`` to ``t + d``: [B, C, H, W], dtype of ``x``.
+
+        ``x``: [B, C, H, W]; ``t``, ``d``: float32 [B]; ``label``: int64 [B], ``num_classes`` is null, None: all null.
+        ``guidance`` is ignored. Raises ValueError for labels out of range (on the CPU) or given to an unconditional
+        network, and for sides that are no multiples of the patch.
+        """
+        rows, columns = self._check_sides(*x.shape[2:])
+        coordinates = grid_coordinates(rows, columns, x.device)
+        condition = F.silu(self.condition(t, d, self.read_label(label, t)))
+        tokens = self.patch_embed(x.to(self.patch_embed.weight.dtype)).flatten(2).transpose(1, 2)
+        angle = None
+        if self.config.positions == "rotary":
+            angle = rotary_angles(coordinates, self.config.head_dim)
+        else:
+            tokens = tokens + sincos_positions(coordinates, self.config.hidden).to(condition.dtype)
+        for block in self.blocks:
+            tokens = block(tokens, condition, angle)
+        return unpatchify(self.final(tokens, condition), rows, columns, self.config.patch).to(x.dtype)
+
+    def _check_sides(self, height: int, width: int) -> tuple[int, int]:
+        """Return the rows and columns of patches; raises ValueError when the patch does not divide a side."""
+        patch = self.config.patch
+        if height % patch or width % patch:
+            raise ValueError(f"image sides must be multiples of patch ({patch}), got {height} x {width}")
+        return height // patch, width // patch
+
+
+def unpatchify(tokens: Tensor, rows: int, columns: int, patch: int) -> Tensor:
+    """Lay tokens [B, rows * columns, patch * patch * C], channels last in a patch, out as an image [B, C, H, W]."""
+    grid = tokens.reshape(-1, rows, columns, patch, patch, tokens.shape[2] // patch**2)
+    return grid.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
+
+
+#: hidden, depth, heads
+_SIZES = {"S": (384, 12, 6), "B": (768, 12, 12), "L": (1024, 24, 16), "XL": (1152, 28, 16)}
+#: The published sizes times patch 1, 2, 4, 8: "B/2" and so on.
+DIT_PRESETS: tuple[str, ...] = tuple(f"{size}/{patch}" for size in _SIZES for patch in (1, 2, 4, 8))
+
+
+def dit_preset(preset: str, **changes: object) -> DiTConfig:
+    """Return a DiT of published size: S, B, L or XL, a slash, and the patch 1, 2, 4 or 8; ``changes`` are its fields.
+
+    Raises ValueError for an unknown name, with the nearest ones.
+    """
+    if preset not in DIT_PRESETS:
+        near = difflib.get_close_matches(preset.upper(), DIT_PRESETS, cutoff=0.3) or DIT_PRESETS
+        raise ValueError(f"no DiT preset {preset!r}; nearest: {', '.join(near)}")
+    size, patch = preset.split("/")
+    hidden, depth, heads = _SIZES[size]
+    fields: dict[str, object] = {"hidden": hidden, "depth": depth, "heads": heads, "patch": int(patch), **changes}
+    return DiTConfig(**fields)  # type: ignore[arg-type]

@@ -1,0 +1,128 @@
+"""What the network is told beside x_t, as vectors: time, step, label; and where on the grid a patch lies."""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from anystep.flow.ladder import Ladder
+
+StepEncoding = Literal["log2", "continuous", "none"]
+
+#: t in [0, 1] times this spreads over the periods of the sinusoids (2 pi ... 2 pi 10^4), as diffusion's 1000 steps do
+TIME_SCALE = 1000.0
+#: standard deviation of the embedders' initial weights
+EMBEDDER_STD = 0.02
+#: number of frequencies that encode a scalar
+FREQUENCIES = 128
+
+
+def sinusoids(value: Tensor, half: int = FREQUENCIES) -> Tensor:
+    """Return ``[cos(value f_i), sin(value f_i)]`` with ``f_i = 10000^(-i/half)``, i = 0 ... half - 1.
+
+    ``value``: [B]; returns float32 [B, 2 half]. Frequencies and order as in the released code.
+    """
+    frequency = torch.exp(torch.arange(half, device=value.device) * (-math.log(10000) / half))
+    angle = value.float()[:, None] * frequency
+    return torch.cat([angle.cos(), angle.sin()], dim=1)
+
+
+class ScalarEmbedding(nn.Module):
+    """A scalar [B] as a vector [B, width]: 256 sinusoids, then Linear-SiLU-Linear."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.inner = nn.Linear(2 * FREQUENCIES, width)
+        self.outer = nn.Linear(width, width)
+
+    def forward(self, value: Tensor) -> Tensor:
+        """Return the embedding of ``value`` [B], [B, width]."""
+        features = sinusoids(value).to(self.inner.weight.dtype)
+        result: Tensor = self.outer(nn.functional.silu(self.inner(features)))
+        return result
+
+
+class Condition(nn.Module):
+    """The sum of the embeddings of t, d and label: the vector that conditions every block.
+
+    ``step``: ``log2`` embeds the rung of the dyadic ladder of ``ladder`` smallest steps (d = 0 and d = 1/M share one),
+    ``continuous`` embeds d itself, ``none`` makes a network that takes no d. ``raw`` feeds t and the rung to the
+    sinusoids as they are, as the released code does. Otherwise both are stretched to [0, 1000]: raw, 128 sinusoids
+    of which only the fastest fifth turn by a radian give neighbouring rungs nearly the same code.
+    """
+
+    def __init__(
+        self, width: int, num_classes: int | None, step: StepEncoding, ladder: int, *, raw: bool = False
+    ) -> None:
+        super().__init__()
+        self.encoding = step
+        self.ladder = Ladder(ladder)
+        self.time_scale = 1.0 if raw else TIME_SCALE
+        self.rung_scale = 1.0 if raw else TIME_SCALE / self.ladder.levels
+        self.time = ScalarEmbedding(width)
+        self.step = None if step == "none" else ScalarEmbedding(width)
+        self.label = None if num_classes is None else nn.Embedding(num_classes + 1, width)
+
+    def forward(self, t: Tensor, d: Tensor, label: Tensor | None) -> Tensor:
+        """Return the conditioning vector, [B, width]; computed in float32 under autocast too.
+
+        ``t``, ``d``: [B]; ``label``: int64 [B], or None for an unconditional network.
+        """
+        with torch.autocast(t.device.type, enabled=False):
+            result: Tensor = self.time(t * self.time_scale)
+            if self.label is not None:
+                result = result + self.label(label)
+            if self.step is not None:
+                result = result + self.step(self.step_value(d))
+        return result
+
+    def step_value(self, d: Tensor) -> Tensor:
+        """Return the number whose sinusoids encode ``d``: its rung or itself, scaled. [B]."""
+        if self.encoding == "log2":
+            return self.ladder.index(d) * self.rung_scale
+        return d * self.time_scale
+
+    def reset_parameters(self) -> None:
+        """Initialise: weights and label table normal(0.02), biases zero."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=EMBEDDER_STD)
+            if isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
+
+
+def grid_coordinates(rows: int, columns: int, device: torch.device) -> Tensor:
+    """Return (column, row) of each patch in row-major order, float32 [rows * columns, 2]."""
+    row, column = torch.meshgrid(torch.arange(rows, device=device), torch.arange(columns, device=device), indexing="ij")
+    return torch.stack([column.flatten(), row.flatten()], dim=1).float()
+
+
+def sincos_positions(coordinates: Tensor, width: int) -> Tensor:
+    """Return the fixed 2-D positions of DiT: half of the channels for the column, half for the row, each [sin, cos].
+
+    ``coordinates``: [N, 2] (column, row); ``width`` a multiple of 4; returns float32 [N, width], with frequencies
+    10000^(-i / (width/4)).
+    """
+    quarter = width // 4
+    frequency = 10000 ** (-torch.arange(quarter, device=coordinates.device) / quarter)
+    angle = coordinates[:, :, None] * frequency  # [N, 2, width/4]
+    return torch.cat([angle.sin(), angle.cos()], dim=2).flatten(1)
+
+
+def rotary_angles(coordinates: Tensor, head_dim: int, base: float = 100.0) -> Tensor:
+    """Return the angle by which each pair of a head's channels turns: half of the pairs by column, half by row.
+
+    ``coordinates``: [N, 2]; ``head_dim`` a multiple of 4; returns float32 [N, head_dim / 2]. The slowest period,
+    ``2 pi base`` patches, suits grids tens of patches wide; text models use 10000.
+    """
+    quarter = head_dim // 4
+    frequency = base ** (-torch.arange(quarter, device=coordinates.device) / quarter)
+    return (coordinates[:, :, None] * frequency).flatten(1)
+
+
+def rotate(x: Tensor, angle: Tensor) -> Tensor:
+    """Turn channel pairs (i, i + D/2) of ``x`` [B, heads, N, D] by ``angle`` [N, D/2]; dtype of ``x`` is kept."""
+    a, b = x.float().chunk(2, dim=-1)
+    cos, sin = angle.cos(), angle.sin()
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1).to(x.dtype)

@@ -1,0 +1,100 @@
+"""A residual MLP for vectors [B, D]: two-dimensional toys, Gaussians, anything small.
+
+No norm stands between input and output, so the network is linear in x to first order and can follow a linear
+velocity far from the data; sharp edges come from the width. Each block is scaled and shifted by (t, d, label).
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anystep.flow.ladder import Ladder
+from anystep.networks.base import NetworkConfig, VelocityNetwork, require, require_choice
+from anystep.networks.blocks import xavier_, zero_
+from anystep.networks.embeddings import Condition, StepEncoding
+
+
+@dataclass(frozen=True)
+class MLPConfig(NetworkConfig):
+    """The hyper-parameters of an MLP. Raises ValueError naming the field when a value is out of range."""
+
+    name: ClassVar[str] = "mlp"
+
+    hidden: int = 256
+    """Width of every layer."""
+    depth: int = 4
+    """Number of residual blocks, two linear layers each."""
+    step_encoding: StepEncoding = "log2"
+    """How the network is told d: its rung on the dyadic ladder, its value, or not at all."""
+    ladder: int = 128
+    """M, the number of smallest steps of the ladder that log2 encodes; a power of two."""
+
+    def __post_init__(self) -> None:
+        require(self.hidden >= 1, "hidden", self.hidden, "at least 1")
+        require(self.depth >= 1, "depth", self.depth, "at least 1")
+        require_choice("step_encoding", self.step_encoding, StepEncoding)
+        Ladder(self.ladder)
+
+    def build(self, shape: tuple[int, ...], num_classes: int | None) -> "MLP":
+        """Return the network for vectors of ``shape`` (D,); raises ValueError for any other number of axes."""
+        return MLP(self, shape, num_classes)
+
+
+class MLP(VelocityNetwork):
+    """Vectors [B, D] in, velocity [B, D] out."""
+
+    def __init__(self, config: MLPConfig, shape: tuple[int, ...], num_classes: int | None) -> None:
+        super().__init__(shape, num_classes)
+        if len(shape) != 1:
+            raise ValueError(f"an MLP needs vectors of shape (D,), got {tuple(shape)}")
+        self.config = config
+        self.condition = Condition(config.hidden, num_classes, config.step_encoding, config.ladder)
+        self.enter = nn.Linear(shape[0], config.hidden)
+        self.blocks = nn.ModuleList(ModulatedBlock(config.hidden) for _ in range(config.depth))
+        self.leave = nn.Linear(config.hidden, shape[0])
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initialise: Xavier uniform, embedders normal(0.02), modulations and the last layer zero."""
+        self.condition.reset_parameters()
+        xavier_(self.enter)
+        for block in self.blocks:
+            assert isinstance(block, ModulatedBlock)
+            xavier_(block.inner)
+            xavier_(block.outer)
+            zero_(block.modulation)
+        zero_(self.leave)
+
+    def forward(
+        self, x: Tensor, t: Tensor, d: Tensor, label: Tensor | None = None, guidance: Tensor | None = None
+    ) -> Tensor:
+        """Return the average velocity from ``t`` to ``t + d``: [B, D], dtype of ``x``.
+
+        ``x``: [B, D]; ``t``, ``d``: float32 [B]; ``label``: int64 [B], ``num_classes`` is null, None: all null.
+        ``guidance`` is ignored. Raises ValueError for labels out of range (on the CPU) or given to an unconditional
+        network.
+        """
+        condition = F.silu(self.condition(t, d, self.read_label(label, t)))
+        h = self.enter(x.to(self.enter.weight.dtype)).to(condition.dtype)
+        for block in self.blocks:
+            h = block(h, condition)
+        result: Tensor = self.leave(F.silu(h))
+        return result.to(x.dtype)
+
+
+class ModulatedBlock(nn.Module):
+    """``h + W2 SiLU((1 + scale) W1 SiLU(h) + shift)``, with scale and shift from the conditioning vector."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.modulation = nn.Linear(width, 2 * width)
+        self.inner = nn.Linear(width, width)
+        self.outer = nn.Linear(width, width)
+
+    def forward(self, h: Tensor, condition: Tensor) -> Tensor:
+        """Map ``h`` [B, h] to [B, h]; ``condition`` [B, h] has been through its SiLU."""
+        shift, scale = self.modulation(condition).chunk(2, dim=-1)
+        result: Tensor = h + self.outer(F.silu((1 + scale) * self.inner(F.silu(h)) + shift))
+        return result

@@ -1,0 +1,89 @@
+"""Matplotlib in the report's style. It is imported here and only when a figure is drawn (extra `report`)."""
+
+import io
+import re
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+INK, MUTED, FAINT = "#1c2430", "#697386", "#dfe3ea"
+#: one colour a line, told apart by people who do not see red and green too (after Okabe and Ito 2008)
+SERIES = ("#0b6bcb", "#d9480f", "#0f9d76", "#a33ea1", "#b7860b", "#3aa5d8", "#c2255c", "#5c6b7a")
+#: from small steps to large ones
+LADDER_MAP = "viridis"
+
+_STYLE: Any = {
+    "font.size": 9.5,
+    "font.family": "sans-serif",
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": MUTED,
+    "axes.titlecolor": INK,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "semibold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.8,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "text.color": INK,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "lines.linewidth": 1.7,
+    "lines.solid_capstyle": "round",
+    "svg.fonttype": "path",
+}
+
+
+def panels(rows: int, columns: int, width: float = 9.6, height: float = 3.0, **sharing: Any) -> tuple["Figure", Any]:
+    """Return a figure of ``rows`` x ``columns`` panels, ``width`` inches wide and ``height`` a row, and its axes array.
+
+    Raises ImportError that says what to install when matplotlib is missing.
+    """
+    try:
+        import matplotlib as mpl
+        from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
+    except ImportError as error:
+        raise ImportError("figures need matplotlib: pip install 'anystep[report]'") from error
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(width, height * rows), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1))
+        axes = figure.subplots(rows, columns, squeeze=False, **sharing)
+    return figure, axes
+
+
+def picture(figure: "Figure", dpi: int = 160) -> Image.Image:
+    """Return the figure as an RGB image on white."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
+    with Image.open(buffer) as image:
+        return image.convert("RGB")
+
+
+def svg(figure: "Figure", key: str) -> str:
+    """Return the figure as an `<svg>` element for a page: no background, and ink in the page's CSS variables.
+
+    ``key`` keeps the element ids of several figures on a page apart. Nothing in it refers to another file.
+    """
+    import matplotlib as mpl
+
+    buffer = io.StringIO()
+    with mpl.rc_context(_STYLE | {"svg.hashsalt": key}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", text).replace("xlink:href", "href")
+    text = re.sub(r'(<svg[^>]*?) width="[^"]*pt"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*pt"', r"\1", text))
+    text = re.sub(r'\bid="(?:figure|axes|patch|line2d|text|xtick|ytick|matplotlib\.axis|legend)_\d+"', "", text)
+    for colour, variable in ((INK, "ink"), (MUTED, "muted"), (FAINT, "faint")):
+        text = text.replace(colour, f"var(--{variable})")
+    return text.strip()

@@ -1,0 +1,172 @@
+"""A run, or a comparison of runs, on one self-contained HTML page: nothing is loaded, nothing runs."""
+
+import base64
+import io
+import os
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from anystep.report.canvas import svg
+from anystep.report.curves import TITLES, loss_figure, score_figure
+from anystep.report.run import Picture, RunSummary
+from anystep.report.style import CSS
+from anystep.report.tables import config_table, number, score_tables
+
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>{css}</style>
+</head>
+<body>
+<header>
+<h1>{title}</h1>
+{lead}
+{tiles}
+<nav>{nav}</nav>
+</header>
+<main>
+{sections}
+</main>
+<footer>Made by anystep. This file stands alone: pictures and curves are inside it.</footer>
+</body>
+</html>
+"""
+
+
+def write_report(
+    path: str | Path,
+    *,
+    title: str,
+    runs: Sequence[RunSummary],
+    lead: str = "",
+    pictures: Sequence[Picture] = (),
+    commands: Sequence[str] | None = None,
+) -> Path:
+    """Write the page of one run, or of several side by side, and return its path; it appears at once or not at all.
+
+    ``lead`` is a paragraph under the title. ``pictures`` belong to all runs and come first; each run's own follow.
+    Scores of all runs share one figure and one table a protocol. ``commands`` None lists each run's own. Parts that
+    are not there (no log, no scores) are left out. Raises ValueError without any run, ImportError that says what to
+    install when there is a curve to draw and no matplotlib.
+    """
+    if not runs:
+        raise ValueError("a report needs at least one run, got none")
+    scores = [row for run in runs for row in run.scores]
+    sections = {
+        "Samples": _pictures([*pictures, *(picture for run in runs for picture in run.pictures)]),
+        "Scores": _scores(scores),
+        "Training": "".join(_training(run, alone=len(runs) == 1) for run in runs),
+        "Configuration": "".join(_config(run) for run in runs),
+        "Make it again": _commands(runs, commands),
+    }
+    present = {name: text for name, text in sections.items() if text}
+    page = PAGE.format(
+        title=escape(title),
+        css=CSS,
+        lead=f'<p class="lead">{escape(lead)}</p>' if lead else "",
+        tiles=_tiles(runs),
+        nav="".join(f'<a href="#{_anchor(name)}">{name}</a>' for name in present),
+        sections="\n".join(
+            f'<section id="{_anchor(name)}"><h2>{name}</h2>\n{text}</section>' for name, text in present.items()
+        ),
+    )
+    return _write(Path(path), page)
+
+
+def _tiles(runs: Sequence[RunSummary]) -> str:
+    """Return the few numbers that matter: each run's first metric at its fewest and its most steps."""
+    tiles = []
+    for run in runs:
+        name = next((m for m in TITLES if any(row.get(m) is not None for row in run.scores)), "")
+        rows = sorted((row for row in run.scores if row.get(name) is not None), key=lambda row: row["steps"])
+        for row in rows[:1] + rows[1:][-1:]:
+            steps = f"{row['steps']} step{'s' if row['steps'] > 1 else ''}"
+            tiles.append((number(row[name]), f"{TITLES[name]}, {_words(run.method)}, {steps}"))
+    if not tiles:
+        tiles = [(number(run.images), f"images seen, {_words(run.method)}") for run in runs if run.images]
+    cells = "".join(f'<div class="tile"><b>{value}</b><span>{escape(text)}</span></div>' for value, text in tiles)
+    return f'<div class="tiles">{cells}</div>' if cells else ""
+
+
+def _pictures(pictures: Sequence[Picture]) -> str:
+    return "".join(
+        f'<figure><span class="frame"><img src="{_data(picture.image)}" alt="{escape(picture.title)}"></span>'
+        f"<figcaption><b>{escape(picture.title)}</b>{'. ' if picture.caption else ''}{escape(picture.caption)}"
+        "</figcaption></figure>"
+        for picture in pictures
+    )
+
+
+def _scores(scores: Sequence[Any]) -> str:
+    if not scores:
+        return ""
+    drawn = ""
+    several = len({row["steps"] for row in scores}) > 1
+    if several and any(row.get(name) is not None for row in scores for name in TITLES):
+        drawn = f"<figure>{svg(score_figure(scores), 'scores')}</figure>"
+    return drawn + score_tables(scores)
+
+
+def _training(run: RunSummary, *, alone: bool) -> str:
+    if not run.log:
+        return ""
+    last = run.log[-1]
+    facts = [f"{number(run.images)} images", f"{number(last.get('step'))} updates"]
+    if last.get("loss") is not None:
+        facts.append(f"last loss {number(last['loss'])}")
+    if last.get("skipped"):
+        facts.append(f"{number(last['skipped'])} updates skipped")
+    head = "" if alone else f"<h3>{escape(_words(run.method))}</h3>"
+    return f'{head}<p class="quiet">{", ".join(facts)}.</p><figure>{svg(loss_figure(run.log), run.name)}</figure>'
+
+
+def _config(run: RunSummary) -> str:
+    if not run.config:
+        return ""
+    return f"<details><summary>{escape(run.name)}</summary>{config_table(run.config)}</details>"
+
+
+def _commands(runs: Sequence[RunSummary], commands: Sequence[str] | None) -> str:
+    lines = [line for run in runs for line in run.commands] if commands is None else list(commands)
+    text = "\n".join(lines)
+    return f"<pre>{escape(text)}</pre>" if lines else ""
+
+
+def _data(image: Image.Image | Path) -> str:
+    """Return a PNG as a data address. Raises ValueError naming a file that is no image."""
+    buffer = io.BytesIO()
+    if isinstance(image, Path):
+        try:
+            with Image.open(image) as opened:
+                opened.save(buffer, format="PNG", optimize=True)
+        except OSError as error:
+            raise ValueError(f"cannot read the picture {image}: {error}") from error
+    else:
+        image.save(buffer, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _anchor(name: str) -> str:
+    return name.lower().replace(" ", "-")
+
+
+def _write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,113 @@
+"""What a run directory says about itself, read for a report."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+FOLDERS = (".", "samples", "pictures")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image for the page with its title and a sentence that says how it was made."""
+
+    image: Image.Image | Path
+    title: str
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A run for the page: its complete config, the records of its log, and what was made of it.
+
+    ``scores`` are rows of `anystep.evaluation.sweep.evaluate`; ``commands`` re-make the run, one a line.
+    """
+
+    name: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    log: Sequence[Mapping[str, Any]] = ()
+    scores: Sequence[Mapping[str, Any]] = ()
+    pictures: Sequence[Picture] = ()
+    commands: Sequence[str] = ()
+
+    @classmethod
+    def read(cls, directory: str | Path, *, commands: Sequence[str] | None = None) -> "RunSummary":
+        """Read a run directory: config.json must be there; log.jsonl, scores.json and pictures (*.png) may be.
+
+        Pictures lie in the directory itself, in samples/ or in pictures/. ``commands`` None gives the ones that follow
+        from the config. Raises FileNotFoundError without config.json, ValueError naming the file (and the line of the
+        log) that is no JSON; a last line of the log that a kill cut short is left out.
+        """
+        root = Path(directory)
+        config = _json(root / "config.json", dict)
+        scores = root / "scores.json"
+        pictures = [
+            Picture(path, path.stem.replace("_", " "))
+            for folder in FOLDERS
+            for path in sorted((root / folder).glob("*.png"))
+        ]
+        return cls(
+            name=root.resolve().name,
+            config=config,
+            log=_lines(root / "log.jsonl"),
+            scores=_json(scores, dict).get("scores", []) if scores.exists() else [],
+            pictures=pictures,
+            commands=_commands(root) if commands is None else commands,
+        )
+
+    @property
+    def method(self) -> str:
+        """The method's name, or the run's where the config does not say."""
+        objective = self.config.get("objective")
+        name = objective.get("name") if isinstance(objective, Mapping) else None
+        return str(name or self.name)
+
+    @property
+    def images(self) -> int | None:
+        """Training images seen, or None without a log."""
+        return int(self.log[-1]["images"]) if self.log else None
+
+
+def _commands(root: Path) -> list[str]:
+    """Return the commands that make this run again, from the directory it was read from."""
+    return [
+        f"anystep train {root}/config.json --out {root}-again",
+        f"anystep sample {root}-again --steps 1 2 4 8 128",
+        f"anystep evaluate {root}-again --steps 1 2 4 8 128 --json {root}-again/scores.json",
+        f"anystep report {root}-again",
+    ]
+
+
+def _json(path: Path, kind: type) -> Any:
+    """Return a file's JSON value of this kind."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path.parent} is not a run directory: it has no {path.name}")
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    if not isinstance(value, kind):
+        raise ValueError(f"{path}: expected an object, got {type(value).__name__}")
+    return value
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """Return the records of a log; none when there is no file."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    records = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            records.append(json.loads(line))
+        except ValueError as error:
+            if number == len(lines):  # no line end: the process died while writing it
+                break
+            raise ValueError(f"{path}, line {number}: not JSON ({error})") from error
+    return records

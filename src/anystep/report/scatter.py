@@ -1,0 +1,52 @@
+"""Two-dimensional samples as points, beside the data."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anystep.report.canvas import FAINT, MUTED, SERIES, panels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+POINTS = 2000
+
+
+def scatter(rows: Mapping[str, Mapping[int, NDArray[Any]]], data: NDArray[Any] | None = None) -> "Figure":
+    """Return a panel a method (row) and number of steps (column) of points [n, 2]; ``data`` lies faintly behind each.
+
+    At most 2,000 points of each are drawn. All panels have the axes of ``data``, or of all points without it. Raises
+    ValueError for points that are not [n, 2] and when there is nothing to draw.
+    """
+    budgets = sorted({budget for panel in rows.values() for budget in panel})
+    if not budgets:
+        raise ValueError("nothing to draw: no method has samples")
+    everything = [points for panel in rows.values() for points in panel.values()]
+    for points in everything if data is None else [*everything, data]:
+        if points.ndim != 2 or points.shape[1] != 2:
+            raise ValueError(f"points must have shape [n, 2], got {list(points.shape)}")
+    figure, axes = panels(len(rows), len(budgets), width=2.2 * len(budgets), height=2.35, sharex=True, sharey=True)
+    low, high = _frame(np.concatenate(everything) if data is None else data)
+    for number, (method, panel) in enumerate(rows.items()):
+        for column, budget in enumerate(budgets):
+            place = axes[number, column]
+            place.grid(visible=False)
+            place.set(xticks=[], yticks=[], xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
+            place.spines[:].set(visible=True, color=FAINT)
+            if data is not None:
+                place.scatter(*data[:POINTS].T, s=2.5, color=MUTED, alpha=0.22, linewidths=0)
+            if budget in panel:
+                place.scatter(*panel[budget][:POINTS].T, s=3, color=SERIES[number % len(SERIES)], linewidths=0)
+            if number == 0:
+                place.set_title(f"{budget} step{'s' if budget > 1 else ''}", loc="center")
+        axes[number, 0].set_ylabel(method.replace("_", " "))
+    return figure
+
+
+def _frame(points: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return a square around the middle 99 % of the points: a stray sample must not shrink the picture."""
+    low, high = np.nanquantile(points, 0.005, axis=0), np.nanquantile(points, 0.995, axis=0)
+    centre, reach = (low + high) / 2, max(float((high - low).max()), 1e-6) * 0.62
+    return centre - reach, centre + reach

@@ -1,0 +1,171 @@
+"""Tables of the page: scores with their protocol, configs, facts. All text is escaped here."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from anystep.report.curves import LOWER_IS_BETTER, TITLES
+
+Row = Mapping[str, Any]
+
+#: what the protocol's fields are called on the page, in this order; others follow by their own name
+PROTOCOL = {
+    "num": "Samples",
+    "labels": "Class labels",
+    "reference": "Reference",
+    "reference_num": "Reference examples",
+    "reference_hash": "Reference fingerprint",
+    "features": "Features",
+    "resize": "Resize",
+    "quantised": "Samples rounded to",
+    "metrics": "Metric parameters",
+    "seed": "Seed",
+    "ema": "EMA of the weights",
+    "device": "Device",
+    "precision": "Arithmetic",
+    "torch_version": "torch",
+    "code": "Code",
+}
+#: what differs from row to row and stands in the table itself or in the schedule list
+BY_ROW = ("steps", "schedule", "guidance")
+
+
+def score_tables(scores: Sequence[Row]) -> str:
+    """Return a table for the rows of each protocol, with that protocol under it, number for number."""
+    groups: dict[str, list[Row]] = {}
+    for row in scores:
+        groups.setdefault(repr(sorted(_shared(row).items(), key=str)), []).append(row)
+    return "\n".join(_score_table(rows) + _protocol(rows) for rows in groups.values())
+
+
+def config_table(config: Row) -> str:
+    """Return a table of a (nested) config, one section a group."""
+    flat = {name: value for name, value in config.items() if not isinstance(value, Mapping)}
+    sections = [("", flat)] if flat else []
+    sections += [(name, dict(value)) for name, value in config.items() if isinstance(value, Mapping)]
+    body = []
+    for name, values in sections:
+        rows = "".join(f"<tr><th>{escape(key)}</th><td>{_value(value)}</td></tr>" for key, value in values.items())
+        head = f'<tr class="group"><th colspan="2">{escape(name)}</th></tr>' if name else ""
+        body.append(f"<tbody>{head}{rows}</tbody>")
+    return f'<table class="facts config">{"".join(body)}</table>'
+
+
+def number(value: Any) -> str:
+    """Return a score for people: four significant digits, a dash for what is missing."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return escape(str(value))
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.3f}" if 0.1 <= abs(value) < 100 or value == 0 else f"{value:.4g}"
+
+
+def _score_table(rows: Sequence[Row]) -> str:
+    metrics = [name for name in TITLES if any(name in row for row in rows)]
+    best = {name: _best(rows, name) for name in metrics}
+    heads = ["Method", "Steps", "Guidance", *(_heading(name) for name in metrics)]
+    if "accuracy" in metrics:
+        heads.append("on real")
+    if any(row.get("seconds") is not None for row in rows):
+        heads.append("Seconds")
+    head = "".join(f"<th{' class=n' if n else ''}>{text}</th>" for n, text in enumerate(heads))
+    body, method = [], None
+    for row in rows:
+        first = row["method"] != method
+        method = row["method"]
+        shown = escape(str(method).replace("_", " ")) if first else ""
+        cells = [f"<td>{shown}</td>", f"<td class=n>{number(row['steps'])}</td>"]
+        cells.append(f"<td class=n>{_guidance(row.get('guidance'))}</td>")
+        for name in metrics:
+            mark = " best" if row.get(name) is not None and row[name] == best[name] else ""
+            cells.append(f'<td class="n{mark}">{number(row.get(name))}</td>')
+        if "accuracy" in metrics:
+            cells.append(f'<td class="n quiet">{number(row.get("accuracy_real"))}</td>')
+        if "Seconds" in heads:
+            cells.append(f'<td class="n quiet">{number(row.get("seconds"))}</td>')
+        body.append(f"<tr{' class=first' if first else ''}>{''.join(cells)}</tr>")
+    notes = list(
+        dict.fromkeys(f"{row['method']}, {row['steps']} steps: {n}" for row in rows for n in row.get("notes", []))
+    )
+    listed = "".join(f"<li>{escape(note)}</li>" for note in notes)
+    table = f'<table class="scores"><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
+    return f'<div class="wide">{table}</div>' + (f'<ul class="notes">{listed}</ul>' if notes else "")
+
+
+def _protocol(rows: Sequence[Row]) -> str:
+    shared = _shared(rows[0])
+    if not shared:
+        return '<p class="quiet">These scores came without a protocol: compare them with nothing.</p>'
+    names = [*(name for name in PROTOCOL if name in shared), *(name for name in shared if name not in PROTOCOL)]
+    facts = "".join(
+        f"<tr><th>{escape(PROTOCOL.get(name, name))}</th><td>{_value(shared[name])}</td></tr>" for name in names
+    )
+    schedules = dict.fromkeys(
+        (
+            row["method"],
+            row["steps"],
+            str(row["protocol"].get("schedule", "")),
+            str(row["protocol"].get("guidance", "")),
+        )
+        for row in rows
+    )
+    listed = "".join(
+        f"<tr><td>{escape(str(method).replace('_', ' '))}</td><td class=n>{steps}</td>"
+        f"<td>{escape(schedule)}</td><td>{escape(guidance)}</td></tr>"
+        for method, steps, schedule, guidance in schedules
+    )
+    summary = (
+        f"Protocol: {number(shared.get('num'))} samples against {number(shared.get('reference_num'))} of "
+        f"{escape(str(shared.get('reference')))}, {escape(str(shared.get('features')).replace('_', ' '))}, "
+        f"seed {escape(str(shared.get('seed')))}"
+    )
+    return (
+        f'<details class="protocol"><summary>{summary}</summary>'
+        f'<table class="facts">{facts}</table><table class="schedules"><thead><tr><th>Method</th><th class=n>Steps</th>'
+        f"<th>Schedule</th><th>Guidance in effect</th></tr></thead><tbody>{listed}</tbody></table></details>"
+    )
+
+
+def _shared(row: Row) -> dict[str, Any]:
+    """Return the part of a row's protocol that rows of one table must have in common."""
+    return {name: value for name, value in (row.get("protocol") or {}).items() if name not in BY_ROW}
+
+
+def _best(rows: Sequence[Row], name: str) -> float | None:
+    known = [row[name] for row in rows if row.get(name) is not None]
+    if not known or len(rows) == 1:
+        return None
+    return float(min(known) if name in LOWER_IS_BETTER else max(known))
+
+
+def _heading(name: str) -> str:
+    arrow = "↓" if name in LOWER_IS_BETTER else "↑"
+    return f"{escape(TITLES[name])} <span class=quiet>{arrow}</span>"
+
+
+def _guidance(value: Any) -> str:
+    if isinstance(value, str):
+        return f'<span title="{escape(value)}">{escape(value.split(":")[0])}</span>'
+    return "–" if value is None else f"{value:g}"
+
+
+def _value(value: Any) -> str:
+    """Return a fact's value; mappings become "name value" pairs, hashes and paths keep their letters."""
+    if isinstance(value, Mapping):
+        return "; ".join(
+            f"{escape(str(name))} {_value(inner)}"
+            if not isinstance(inner, Mapping)
+            else f"{escape(str(name))} ({_value(inner)})"
+            for name, inner in value.items()
+        )
+    if value is None:
+        return "<span class=quiet>none</span>"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return escape(", ".join(str(item) for item in value)) or "<span class=quiet>none</span>"
+    if isinstance(value, str) and len(value) >= 40 and value.isalnum():
+        return f"<code>{escape(value)}</code>"
+    return escape(f"{value:g}" if isinstance(value, float) else str(value))

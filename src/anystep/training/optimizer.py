@@ -1,0 +1,26 @@
+"""AdamW and its learning rate as a pure function of the step."""
+
+from torch import nn, optim
+
+from anystep.training.config import OptimizerConfig, TrainingConfig
+
+
+def build(network: nn.Module, config: OptimizerConfig) -> optim.AdamW:
+    """Return AdamW over every parameter, decayed alike (P1: weight decay on all of them)."""
+    return optim.AdamW(
+        network.parameters(),
+        lr=config.lr,
+        betas=config.betas,
+        eps=config.eps,
+        weight_decay=config.weight_decay,
+        foreach=True,
+    )
+
+
+def learning_rate(step: int, optimizer: OptimizerConfig, training: TrainingConfig) -> float:
+    """Return the rate of update n = 0, 1, ...: linear warm-up, constant, linear decay to 0 at the end of the run."""
+    seen = (step + 1) * training.batch
+    rising = min(1.0, seen / optimizer.warmup) if optimizer.warmup else 1.0
+    left = 1 - step / training.steps
+    falling = min(1.0, left / optimizer.decay) if optimizer.decay else 1.0
+    return optimizer.lr * min(rising, falling)

@@ -1,0 +1,37 @@
+"""Stop requests: Ctrl-C and SIGTERM end a run after the update in flight, with a checkpoint."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopRequest:
+    """Whether, and by which signal, the run was asked to stop."""
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+
+    def __bool__(self) -> bool:
+        return self.signal is not None
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[StopRequest]:
+    """Turn SIGINT and SIGTERM into a request for the block's duration; a second one acts at once."""
+    request = StopRequest()
+    before = {number: signal.getsignal(number) for number in STOPPING}
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        request.signal = signal.Signals(number)
+        signal.signal(number, before[signal.Signals(number)])
+
+    for number in STOPPING:
+        signal.signal(number, ask)
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

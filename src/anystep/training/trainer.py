@@ -1,0 +1,186 @@
+"""The training loop. Everything it does in an update is on these two screens; what it is made of is in the other files.
+
+A run directory holds `config.json` (complete, re-runnable), `run.json` (facts of the data, versions), `log.jsonl`,
+`timing.jsonl` and `checkpoints/`.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from signal import Signals
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from anystep.data import Dataset, Normalization, batch_indices
+from anystep.objectives import Batch, Draw, Losses, Progress
+from anystep.training import checkpoint
+from anystep.training.config import Config, from_json, to_json
+from anystep.training.errors import RunError
+from anystep.training.log import RunLog
+from anystep.training.optimizer import learning_rate
+from anystep.training.signals import StopRequest
+from anystep.training.state import DataFacts, State
+
+Record = dict[str, Any]
+Watch = Callable[[int, Record | None], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: after ``step`` updates, ``stopped`` by a signal or None when it is complete."""
+
+    step: int
+    stopped: Signals | None = None
+
+
+def train(
+    config: Config, out: Path, *, resume: bool = False, watch: Watch | None = None, stop: StopRequest | None = None
+) -> Outcome:
+    """Train as ``config`` says into the run directory ``out``; with ``resume`` go on from its newest checkpoint.
+
+    ``watch(step, record)`` is called after every update, with the log record where one was written. ``stop`` ends the
+    run after the update in flight. Raises RunError (disk, checkpoint, divergence) and DataError (data).
+    """
+    device = pick_device(config.training.device)
+    torch.set_float32_matmul_precision(config.training.matmul_precision)
+    dataset = config.data.open("train")
+    facts = DataFacts.of(dataset)
+    state = State(config, facts, device)
+    log = RunLog(out, offset=begin(state, facts, out, resume), step=state.step, tensorboard=config.log.tensorboard)
+    settings, watch, stop = config.training, watch or (lambda step, record: None), stop or StopRequest()
+    log_every = max(1, config.log.every // settings.batch)
+    save_every = max(1, config.checkpoint.every // settings.batch)
+    try:
+        for raw in batches(dataset, config, state.step):
+            update(state, dataset, facts.normalization, raw)
+            record = None
+            if state.step % log_every == 0 or state.step == settings.steps:
+                record = write_record(state, log)
+            if stop or state.step % save_every == 0 or state.step == settings.steps:
+                checkpoint.save(out / "checkpoints", state.step, state.snapshot(log.sync()))
+                checkpoint.prune(out / "checkpoints", config.checkpoint, settings.batch)
+            watch(state.step, record)
+            if stop and state.step < settings.steps:
+                return Outcome(state.step, stop.signal)
+    finally:
+        log.close()
+    return Outcome(state.step)
+
+
+def update(state: State, dataset: Dataset, normalization: Normalization, index: NDArray[np.int64]) -> None:
+    """Make one update on the global batch of these rows: micro-batches, gradient, non-finite policy, step, averages."""
+    config, settings = state.config, state.config.training
+    raw, size = dataset.read(index), settings.batch // settings.accumulate
+    progress = Progress(state.step, settings.steps)
+    losses: list[Losses] = []
+    for first in range(0, settings.batch, size):
+        rows = slice(first, first + size)
+        draw = Draw(settings.seed, state.step, settings.batch, rows, state.device)
+        batch = make_batch(dataset, normalization, raw, index, draw, flip=config.data.flip)
+        with state.autocast():
+            part = config.objective.loss(state.networks, batch, draw, progress)
+        (part.rows.sum() / settings.batch).backward()  # type: ignore[no-untyped-call]
+        losses.append(part)
+    gradients = [p.grad for p in state.network.parameters() if p.grad is not None]
+    norm = get_total_norm(gradients)
+    if bool(torch.isfinite(norm)) and all(bool(torch.isfinite(part.rows).all()) for part in losses):
+        if config.optimizer.clip_norm is not None:
+            clip_grads_with_norm_(state.network.parameters(), config.optimizer.clip_norm, norm)
+        state.apply(learning_rate(state.step, config.optimizer, settings))
+        state.meter.add(losses, float(norm))
+        state.skipped_in_a_row = 0
+    else:
+        state.skipped += 1
+        state.skipped_in_a_row += 1
+    state.optimizer.zero_grad(set_to_none=True)
+    state.step += 1
+    if state.skipped_in_a_row >= settings.max_nonfinite:
+        raise RunError(
+            f"stopped at step {state.step}: loss or gradient was not finite in {state.skipped_in_a_row} updates in a row; "
+            "the last checkpoint is good. Try a lower optimizer.lr, optimizer.clip_norm 1, or precision float32"
+        )
+
+
+def make_batch(
+    dataset: Dataset, normalization: Normalization, raw: NDArray[Any], index: NDArray[np.int64], draw: Draw, flip: bool
+) -> Batch:
+    """Return our rows of the global batch as tensors: normalised data, its noise, labels; uint8 until here."""
+    x1 = normalization.encode(raw[draw.rows]).to(draw.device)
+    if flip:
+        mirrored = (draw.uniform("flip") < 0.5).reshape(-1, *[1] * (x1.ndim - 1))
+        x1 = torch.where(mirrored, x1.flip(-1), x1)
+    label = None if dataset.labels is None else torch.from_numpy(dataset.labels[index[draw.rows]]).to(draw.device)
+    return Batch(x1=x1, x0=draw.normal("noise", x1.shape[1:]), label=label)
+
+
+def batches(dataset: Dataset, config: Config, start: int) -> Iterator[NDArray[np.int64]]:
+    """Yield the row indices of each update's global batch from update ``start`` on: a pure function of (seed, step)."""
+    for step in range(start, config.training.steps):
+        yield batch_indices(len(dataset), config.training.batch, step, config.training.seed)
+
+
+def begin(state: State, facts: DataFacts, out: Path, resume: bool) -> int:
+    """Prepare the run directory, or restore the newest checkpoint in it; returns the log's length at that point."""
+    every = checkpoint.listing(out / "checkpoints")
+    if not resume and (out / "config.json").exists():
+        raise RunError(f"{out} already holds a run: continue it with --resume, or choose another --out")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if not (out / "run.json").exists():
+            facts.write(out, version("anystep"))
+        checkpoint.write_text(out / "config.json", json.dumps(to_json(state.config), indent=2) + "\n")
+    except OSError as error:
+        raise RunError(f"cannot write the run directory {out}: {checkpoint.reason(error)}") from error
+    recorded = DataFacts.read(out)
+    if recorded.fingerprint != facts.fingerprint:
+        raise RunError(
+            f"the data of {out} has changed since the run began ({recorded.size} examples then, {facts.size} now): "
+            "restore it, or start a new run with another --out"
+        )
+    return state.restore(every[-1][1]) if every else 0
+
+
+def write_record(state: State, log: RunLog) -> Record:
+    """Write the window's record to the log and start a new window."""
+    settings = state.config.training
+    record = {
+        "step": state.step,
+        "images": state.step * settings.batch,
+        **state.meter.record(),
+        "lr": learning_rate(state.step - 1, state.config.optimizer, settings),
+        "skipped": state.skipped,
+    }
+    log.write(record)
+    state.meter.clear()
+    return record
+
+
+def read_config(run: Path) -> Config:
+    """Read the config of a run directory, or a config.json. Raises RunError when missing, ValueError when wrong."""
+    path = run / "config.json" if run.is_dir() else run
+    try:
+        values = json.loads(path.read_text())
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {checkpoint.reason(error)}") from error
+    except ValueError as error:
+        raise RunError(f"{path} is not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise RunError(f"{path} is not a config: an object is expected")
+    return from_json(values)
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device of that name; ``auto`` is a GPU if there is one. Raises ValueError for one that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"training.device {name!r} is not available here: use auto or cpu") from error
+    return torch.device(name)

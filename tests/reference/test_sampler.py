@@ -1,0 +1,43 @@
+"""`sample` draws what the released sampler draws from the same noise, for every recorded shortcut and flow-matching run."""
+
+import pytest
+import torch
+
+from anystep.flow.ladder import Schedule, Step, instantaneous_schedule, shortcut_schedule
+from anystep.flow.network import Network
+from anystep.flow.sampling import sample
+from tests.reference.recorded import ATOL, ATOL_128, WithoutStep, image, integers, load, meta, network
+
+FILE = load("sampler")
+PARAMS = load("params_h32")
+CASES = [
+    name.removesuffix("/meta") for name in FILE if name.endswith("/meta") and name.startswith(("shortcut_", "naive_"))
+]
+
+
+def schedule(case: str, steps: int) -> Schedule:
+    """Return the released sampler's steps: all equal, the network told d = 2^-floor(log2 N)."""
+    if case == "shortcut_n3_cfg1.0":  # no power of two: our own budget would be dyadic
+        return [Step(n / 3, 1 / 3, d=1 / 2) for n in range(3)]
+    return instantaneous_schedule(steps) if case.startswith("naive") else shortcut_schedule(steps)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_same_noise_same_samples(case: str) -> None:
+    flags = meta(FILE, case)
+    model: Network = network(PARAMS, "params_ema" if flags["use_ema"] else "params", side=8)
+    if flags["ignore_dt"]:
+        model = WithoutStep(model)  # type: ignore[arg-type]
+    drawn = sample(
+        model,
+        image(FILE["start_noise"]),
+        steps=schedule(case, flags["steps"]),
+        label=integers(FILE["labels"]),
+        guidance=flags["cfg_scale"],
+    )
+    atol = ATOL_128 if flags["steps"] == 128 else ATOL
+    torch.testing.assert_close(drawn, image(FILE[f"{case}/x"]), atol=atol, rtol=0)
+
+
+def test_all_recorded_cases_are_here() -> None:
+    assert len(CASES) == 22
