@@ -1,1 +1,94 @@
-"""One network, any number of steps."""
+"""One network, any number of steps.
+
+`anystep` trains generative models that sample in 1, 2, 4, ... 128 steps from a single run (shortcut models, Frans et
+al. 2024) and the methods they are compared with. The names below are the public interface; they load when first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from anystep.data import DataError, Dataset, Digits, Folder, Hub, Npz
+    from anystep.evaluation.generator import Generator
+    from anystep.evaluation.sweep import evaluate
+    from anystep.flow.ladder import Ladder, Step, instantaneous_schedule, shortcut_schedule
+    from anystep.flow.sampling import interpolate_noise, refine, sample
+    from anystep.interchange.reference import network_from_params
+    from anystep.interchange.run import load_run
+    from anystep.networks import DiTConfig, MLPConfig, dit_preset
+    from anystep.objectives import FlowMatching, Objective, Shortcut
+    from anystep.recipes import find_recipe
+    from anystep.training.config import Config
+    from anystep.training.errors import RunError
+    from anystep.training.trainer import train
+
+#: public name -> module that has it
+_HOME = {
+    "Config": "training.config",
+    "DataError": "data",
+    "Dataset": "data",
+    "DiTConfig": "networks",
+    "Digits": "data",
+    "FlowMatching": "objectives",
+    "Folder": "data",
+    "Generator": "evaluation.generator",
+    "Hub": "data",
+    "Ladder": "flow.ladder",
+    "MLPConfig": "networks",
+    "Npz": "data",
+    "Objective": "objectives",
+    "RunError": "training.errors",
+    "Shortcut": "objectives",
+    "Step": "flow.ladder",
+    "dit_preset": "networks",
+    "evaluate": "evaluation.sweep",
+    "find_recipe": "recipes",
+    "instantaneous_schedule": "flow.ladder",
+    "interpolate_noise": "flow.sampling",
+    "load_run": "interchange.run",
+    "network_from_params": "interchange.reference",
+    "refine": "flow.sampling",
+    "sample": "flow.sampling",
+    "shortcut_schedule": "flow.ladder",
+    "train": "training.trainer",
+}
+
+__all__ = [
+    "Config",
+    "DataError",
+    "Dataset",
+    "DiTConfig",
+    "Digits",
+    "FlowMatching",
+    "Folder",
+    "Generator",
+    "Hub",
+    "Ladder",
+    "MLPConfig",
+    "Npz",
+    "Objective",
+    "RunError",
+    "Shortcut",
+    "Step",
+    "dit_preset",
+    "evaluate",
+    "find_recipe",
+    "instantaneous_schedule",
+    "interpolate_noise",
+    "load_run",
+    "network_from_params",
+    "refine",
+    "sample",
+    "shortcut_schedule",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"anystep.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'anystep' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from tests.reference.recorded import RecordedDraw, floats, image, recorded_draw
 from torch import Tensor
 
 from anystep.objectives import Batch, Shortcut
-from tests.reference.recorded import RecordedDraw, floats, image, integers, recorded_draw
 
 
 @dataclass(frozen=True)

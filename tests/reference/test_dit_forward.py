@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from tests.reference.recorded import ATOL, WithoutStep, floats, image, integers, load, network, step_size, under
 from torch import Tensor
 
 from anystep.interchange.reference import UNUSED, network_from_params, reference_params
 from anystep.networks import DiT, DiTConfig, dit_preset
 from anystep.networks.embeddings import grid_coordinates, sincos_positions
-from tests.reference.recorded import ATOL, WithoutStep, floats, image, integers, load, network, step_size, under
 
 FILE = load("dit_forward")
 X, T, LABEL = image(FILE["x_t"]), floats(FILE["t"]), integers(FILE["labels"])
@@ -145,7 +145,7 @@ def test_foreign_parameters_are_refused_by_name(change: dict[str, np.ndarray | N
 def test_heads_of_an_unknown_width_are_asked_for() -> None:
     config = DiTConfig(hidden=24, depth=1, heads=3, variant="reference")
     params = reference_params(config.build((3, 8, 8), 5))
-    with pytest.raises(ValueError, match="width 24 .* pass heads"):
+    with pytest.raises(ValueError, match=r"width 24 .* pass heads"):
         network_from_params(params)
     found = network_from_params(params, heads=3)
     assert (found.config, found.num_classes, found.shape) == (config, 5, (3, 32, 32))

@@ -1,12 +1,12 @@
-"""`sample` draws what the released sampler draws from the same noise, for every recorded shortcut and flow-matching run."""
+"""`sample` draws what the released sampler draws from the same noise: shortcut and flow-matching models."""
 
 import pytest
 import torch
+from tests.reference.recorded import ATOL, ATOL_128, WithoutStep, image, integers, load, meta, network
 
 from anystep.flow.ladder import Schedule, Step, instantaneous_schedule, shortcut_schedule
 from anystep.flow.network import Network
 from anystep.flow.sampling import sample
-from tests.reference.recorded import ATOL, ATOL_128, WithoutStep, image, integers, load, meta, network
 
 FILE = load("sampler")
 PARAMS = load("params_h32")

@@ -2,8 +2,6 @@
 
 import pytest
 import torch
-
-from anystep.objectives import Batch, FlowMatching, Networks, Progress, Shortcut
 from tests.reference.arrange import Recorded, arrange
 from tests.reference.recorded import (
     ATOL,
@@ -17,6 +15,8 @@ from tests.reference.recorded import (
     step_size,
     under,
 )
+
+from anystep.objectives import Batch, FlowMatching, Networks, Progress, Shortcut
 
 SHORTCUT = load("targets_shortcut")
 NAIVE = load("targets_baselines")

@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
+from tests.reference.arrange import Recorded, arrange
+from tests.reference.recorded import ATOL, image, integers, load, network, under
 from torch import Tensor
 
 from anystep.interchange.reference import UNUSED, reference_params
@@ -13,8 +15,6 @@ from anystep.objectives import Networks, Progress, Shortcut
 from anystep.training.config import OptimizerConfig
 from anystep.training.ema import Ema
 from anystep.training.optimizer import build
-from tests.reference.arrange import Recorded, arrange
-from tests.reference.recorded import ATOL, image, integers, load, network, under
 
 FILE = load("train_steps")
 FLAGS = json.loads(str(FILE["config"]))

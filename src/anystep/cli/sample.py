@@ -23,7 +23,7 @@ from anystep.training.errors import RunError, UsageError
 DESCRIPTION = """Draw samples. Sample i is decided by (seed, i): more steps make the same picture, sharper.
 
 example: anystep sample runs/digits --steps 1 4 128 --num 64
-         anystep sample runs/digits --steps 128 --index 3 17      refine two of them
+         anystep sample runs/digits --steps 128 --refine 3 17     two of them again, sharper
          anystep sample runs/digits --steps 1 --interpolate 9     between pairs of noises"""
 
 
@@ -45,8 +45,8 @@ class Args:
     """Allow guidance of steps that were trained with guidance."""
     seed: int = 0
     """Seed of the noise."""
-    index: list[int] | None = None
-    """Draw these samples only, numbered as in a run of --num: regenerate good ones with more steps (refine)."""
+    refine: list[int] | None = None
+    """Draw these samples only, by number from 0: the same noise again, with more steps."""
     interpolate: int | None = None
     """Draw this many points between pairs of noises (P1 eq. 6): one pair a row, --num / points rows."""
     order: Order | None = None
@@ -66,7 +66,7 @@ def run(argv: Sequence[str]) -> int:
     args = parse(Args, argv, "sample", DESCRIPTION)
     check(args)
     generator = load_run(args.run, weights=args.weights, device=args.device)
-    index = list(range(args.num)) if args.index is None else args.index
+    index = list(range(args.num)) if args.refine is None else args.refine
     noise = generator.noise(args.seed, index)
     label = generator.labels(index) if args.label is None else torch.full((len(index),), args.label)
     columns = None
@@ -97,8 +97,8 @@ def check(args: Args) -> None:
             raise UsageError(f"--steps must be at least 1, got {n}")
     if args.num < 1:
         raise UsageError(f"--num must be at least 1, got {args.num}")
-    if args.index is not None and (not args.index or min(args.index) < 0):
-        raise UsageError(f"--index must name samples from 0 on, got {args.index}")
+    if args.refine is not None and (not args.refine or min(args.refine) < 0):
+        raise UsageError(f"--refine must name samples from 0 on, got {args.refine}")
     if args.interpolate is not None and args.interpolate < 2:
         raise UsageError(f"--interpolate must be at least 2 points, got {args.interpolate}")
 
@@ -140,19 +140,19 @@ def write_pictures(
     out: Path, drawn: dict[int, NDArray[np.generic]], label: NDArray[np.int64] | None, columns: int | None
 ) -> list[Path]:
     """Write one picture a budget, and one of all budgets below each other where there are several."""
-    pictures: dict[Path, Image.Image] = {}
     first = next(iter(drawn.values()))
-    for n, samples in drawn.items():
-        if samples.ndim == 2:
-            from anystep.report.scatter import scatter
+    if first.ndim == 2:
+        from anystep.report.scatter import scatter
 
-            pictures[out / f"samples_{n}.png"] = scatter({f"{n} step{'s' * (n > 1)}": samples})
-        else:
-            across = columns or min(len(samples), max(1, round(len(samples) ** 0.5)))
-            pictures[out / f"samples_{n}.png"] = grid(samples.astype(np.uint8), across)
-    if first.ndim == 4 and len(drawn) > 1:
-        few = {n: samples[:16].astype(np.uint8) for n, samples in drawn.items()}
-        pictures[out / "steps.png"] = steps_figure({"": few})
+        scatter({"samples": drawn}).savefig(out / "samples.png", dpi=150)
+        return [out / "samples.png"]
+    pictures: dict[Path, Image.Image] = {}
+    for n, samples in drawn.items():
+        across = columns or min(len(samples), max(1, round(len(samples) ** 0.5)))
+        pictures[out / f"samples_{n}.png"] = grid(samples.astype(np.uint8), across)
+    if len(drawn) > 1:
+        few = {n: samples[: columns or 16].astype(np.uint8) for n, samples in drawn.items()}
+        pictures[out / "steps.png"] = steps_figure({"samples": few})
     for path, picture in pictures.items():
         picture.save(path)
     return list(pictures)

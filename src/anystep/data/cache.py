@@ -4,7 +4,9 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 from anystep.data.base import DataError
 
 VARIABLE = "ANYSTEP_CACHE"
+_ABANDONED = 24 * 3600.0  # seconds
 
 
 def cache_root() -> Path:
@@ -44,6 +47,7 @@ def cached(key: str, build: Callable[[Path], None]) -> Path:
         return entry
     try:
         root.mkdir(parents=True, exist_ok=True)
+        _sweep(root)
         building = Path(tempfile.mkdtemp(prefix="building-", dir=root))
         try:
             build(building)
@@ -57,6 +61,14 @@ def cached(key: str, build: Callable[[Path], None]) -> Path:
             f"set {VARIABLE} to a folder that can be written and has room"
         ) from error
     return entry
+
+
+def _sweep(root: Path) -> None:
+    """Remove what killed runs left behind: builds that nothing was written to for a day."""
+    for left in root.glob("building-*"):
+        with suppress(OSError):  # another process may be sweeping too
+            if time.time() - max(item.stat().st_mtime for item in (left, *left.iterdir())) > _ABANDONED:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _publish(building: Path, entry: Path) -> None:

@@ -26,7 +26,7 @@ class Hub(ImageSource):
     """The hub data set's configuration, for those that have several."""
 
     split: str = "train"
-    """The data set's own split to read."""
+    """The data set's own split to read; part of it, as in train[:10%], where the set is not a saved one."""
 
     image: str = "image"
     """Column of the images."""
@@ -68,12 +68,15 @@ class Hub(ImageSource):
         local = Path(self.path).expanduser()
         try:
             if local.is_file():
-                files = {self.split: str(local)}
+                files = {self.split.partition("[")[0]: str(local)}
                 return datasets.load_dataset("parquet", data_files=files, split=self.split)
             if (local / "dataset_dict.json").is_file():
                 return datasets.load_from_disk(str(local / self.split))
             if (local / "state.json").is_file():
-                return datasets.load_from_disk(str(local))
+                table = datasets.load_from_disk(str(local))
+                if str(table.split or "train") != self.split:
+                    raise ValueError(f"it was saved alone, as {table.split or 'train'}, and has no other split")
+                return table
             place = str(local) if local.is_dir() else self.path
             return datasets.load_dataset(place, self.config, split=self.split)
         except Exception as error:  # datasets, huggingface_hub, fsspec, pyarrow and the network each have their own

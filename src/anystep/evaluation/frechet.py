@@ -88,8 +88,8 @@ def gaussian_distance(
 ) -> float:
     """Return ``|mu_a - mu_b|^2 + Tr(S_a + S_b - 2 (S_a S_b)^(1/2))``, the squared 2-Wasserstein distance of Gaussians.
 
-    Means [F], covariances [F, F]. The eigenvalues of ``S_a S_b`` are those of the symmetric ``S_a^(1/2) S_b S_a^(1/2)``,
-    so two `eigh` are enough, and covariances without full rank (fewer rows than features) need no offset.
+    Means [F], covariances [F, F]. ``S_a S_b`` has the eigenvalues of the symmetric ``S_a^(1/2) S_b S_a^(1/2)``, so
+    two `eigh` are enough, and covariances without full rank (fewer rows than features) need no offset.
     Raises ValueError when the numbers of features differ.
     """
     if mean_a.shape != mean_b.shape:

@@ -36,17 +36,16 @@ class CodeVersion:
 @cache
 def code_version() -> CodeVersion:
     """Return which code this is; outside a checkout, or without git, the package's version alone."""
-    here = Path(__file__).resolve()
+    room = Path(__file__).resolve().parents[1]
     try:
         package = version("anystep")
     except PackageNotFoundError:
         package = "unknown"
-    # An installed copy may lie inside somebody else's checkout: only a repository that tracks this file is ours.
-    if _git(here.parent, "ls-files", "--error-unmatch", here.name) is None:
+    # An installed copy may lie inside somebody else's checkout: only a repository that tracks the package is ours.
+    if not _git(room, "ls-files", "--", str(room)):
         return CodeVersion(package)
-    commit = _git(here.parent, "rev-parse", "HEAD")
-    changes = _git(here.parent, "status", "--porcelain", "--", str(here.parents[1]))
-    return CodeVersion(package, commit, None if changes is None else bool(changes))
+    changes = _git(room, "status", "--porcelain", "--", str(room))
+    return CodeVersion(package, _git(room, "rev-parse", "HEAD"), None if changes is None else bool(changes))
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

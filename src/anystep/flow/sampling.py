@@ -45,6 +45,24 @@ def sample(
     return x
 
 
+def refine(
+    network: Network,
+    noise: Tensor,
+    keep: Tensor,
+    *,
+    steps: int | Schedule,
+    label: Tensor | None = None,
+    guidance: float | Sequence[float] = 1.0,
+    schedule: Callable[[int], Schedule] = shortcut_schedule,
+) -> Tensor:
+    """Draw the samples of index ``keep`` [k] again, from the same noise, with more steps: the same, sharper (P1 5.2).
+
+    ``noise`` [B, ...] and ``label`` [B] are those of the first draw; the rest as in `sample`. Returns [k, ...].
+    """
+    chosen = None if label is None else label[keep]
+    return sample(network, noise[keep], steps=steps, label=chosen, guidance=guidance, schedule=schedule)
+
+
 def interpolate_noise(x_a: Tensor, x_b: Tensor, points: int) -> Tensor:
     """Return ``points`` variance-preserving mixtures ``n x_a + sqrt(1 - n^2) x_b`` of two noises (P1 eq. 6).
 

@@ -30,6 +30,7 @@ class Attention(nn.Module):
     """Self-attention over all tokens with logits ``scale q.k``.
 
     The softmax runs in float32 under bf16 too: every kernel behind ``scaled_dot_product_attention`` accumulates so.
+    ``qk_norm`` RMS-normalises each head's queries and keys, with a learned gain per channel.
     """
 
     def __init__(self, width: int, heads: int, scale: float, qk_norm: bool = False) -> None:
@@ -37,21 +38,29 @@ class Attention(nn.Module):
         self.heads, self.scale = heads, scale
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
-        head_dim = width // heads
-        self.q_norm = nn.RMSNorm(head_dim, eps=NORM_EPS) if qk_norm else None
-        self.k_norm = nn.RMSNorm(head_dim, eps=NORM_EPS) if qk_norm else None
+        self.gains = nn.Parameter(torch.ones(2, width // heads)) if qk_norm else None
 
     def forward(self, x: Tensor, angle: Tensor | None = None) -> Tensor:
         """Map ``x`` [B, N, h] to [B, N, h]; ``angle`` [N, head_dim / 2] turns queries and keys (rotary positions)."""
         batch, tokens, width = x.shape
         q, k, v = self.qkv(x).view(batch, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        if self.q_norm is not None and self.k_norm is not None:
-            q, k = self.q_norm(q).to(v.dtype), self.k_norm(k).to(v.dtype)
+        if self.gains is not None:
+            q, k = (
+                (F.rms_norm(each, each.shape[-1:], eps=NORM_EPS) * gain).to(v.dtype)
+                for each, gain in zip((q, k), self.gains, strict=True)
+            )
         if angle is not None:
             q, k = rotate(q, angle), rotate(k, angle)
         mixed = F.scaled_dot_product_attention(q, k, v, scale=self.scale)
         result: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, tokens, width))
         return result
+
+    def reset_parameters(self) -> None:
+        """Initialise Xavier uniform, queries, keys and values each as a matrix of its own; gains of QK-norm 1."""
+        xavier_(self.qkv, parts=3)
+        xavier_(self.out)
+        if self.gains is not None:
+            nn.init.ones_(self.gains)
 
 
 class GeluMlp(nn.Module):
@@ -105,8 +114,8 @@ class Block(nn.Module):
 
     def reset_parameters(self, *, zero_modulation: bool) -> None:
         """Initialise Xavier uniform; with ``zero_modulation`` the block starts as the identity."""
-        xavier_(self.attention.qkv, parts=3)
-        for linear in (self.attention.out, self.mlp.inner, self.mlp.outer, self.modulation):
+        self.attention.reset_parameters()
+        for linear in (self.mlp.inner, self.mlp.outer, self.modulation):
             xavier_(linear)
         if zero_modulation:
             zero_(self.modulation)

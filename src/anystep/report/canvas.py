@@ -20,11 +20,6 @@ _STYLE: Any = {
     "font.family": "sans-serif",
     "axes.edgecolor": MUTED,
     "axes.labelcolor": MUTED,
-    "axes.titlecolor": INK,
-    "axes.titlesize": 10.5,
-    "axes.titleweight": "semibold",
-    "axes.titlelocation": "left",
-    "axes.titlepad": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.8,
@@ -35,10 +30,6 @@ _STYLE: Any = {
     "xtick.color": MUTED,
     "ytick.color": MUTED,
     "text.color": INK,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "lines.linewidth": 1.7,
-    "lines.solid_capstyle": "round",
     "svg.fonttype": "path",
 }
 
@@ -58,6 +49,18 @@ def panels(rows: int, columns: int, width: float = 9.6, height: float = 3.0, **s
         figure = Figure(figsize=(width, height * rows), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1))
         axes = figure.subplots(rows, columns, squeeze=False, **sharing)
     return figure, axes
+
+
+def title(axes: Any, text: str, aside: str = "") -> None:
+    """Write a panel's title at its left and, quieter, an aside at its right."""
+    axes.set_title(text, loc="left", fontsize=10.5, fontweight="bold", color=INK, pad=9)
+    if aside:
+        axes.set_title(aside, loc="right", fontsize=8.5, color=MUTED, pad=9)
+
+
+def legend(axes: Any, **place: Any) -> None:
+    """Name the lines, in ink and without a box."""
+    axes.legend(frameon=False, fontsize=9, labelcolor=INK, handlelength=1.3, labelspacing=0.35, **place)
 
 
 def picture(figure: "Figure", dpi: int = 160) -> Image.Image:

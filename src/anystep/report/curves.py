@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from anystep.report.canvas import INK, LADDER_MAP, MUTED, SERIES, panels
+from anystep.report.canvas import INK, LADDER_MAP, SERIES, legend, panels, title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,20 +32,25 @@ def loss_figure(log: Sequence[Record]) -> "Figure":
         raise ValueError("the log holds no records yet: nothing to draw")
     figure, ((loss, level), (time, norm)) = panels(2, 2, height=2.75)
     images = [record["images"] for record in log]
-    _line(loss, images, [record.get("loss") for record in log], SERIES[0], "")
-    _by_level(level, log, images)
+    _line(loss, images, [record.get("loss") for record in log], SERIES[0])
+    title(loss, "Loss, all rows")
+    if len(_tags(log, "loss_by_level")) > 1:
+        _by_level(level, log, images)
+        title(level, "Loss by kind of row")
+    else:
+        _line(level, images, [record.get("lr") for record in log], SERIES[0])
+        level.set_ylim(bottom=0)
+        title(level, "Learning rate")
     _by_time(time, log)
-    _line(norm, images, [record.get("grad_norm") for record in log], SERIES[0], "")
+    title(time, "Loss by time", "last quarter of the run")
+    _line(norm, images, [record.get("grad_norm") for record in log], SERIES[0])
     skipped = max(int(record.get("skipped") or 0) for record in log)
-    titles = ("Loss, all rows", "Loss by kind of row", "Loss by time, last quarter", "Gradient norm")
-    for axes, title in zip((loss, level, time, norm), titles, strict=True):
-        axes.set_title(title)
-        if axes is not time:
-            axes.set_xlabel("images seen")
-            axes.xaxis.set_major_formatter(_count)
+    title(norm, "Gradient norm", f"{skipped} updates skipped" if skipped else "")
+    for axes in (loss, level, norm):
+        axes.set_xlabel("images seen")
+        axes.xaxis.set_major_formatter(_count)
+    for axes in (loss, level, time, norm):
         _log_scale(axes)
-    if skipped:
-        norm.set_title(f"Gradient norm ({skipped} updates skipped)")
     return figure
 
 
@@ -67,9 +72,7 @@ def score_figure(scores: Sequence[Record], metrics: Sequence[str] | None = None)
             points = sorted((row["steps"], row[name]) for row in rows if row.get(name) is not None)
             _line(axes, [p[0] for p in points], [p[1] for p in points], _colour(number), label, marker="o")
         better = "lower is better" if name in LOWER_IS_BETTER else "higher is better"
-        axes.set_title(TITLES.get(name, name))
-        axes.annotate(better, (1, 1), xycoords="axes fraction", xytext=(0, 9), textcoords="offset points",
-                      ha="right", fontsize=8.5, color=MUTED)  # fmt: skip
+        title(axes, TITLES.get(name, name), better)
         axes.set_xscale("log", base=2)
         axes.set_xticks(budgets, [str(budget) for budget in budgets])
         axes.minorticks_off()
@@ -80,7 +83,7 @@ def score_figure(scores: Sequence[Record], metrics: Sequence[str] | None = None)
             axes.set_ylim(-0.03, 1.05)
     for axes in list(grid.flat)[len(names) :]:
         axes.set_visible(False)
-    grid.flat[0].legend(loc="best")
+    legend(grid.flat[0], loc="best")
     return figure
 
 
@@ -103,34 +106,42 @@ def _lines(scores: Sequence[Record]) -> dict[str, list[Record]]:
 
 def _by_level(axes: Any, log: Sequence[Record], images: Sequence[int]) -> None:
     """Draw a line a kind of row: flow rows in ink, self-consistency levels from small steps to large ones."""
-    import matplotlib as mpl
-
-    tags = list(dict.fromkeys(tag for record in log for tag in record.get("loss_by_level") or {}))
+    tags = _tags(log, "loss_by_level")
     levels = [tag for tag in tags if tag != "flow"]
-    colours = mpl.colormaps[LADDER_MAP].resampled(max(2, len(levels) + 1))
+    colours = _ladder(len(levels))
     for tag in tags:
         values = [(record.get("loss_by_level") or {}).get(tag) for record in log]
         flow = tag == "flow"
-        _line(axes, images, values, INK if flow else colours(levels.index(tag)), "flow" if flow else f"d = {tag}")
-    if tags:
-        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), handlelength=1.2, labelspacing=0.35)
+        _line(axes, images, values, INK if flow else colours[levels.index(tag)], "flow" if flow else f"d = {tag}")
+    legend(axes, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def _by_time(axes: Any, log: Sequence[Record]) -> None:
     """Draw the mean loss in each bin of t over the last quarter of the records, for flow and other rows."""
-    import matplotlib as mpl
-
-    last = [record.get("loss_by_t") or {} for record in log[-max(1, len(log) // 4) :]]
-    tags = list(dict.fromkeys(tag for record in last for tag in record))
+    last = log[-max(1, len(log) // 4) :]
+    tags = _tags(last, "loss_by_t")
     levels = [tag for tag in tags if tag != "flow"]
-    colours = mpl.colormaps[LADDER_MAP].resampled(max(2, len(levels) + 1))
+    colours = _ladder(len(levels))
     for tag in tags:
-        bins = list(zip(*[record[tag] for record in last if tag in record], strict=False))
+        profiles = [record["loss_by_t"][tag] for record in last if tag in (record.get("loss_by_t") or {})]
+        bins = list(zip(*profiles, strict=True))
         means = [_mean(values) for values in bins]
         middle = [(n + 0.5) / len(bins) for n in range(len(bins))]
-        _line(axes, middle, means, INK if tag == "flow" else colours(levels.index(tag)), tag, marker="o")
+        _line(axes, middle, means, INK if tag == "flow" else colours[levels.index(tag)], marker="o")
     axes.set_xlim(0, 1)
     axes.set_xlabel("t (0 noise, 1 data)")
+
+
+def _ladder(count: int) -> list[Any]:
+    """Return a colour a level, from small steps to large; the map's ends would vanish on a dark or a white page."""
+    import matplotlib as mpl
+
+    return [mpl.colormaps[LADDER_MAP](0.25 + 0.6 * n / max(1, count - 1)) for n in range(count)]
+
+
+def _tags(log: Sequence[Record], name: str) -> list[str]:
+    """Return the kinds of row that any record has a value for, in the log's order."""
+    return list(dict.fromkeys(tag for record in log for tag in record.get(name) or {}))
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -138,10 +149,12 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _line(axes: Any, x: Sequence[float], y: Sequence[float | None], colour: Any, label: str, marker: str = "") -> None:
+def _line(
+    axes: Any, x: Sequence[float], y: Sequence[float | None], colour: Any, label: str = "", marker: str = ""
+) -> None:
     values = [float("nan") if value is None else value for value in y]
     alone = sum(value is not None for value in y) == 1
-    axes.plot(x, values, color=colour, label=label, marker="o" if alone else marker, markersize=4.2)
+    axes.plot(x, values, color=colour, label=label, marker="o" if alone else marker, markersize=4.2, linewidth=1.7)
 
 
 def _log_scale(axes: Any) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-CELL = 56
+CELL = 64
 INK, MUTED, PAPER = (28, 36, 48), (105, 115, 134), (255, 255, 255)
 GAP = 3
 MARGIN = 14
@@ -51,7 +51,7 @@ def interpolation_figure(rows: Mapping[int, NDArray[Any]], cell: int = CELL) -> 
     ``rows[steps]``: uint8 [points, H, W, C]. Raises ValueError when a row is empty or not images.
     """
     named = {f"{steps} step{'s' if steps > 1 else ''}": images for steps, images in rows.items()}
-    return _labelled([("", named)], cell, footer=("one noise", "another"))
+    return _labelled([("", named)], cell, footer=("one noise", "another noise"))
 
 
 def _labelled(

@@ -88,7 +88,7 @@ def _tiles(runs: Sequence[RunSummary]) -> str:
         rows = sorted((row for row in run.scores if row.get(name) is not None), key=lambda row: row["steps"])
         for row in rows[:1] + rows[1:][-1:]:
             steps = f"{row['steps']} step{'s' if row['steps'] > 1 else ''}"
-            tiles.append((number(row[name]), f"{TITLES[name]}, {_words(run.method)}, {steps}"))
+            tiles.append((f"{row[name]:.3g}", f"{TITLES[name]}, {_words(run.method)}, {steps}"))
     if not tiles:
         tiles = [(number(run.images), f"images seen, {_words(run.method)}") for run in runs if run.images]
     cells = "".join(f'<div class="tile"><b>{value}</b><span>{escape(text)}</span></div>' for value, text in tiles)

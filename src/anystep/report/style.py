@@ -57,6 +57,7 @@ thead th { color: var(--muted); font-size: 13px; border-bottom: 1px solid var(--
 .scores tbody tr:last-child td { border-bottom: 1px solid var(--faint); }
 .n { text-align: right; }
 td.best { font-weight: 700; background: var(--mark); }
+.legend { font-size: 13.5px; color: var(--muted); margin: 10px 0 0; max-width: none; }
 .notes { font-size: 13.5px; color: var(--muted); margin: 10px 0 0; padding-left: 18px; }
 details { margin: 12px 0 22px; background: var(--card); border-radius: 10px; padding: 10px 16px; font-size: 14px; }
 summary { cursor: pointer; color: var(--muted); }

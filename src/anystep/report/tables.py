@@ -20,14 +20,13 @@ PROTOCOL = {
     "quantised": "Samples rounded to",
     "metrics": "Metric parameters",
     "seed": "Seed",
-    "ema": "EMA of the weights",
     "device": "Device",
     "precision": "Arithmetic",
     "torch_version": "torch",
     "code": "Code",
 }
 #: what differs from row to row and stands in the table itself or in the schedule list
-BY_ROW = ("steps", "schedule", "guidance")
+BY_ROW = ("steps", "schedule", "guidance", "ema")
 
 
 def score_tables(scores: Sequence[Row]) -> str:
@@ -64,7 +63,7 @@ def number(value: Any) -> str:
 
 def _score_table(rows: Sequence[Row]) -> str:
     metrics = [name for name in TITLES if any(name in row for row in rows)]
-    best = {name: _best(rows, name) for name in metrics}
+    best = _best(rows)
     heads = ["Method", "Steps", "Guidance", *(_heading(name) for name in metrics)]
     if "accuracy" in metrics:
         heads.append("on real")
@@ -79,19 +78,23 @@ def _score_table(rows: Sequence[Row]) -> str:
         cells = [f"<td>{shown}</td>", f"<td class=n>{number(row['steps'])}</td>"]
         cells.append(f"<td class=n>{_guidance(row.get('guidance'))}</td>")
         for name in metrics:
-            mark = " best" if row.get(name) is not None and row[name] == best[name] else ""
+            mark = " best" if (row["steps"], name, row.get(name)) in best else ""
             cells.append(f'<td class="n{mark}">{number(row.get(name))}</td>')
         if "accuracy" in metrics:
             cells.append(f'<td class="n quiet">{number(row.get("accuracy_real"))}</td>')
         if "Seconds" in heads:
             cells.append(f'<td class="n quiet">{number(row.get("seconds"))}</td>')
         body.append(f"<tr{' class=first' if first else ''}>{''.join(cells)}</tr>")
+    legend = "Shaded: the smaller distance at equal steps. " if best else ""
+    if "accuracy" in metrics:
+        legend += "Accuracy and precision say nothing of variety, class means score 1.0: read them beside recall."
     notes = list(
         dict.fromkeys(f"{row['method']}, {row['steps']} steps: {n}" for row in rows for n in row.get("notes", []))
     )
     listed = "".join(f"<li>{escape(note)}</li>" for note in notes)
     table = f'<table class="scores"><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
-    return f'<div class="wide">{table}</div>' + (f'<ul class="notes">{listed}</ul>' if notes else "")
+    legend = f'<p class="legend">{legend}</p>' if legend else ""
+    return f'<div class="wide">{table}</div>{legend}' + (f'<ul class="notes">{listed}</ul>' if notes else "")
 
 
 def _protocol(rows: Sequence[Row]) -> str:
@@ -102,20 +105,12 @@ def _protocol(rows: Sequence[Row]) -> str:
     facts = "".join(
         f"<tr><th>{escape(PROTOCOL.get(name, name))}</th><td>{_value(shared[name])}</td></tr>" for name in names
     )
-    schedules = dict.fromkeys(
-        (
-            row["method"],
-            row["steps"],
-            str(row["protocol"].get("schedule", "")),
-            str(row["protocol"].get("guidance", "")),
-        )
-        for row in rows
-    )
-    listed = "".join(
-        f"<tr><td>{escape(str(method).replace('_', ' '))}</td><td class=n>{steps}</td>"
-        f"<td>{escape(schedule)}</td><td>{escape(guidance)}</td></tr>"
-        for method, steps, schedule, guidance in schedules
-    )
+    listed = ""
+    for row in rows:
+        own = [str(row["protocol"].get(name, "")) for name in ("schedule", "guidance", "ema")]
+        cells = "".join(f"<td>{escape(text)}</td>" for text in own)
+        method = escape(str(row["method"]).replace("_", " "))
+        listed += f"<tr><td>{method}</td><td class=n>{row['steps']}</td>{cells}</tr>"
     summary = (
         f"Protocol: {number(shared.get('num'))} samples against {number(shared.get('reference_num'))} of "
         f"{escape(str(shared.get('reference')))}, {escape(str(shared.get('features')).replace('_', ' '))}, "
@@ -123,8 +118,9 @@ def _protocol(rows: Sequence[Row]) -> str:
     )
     return (
         f'<details class="protocol"><summary>{summary}</summary>'
-        f'<table class="facts">{facts}</table><table class="schedules"><thead><tr><th>Method</th><th class=n>Steps</th>'
-        f"<th>Schedule</th><th>Guidance in effect</th></tr></thead><tbody>{listed}</tbody></table></details>"
+        f'<table class="facts">{facts}</table><table class="schedules"><thead><tr><th>Method</th>'
+        f"<th class=n>Steps</th><th>Schedule</th><th>Guidance in effect</th><th>EMA</th></tr></thead>"
+        f"<tbody>{listed}</tbody></table></details>"
     )
 
 
@@ -133,11 +129,19 @@ def _shared(row: Row) -> dict[str, Any]:
     return {name: value for name, value in (row.get("protocol") or {}).items() if name not in BY_ROW}
 
 
-def _best(rows: Sequence[Row], name: str) -> float | None:
-    known = [row[name] for row in rows if row.get(name) is not None]
-    if not known or len(rows) == 1:
-        return None
-    return float(min(known) if name in LOWER_IS_BETTER else max(known))
+def _best(rows: Sequence[Row]) -> set[tuple[int, str, float]]:
+    """Return (steps, distance, value) where one method beats the others at equal steps.
+
+    Distances only: precision and accuracy are highest where variety is lost.
+    """
+    found = set()
+    for name in LOWER_IS_BETTER:
+        known: dict[int, list[float]] = {}
+        for row in rows:
+            if row.get(name) is not None:
+                known.setdefault(row["steps"], []).append(row[name])
+        found |= {(steps, name, min(values)) for steps, values in known.items() if len(set(values)) > 1}
+    return found
 
 
 def _heading(name: str) -> str:

@@ -14,9 +14,6 @@ class StopRequest:
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
 
-    def __bool__(self) -> bool:
-        return self.signal is not None
-
 
 @contextmanager
 def stop_on_signal() -> Iterator[StopRequest]:

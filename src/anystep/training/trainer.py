@@ -59,15 +59,15 @@ def train(
     try:
         for raw in batches(dataset, config, state.step):
             update(state, dataset, facts.normalization, raw)
-            record = None
+            record, asked = None, stop.signal  # read once: a later signal waits for the next update
             if state.step % log_every == 0 or state.step == settings.steps:
                 record = write_record(state, log)
-            if stop or state.step % save_every == 0 or state.step == settings.steps:
+            if asked or state.step % save_every == 0 or state.step == settings.steps:
                 checkpoint.save(out / "checkpoints", state.step, state.snapshot(log.sync()))
                 checkpoint.prune(out / "checkpoints", config.checkpoint, settings.batch)
             watch(state.step, record)
-            if stop and state.step < settings.steps:
-                return Outcome(state.step, stop.signal)
+            if asked and state.step < settings.steps:
+                return Outcome(state.step, asked)
     finally:
         log.close()
     return Outcome(state.step)

@@ -1,0 +1,141 @@
+"""A sample depends on its seed and number, and on nothing else that is asked for beside it."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from anystep.data.base import Normalization
+from anystep.evaluation.generator import Generator
+from anystep.flow.ladder import instantaneous_schedule
+from anystep.objectives import FlowMatching, Shortcut
+
+
+class Toward(nn.Module):
+    """The velocity that carries any x to its class's constant image: c = label / 10, or -1 without a class."""
+
+    def __init__(self, num_classes=10):
+        super().__init__()
+        self.num_classes = num_classes
+        self.calls = 0
+
+    def forward(self, x, t, d, label=None, guidance=None):
+        self.calls += 1
+        if label is None:
+            end = torch.zeros(len(x))
+        else:
+            end = torch.where(label == self.num_classes, -1.0, label / 10)
+        return (end - x.flatten(1).mean(1)).reshape(-1, 1, 1, 1).expand_as(x) / (1 - t).reshape(-1, 1, 1, 1)
+
+
+class Mixing(nn.Module):
+    """Any smooth network: what a sample becomes depends on every pixel of its noise."""
+
+    num_classes = 10
+
+    def __init__(self):
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.layer = nn.Linear(16, 16)
+
+    def forward(self, x, t, d, label=None, guidance=None):
+        return torch.tanh(self.layer(x.flatten(1)) + label[:, None]).reshape(x.shape)
+
+
+def make(network, objective=None):
+    return Generator(
+        network, objective or FlowMatching(), Normalization(127.5, 127.5, "image"), (1, 4, 4), network.num_classes
+    )
+
+
+def test_noise_depends_on_seed_and_number_alone():
+    g = make(Mixing())
+    many = g.noise(3, range(50))
+    torch.testing.assert_close(g.noise(3, [49, 7]), many[[49, 7]], rtol=0, atol=0)
+    assert not torch.equal(g.noise(4, [7]), many[[7]])
+    assert abs(float(g.noise(0, range(2000)).mean())) < 4 / (2000 * 16) ** 0.5
+
+
+@pytest.mark.parametrize("batch", [1, 7, 64])
+def test_samples_do_not_depend_on_their_number_or_batch(batch):
+    g = make(Mixing(), Shortcut())
+    all_of_them = g.generate(steps=3, seed=1, index=range(20))
+    torch.testing.assert_close(g.generate(steps=3, seed=1, index=range(12), batch=batch), all_of_them[:12])
+    torch.testing.assert_close(g.generate(steps=3, seed=1, index=[13], batch=batch), all_of_them[13:14])
+
+
+def test_labels_are_balanced_and_reach_the_network():
+    g = make(Toward())
+    x = g.generate(steps=1, seed=0, index=range(30))
+    means = x.flatten(1).mean(1)
+    torch.testing.assert_close(means, torch.arange(30) % 10 / 10, atol=1e-5, rtol=0)
+    assert torch.bincount(g.labels(range(30))).tolist() == [3] * 10
+    one = g.generate(steps=1, seed=0, index=range(4), label=7)
+    torch.testing.assert_close(one.flatten(1).mean(1), torch.full((4,), 0.7), atol=1e-5, rtol=0)
+    each = g.generate(steps=1, seed=0, index=range(2), label=np.array([1, 9]))
+    torch.testing.assert_close(each.flatten(1).mean(1), torch.tensor([0.1, 0.9]), atol=1e-5, rtol=0)
+
+
+def test_guidance_goes_beyond_the_label_and_costs_a_second_pass():
+    """The class end is c, the null end -1: scale W ends at -1 + W (c + 1)."""
+    g = make(Toward())
+    x = g.generate(steps=1, seed=0, index=[0], label=5, guidance=2.0)
+    assert float(x.mean()) == pytest.approx(-1 + 2 * 1.5, abs=1e-5)
+    assert g.plan(4).network_calls == 4
+    assert g.plan(4, guidance=2.0).network_calls == 8
+
+
+def test_a_conditional_network_without_a_label_draws_from_no_class():
+    g = make(Toward())
+    assert float(g.draw(g.noise(0, [0]), g.plan(1)).mean()) == pytest.approx(-1, abs=1e-5)
+
+
+def test_decode_gives_pixels():
+    g = make(Toward())
+    pixels = g.decode(torch.tensor([-2.0, -1.0, 0.1, 1.0, 2.0]).reshape(-1, 1, 1, 1).expand(-1, 1, 4, 4))
+    assert pixels.dtype == np.uint8
+    assert pixels[:, 0, 0, 0].tolist() == [0, 0, 140, 255, 255]
+
+
+def test_schedule_callback_and_progress():
+    seen, counted = [], []
+    g = make(Mixing(), Shortcut())
+    g.generate(
+        steps=4,
+        seed=0,
+        index=range(5),
+        batch=3,
+        schedule=instantaneous_schedule,
+        callback=lambda n, step, x: seen.append((n, step.d, len(x))),
+        progress=lambda done, total: counted.append((done, total)),
+    )
+    assert seen == [(n, 0.0, rows) for rows in (3, 2) for n in range(4)]
+    assert counted == [(3, 5), (5, 5)]
+
+
+@pytest.mark.parametrize(
+    ("classes", "asked", "message"),
+    [
+        (10, {"label": 12}, r"label must be in 0\.\.9, got 12"),
+        (10, {"label": -1}, r"label must be in 0\.\.9, got -1"),
+        (10, {"label": [1, 2, 3]}, r"one class or 2 of them, got \(3,\)"),
+        (None, {"label": 1}, "unconditional"),
+        (None, {"guidance": 2.0}, "guidance 2 needs classes"),
+        (10, {"steps": 0}, "at least 1, got 0"),
+        (10, {"batch": 0}, "batch must be at least 1, got 0"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(classes, asked, message):
+    with pytest.raises(ValueError, match=message):
+        make(Toward(classes)).generate(**{"steps": 1, "seed": 0, "index": range(2)} | asked)
+
+
+def test_a_model_trained_with_guidance_is_not_guided_twice_unless_asked():
+    g = make(Toward(), Shortcut(guidance=1.5))
+    with pytest.raises(ValueError, match="guide twice"):
+        g.plan(4, guidance=2.0)
+    assert g.plan(4, guidance=2.0, twice=True).guidance == [2.0] * 4
+    assert g.plan(4).network_calls == 4
+    assert g.plan(128).network_calls == 256
+    assert make(Toward(None), Shortcut(guidance=1.5)).plan(128).network_calls == 128

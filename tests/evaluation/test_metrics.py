@@ -1,0 +1,103 @@
+"""Precision, recall, energy distance, class accuracy: limit cases, brute force, closed forms."""
+
+import numpy as np
+import pytest
+from scipy.stats import energy_distance as scipy_energy
+from sklearn.datasets import load_digits
+
+from anystep.evaluation import metrics
+from anystep.evaluation.metrics import class_accuracy, class_judge, energy_distance, precision_recall
+
+rng = np.random.default_rng
+
+
+def brute_force(real, fake, k):
+    """Kynkaanniemi et al., eq. 1 and 2, point by point."""
+
+    def covered(points, centres):
+        radii = [sorted(np.linalg.norm(centres - c, axis=1))[k] for c in centres]
+        return np.mean([any(np.linalg.norm(p - c) <= r for c, r in zip(centres, radii, strict=True)) for p in points])
+
+    return covered(fake, real), covered(real, fake)
+
+
+def test_a_set_covers_itself():
+    x = rng(0).standard_normal((200, 64))
+    found = precision_recall(x, x.copy())
+    assert (found.precision, found.recall) == (1, 1)
+
+
+def test_sets_apart_cover_nothing_of_each_other():
+    x = rng(0).standard_normal((100, 5))
+    found = precision_recall(x, x + 100)
+    assert (found.precision, found.recall) == (0, 0)
+
+
+def test_a_dropped_mode_costs_recall_and_no_precision():
+    a, b = rng(0).standard_normal((300, 2)), rng(1).standard_normal((300, 2)) + 50
+    found = precision_recall(np.concatenate([a, b]), a.copy())
+    assert (found.precision, found.recall) == (1, 0.5)
+
+
+def test_class_means_are_precise_and_recall_nothing():
+    x = rng(0).standard_normal((400, 16))
+    means = np.zeros((400, 16)) + 1e-3 * rng(1).standard_normal((400, 16))
+    found = precision_recall(x, means)
+    assert found.precision == 1
+    assert found.recall < 0.01
+
+
+@pytest.mark.parametrize("features", [3, 300])
+def test_slabs_give_the_brute_force_answer(features, monkeypatch):
+    """Both ways of making distances (directly, and by a product above 256 features), in slabs of a few rows."""
+    monkeypatch.setattr(metrics, "SLAB", 200)
+    real = rng(0).standard_normal((60, features)) + 5
+    fake = rng(1).standard_normal((45, features)) * 1.1 + 5.05
+    found = precision_recall(real, fake, k=4)
+    assert (found.precision, found.recall) == pytest.approx(brute_force(real, fake, 4), abs=1e-12)
+
+
+def test_too_few_rows_for_k_are_refused():
+    with pytest.raises(ValueError, match=r"k must be in 1\.\.2 .* got 3"):
+        precision_recall(np.zeros((3, 2)), np.zeros((9, 2)), k=3)
+
+
+def test_energy_of_two_points_is_twice_their_distance():
+    assert energy_distance([[0.0, 0.0]], [[3.0, 4.0]]) == pytest.approx(10)
+
+
+def test_energy_agrees_with_scipy_in_one_dimension():
+    x, y = rng(0).standard_normal(300), rng(1).standard_normal(200) * 2 + 1
+    expected = scipy_energy(x, y) ** 2  # scipy returns the root
+    assert energy_distance(x[:, None], y[:, None]) == pytest.approx(expected, rel=1e-10)
+
+
+def test_energy_of_shifted_uniforms_is_the_closed_form():
+    """On [0, 1] and [1, 2]: 2 E|X - Y| = 2, E|X - X'| = 1/3 twice, so 4/3; a grid of n points is within 1/n."""
+    grid = (np.arange(1000)[:, None] + 0.5) / 1000
+    assert energy_distance(grid, grid + 1) == pytest.approx(4 / 3, abs=1e-5)
+
+
+def test_equal_sets_have_no_energy():
+    x = rng(0).standard_normal((150, 2))
+    assert energy_distance(x, x.copy()) < 1e-12
+
+
+def test_the_judge_knows_digits_and_a_mean_of_a_class_passes_for_it():
+    """Why accuracy is never alone: ten class means, each repeated, score 1.0."""
+    digits = load_digits()
+    x, y = digits.data, digits.target
+    means = np.stack([x[y == c].mean(0) for c in range(10)])
+    labels = np.arange(100) % 10
+    found = class_accuracy((x[::5], y[::5]), (x[1::5], y[1::5]), (means[labels], labels))
+    assert found.samples == 1.0
+    assert found.real > 0.95
+    again = class_accuracy((x[::5], y[::5]), (x[1::5], y[1::5]), (means[labels], labels))
+    assert again == found
+    wrong = class_judge(x[::5], y[::5]).accuracy(means[labels], (labels + 1) % 10)
+    assert wrong == 0
+
+
+def test_one_class_is_nothing_to_judge():
+    with pytest.raises(ValueError, match="at least 2 classes, got 1"):
+        class_judge(np.zeros((4, 2)), np.zeros(4))

@@ -1,0 +1,186 @@
+"""The sweep: values that are known in closed form, a complete record with each, and refusals before any work."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from anystep.data.base import Dataset, split
+from anystep.evaluation.generator import Generator
+from anystep.evaluation.metrics import energy_distance
+from anystep.evaluation.protocol import CodeVersion, code_version, describe_guidance, describe_schedule
+from anystep.evaluation.sweep import METRICS, evaluate, write_json
+from anystep.flow.ladder import shortcut_schedule
+from anystep.objectives import FlowMatching, Shortcut
+
+
+class To(nn.Module):
+    """The velocity that ends every path at ``ends[label]`` ([classes, *shape]), or at ``ends[0]`` without classes."""
+
+    def __init__(self, ends, num_classes=None):
+        super().__init__()
+        self.ends, self.num_classes = torch.as_tensor(ends), num_classes
+
+    def forward(self, x, t, d, label=None, guidance=None):
+        end = self.ends[torch.zeros(len(x), dtype=torch.long) if label is None else label]
+        return (end - x) / (1 - t).reshape(-1, *[1] * (x.ndim - 1))
+
+
+def points(n=400):
+    rng = np.random.default_rng(0)
+    return Dataset.from_arrays("points", (rng.standard_normal((n, 2)) * [1, 3] + [2, 0]).astype(np.float32))
+
+
+def pictures(n=200, classes=4):
+    """Bright stripes at the class's row, with noise."""
+    rng = np.random.default_rng(0)
+    label = np.arange(n) % classes
+    array = rng.integers(0, 60, (n, 4, 4, 1), dtype=np.uint8)
+    array[np.arange(n), label] += 180
+    return Dataset.from_arrays("stripes", array, label)
+
+
+def generator(data, network, objective=None):
+    return Generator(
+        network,
+        objective or Shortcut(),
+        data.normalization(),
+        data.shape,
+        network.num_classes,
+        data.class_names,
+        source="run-7",
+        ema="0.99",
+    )
+
+
+def stripes(data):
+    """A generator of exact class means."""
+    norm = data.normalization()
+    x = norm.encode(data.read(np.arange(len(data))))
+    means = torch.stack([x[data.labels == c].mean(0) for c in range(4)])
+    return generator(data, To(means, 4))
+
+
+def test_one_point_is_at_the_closed_form_distance():
+    """All samples at c: no covariance, so |mu - c|^2 + Tr S in network units, whatever the number of samples."""
+    data = points()
+    norm, c = data.normalization(), torch.tensor([[0.5, -1.0]])
+    x = norm.encode(data.read(np.arange(len(data)))).double().numpy()
+    expected = ((x.mean(0) - c.numpy()) ** 2).sum() + np.trace(np.cov(x, rowvar=False))
+    rows = evaluate(generator(data, To(c)), data, steps=[1, 4], num=20, batch=7)
+    for row in rows:
+        assert row["frechet"] == pytest.approx(expected, rel=1e-5)
+        assert row["recall"] == 0
+        assert row["energy"] == pytest.approx(energy_distance(x[:20], np.repeat(c.numpy(), 20, 0)), rel=0.3)
+    assert [row["network_calls"] for row in rows] == [1, 4]
+
+
+def test_class_means_are_recognised_and_the_other_metrics_say_what_is_missing():
+    train, heldout = split(pictures(), 0.25)
+    (row,) = evaluate(stripes(train), train, steps=[1], num=40, heldout=heldout)
+    assert row["accuracy"] == 1.0
+    assert row["accuracy_real"] > 0.95
+    assert row["recall"] == 0
+    assert row["frechet"] > 0.5
+
+
+def test_the_record_is_complete_and_equal_for_equal_runs():
+    train, heldout = split(pictures(), 0.25)
+    asked = {"steps": [1, 3], "num": 30, "heldout": heldout, "seed": 5, "rows": 25}
+    once, again = (evaluate(stripes(train), train, **asked) for _ in range(2))
+    for row in [*once, *again]:
+        assert row.pop("seconds") >= 0
+    assert json.dumps(once) == json.dumps(again)
+    row = once[1]
+    assert {k: row[k] for k in ("method", "run", "steps", "guidance")} == {
+        "method": "shortcut", "run": "run-7", "steps": 3, "guidance": 1.0,
+    }  # fmt: skip
+    record = row["protocol"]
+    assert (record["reference_hash"], record["reference_num"]) == (train.fingerprint, len(train))
+    assert (record["num"], record["seed"], record["ema"], record["labels"]) == (30, 5, "0.99", "balanced")
+    assert (record["features"], record["resize"], record["quantised"]) == ("raw_pixels", "none", "uint8")
+    assert record["schedule"] == "1/2, 2 x 1/4"
+    assert record["metrics"]["recall"] == {"k": 3, "rows": 25}
+    assert record["metrics"]["accuracy"]["heldout_hash"] == heldout.fingerprint
+    assert record["torch_version"] == torch.__version__
+
+
+def test_scores_do_not_depend_on_the_batch():
+    data = points()
+    g = generator(data, To(torch.tensor([[0.5, -1.0]])))
+    counted = []
+    (a,) = evaluate(g, data, steps=[2], num=31, batch=31)
+    (b,) = evaluate(g, data, steps=[2], num=31, batch=4, progress=lambda *at: counted.append(at))
+    assert a["frechet"] == pytest.approx(b["frechet"])
+    assert counted[-1] == (62, 62)
+    assert counted == sorted(counted)
+
+
+def test_what_cannot_be_measured_is_null_and_says_why():
+    data = pictures()
+    (row,) = evaluate(stripes(data), data, steps=[1], num=20)
+    assert row["accuracy"] is None
+    assert "accuracy needs held-out real data, and none was given" in row["notes"]
+    assert "not of full rank" not in " ".join(row["notes"]) or row["protocol"]["num"] <= 16
+    broken = generator(points(), To(torch.tensor([[math.nan, 0.0]])))
+    (row,) = evaluate(broken, points(), steps=[1], num=20)
+    assert row["frechet"] is None
+    assert row["notes"] == ["20 of 20 samples are not finite: the network has diverged"]
+    json.dumps(row, allow_nan=False)
+
+
+def test_accuracy_brings_recall_along():
+    train, heldout = split(pictures(), 0.25)
+    (row,) = evaluate(stripes(train), train, steps=[1], num=20, heldout=heldout, metrics=["accuracy"])
+    assert [name for name in METRICS if name in row] == ["recall", "accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"metrics": ["frechett"]}, "got 'frechett' .did you mean 'frechet'"),
+        ({"metrics": []}, "at least one of frechet"),
+        ({"metrics": ["accuracy"]}, "accuracy needs held-out real data"),
+        ({"num": 3}, r"num must be at least 4 \(more than k = 3\), got 3"),
+        ({"steps": []}, "at least one budget"),
+        ({"steps": [0]}, "at least 1, got 0"),
+    ],
+)
+def test_a_wrong_question_is_refused(asked, message):
+    data = pictures()
+    with pytest.raises(ValueError, match=message):
+        evaluate(stripes(data), data, **({"steps": [1], "num": 20} | asked))
+
+
+def test_a_reference_of_another_shape_is_refused():
+    with pytest.raises(ValueError, match=r"'points' has examples of shape \(2,\), the model makes \(1, 4, 4\)"):
+        evaluate(stripes(pictures()), points(), steps=[1], num=20)
+
+
+def test_scores_are_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "deep" / "scores.json"
+    write_json(path, [{"frechet": 0.1 + 0.2}])
+    assert json.loads(path.read_text()) == {"scores": [{"frechet": 0.1 + 0.2}]}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, [{"frechet": math.nan}])
+    assert json.loads(path.read_text())["scores"] == [{"frechet": 0.1 + 0.2}]
+    assert [file.name for file in path.parent.iterdir()] == ["scores.json"]
+
+
+def test_schedules_and_guidance_in_words():
+    assert describe_schedule(shortcut_schedule(6)) == "2 x 1/4, 4 x 1/8"
+    assert describe_schedule(FlowMatching().schedule(3)) == "3 x 1/3 (d = 0)"
+    assert describe_guidance(FlowMatching(), 2.0, [2.0] * 4) == 2.0
+    trained = Shortcut(guidance=1.5)
+    assert describe_guidance(trained, None, [1.0] * 4) == ("as trained: W = 1.5 trained in; sampling W by step 4 x 1")
+    assert describe_guidance(trained, 2.0, [2.0]).startswith("asked 2: W = 1.5 trained in")
+
+
+def test_code_version_reads_like_a_version():
+    assert str(CodeVersion("1.2")) == "1.2"
+    assert str(CodeVersion("1.2", "0123456789abcdef", True)) == "1.2 at 0123456789 with changes"
+    found = code_version()
+    assert found.commit is None or (len(found.commit) == 40 and found.dirty is not None)

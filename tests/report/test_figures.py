@@ -1,0 +1,113 @@
+"""Figures: pixels stay what they were, rows and columns are where they are said to be, curves hold the values."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from anystep.report import canvas
+from anystep.report.curves import loss_figure, score_figure
+from anystep.report.grids import GAP, MARGIN, grid, interpolation_figure, steps_figure
+from anystep.report.scatter import scatter
+
+
+def numbered(n, size=8, channels=1):
+    """Images whose pixels hold 10 x their number + row."""
+    rows = np.arange(size, dtype=np.uint8)[None, :, None, None]
+    number = (np.arange(n, dtype=np.uint8) * 10)[:, None, None, None]
+    return np.broadcast_to(number + rows, (n, size, size, channels)).copy()
+
+
+def test_a_grid_holds_each_image_enlarged_exactly():
+    images = numbered(5)
+    picture = np.asarray(grid(images, columns=3, cell=30))
+    side = 32  # 8 pixels, four times
+    assert picture.shape == (2 * side + GAP, 3 * side + 2 * GAP, 3)
+    for n in range(5):
+        y, x = n // 3 * (side + GAP), n % 3 * (side + GAP)
+        cell = picture[y : y + side, x : x + side, 0]
+        assert (cell == np.kron(images[n, :, :, 0], np.ones((4, 4)))).all()
+    assert (picture[side + GAP :, 2 * (side + GAP) :] == 255).all()
+
+
+def test_large_images_are_kept_and_transparency_shows_paper():
+    images = np.zeros((1, 100, 100, 4), np.uint8)
+    picture = np.asarray(grid(images, columns=9))
+    assert picture.shape == (100, 100, 3)
+    assert (picture == 255).all()
+
+
+def test_rows_are_budgets_and_columns_noises():
+    rows = {"shortcut": {1: numbered(4), 128: numbered(4) + 100}, "flow_matching": {1: numbered(4) + 50}}
+    picture = np.asarray(steps_figure(rows, cell=8))[:, :, 0].astype(int)
+    right = picture.shape[1] - MARGIN - 8
+    found = [int(picture[y, right]) for y in range(picture.shape[0])]
+    column = [v for v in found if v != 255]
+    assert column == [30 + i for i in range(8)] + [130 + i for i in range(8)] + [80 + i for i in range(8)]
+    assert steps_figure(rows).tobytes() == steps_figure(rows).tobytes()
+
+
+def test_interpolation_is_labelled_below():
+    picture = interpolation_figure({1: numbered(6), 4: numbered(6)}, cell=8)
+    assert (np.asarray(picture)[-16:] < 200).any()
+
+
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((2, 8, 8)), np.zeros((0, 8, 8, 1), np.uint8), np.zeros((1, 4, 4, 2), np.uint8)]
+)
+def test_what_is_no_image_is_refused(wrong):
+    with pytest.raises(ValueError, match="expected some images, uint8"):
+        grid(wrong)
+
+
+def scores():
+    return [
+        {"method": "shortcut", "steps": 4, "guidance": 1.0, "frechet": 0.5, "recall": None},
+        {"method": "shortcut", "steps": 1, "guidance": 1.0, "frechet": 0.8, "recall": None},
+        {"method": "flow_matching", "steps": 1, "guidance": 1.0, "frechet": 10.0, "recall": None},
+    ]
+
+
+def test_scores_are_drawn_over_steps_a_line_a_method():
+    figure = score_figure(scores())
+    (axes,) = [a for a in figure.axes if a.get_visible()]
+    lines = {line.get_label(): list(zip(*line.get_data(), strict=True)) for line in axes.get_lines()}
+    assert lines == {"shortcut": [(1, 0.8), (4, 0.5)], "flow matching": [(1, 10.0)]}
+    assert axes.get_xscale() == "log"
+
+
+def test_scores_at_two_guidance_scales_are_two_lines():
+    rows = [*scores(), {"method": "shortcut", "steps": 1, "guidance": 2.0, "frechet": 0.9}]
+    labels = {line.get_label() for line in score_figure(rows).axes[0].get_lines()}
+    assert {"shortcut, guidance 1.0", "shortcut, guidance 2.0", "flow matching"} == labels
+
+
+def test_a_log_is_drawn_with_gaps_where_nothing_was_measured():
+    log = [
+        {"images": 10, "loss": 2.0, "loss_by_level": {"flow": 1.0, "1": None}, "loss_by_t": {"flow": [1.0, None]}, "skipped": 0},
+        {"images": 20, "loss": None, "loss_by_level": {"flow": 0.5, "1": 0.25}, "loss_by_t": {"flow": [3.0, None]}, "skipped": 3},
+    ]  # fmt: skip
+    loss, level, time, norm = loss_figure(log).axes
+    np.testing.assert_array_equal(loss.get_lines()[0].get_ydata(), [2.0, np.nan])
+    by_name = {line.get_label(): line.get_ydata() for line in level.get_lines()}
+    np.testing.assert_array_equal(by_name["d = 1"], [np.nan, 0.25])
+    np.testing.assert_array_equal(time.get_lines()[0].get_ydata(), [3.0, np.nan])
+    assert norm.get_title(loc="right") == "3 updates skipped"
+    with pytest.raises(ValueError, match="no records yet"):
+        loss_figure([])
+
+
+def test_points_are_drawn_beside_the_data():
+    data = np.random.default_rng(0).standard_normal((500, 2))
+    figure = scatter({"shortcut": {1: data + 1, 4: data}, "flow_matching": {4: data}}, data)
+    drawn = [[len(c.get_offsets()) for c in axes.collections] for axes in figure.axes]
+    assert drawn == [[500, 500], [500, 500], [500], [500, 500]]
+    assert canvas.picture(figure, dpi=40).mode == "RGB"
+    with pytest.raises(ValueError, match=r"points must have shape \[n, 2\], got \[3, 3\]"):
+        scatter({"shortcut": {1: np.eye(3)}})
+
+
+def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match=r"pip install 'anystep\[report\]'"):
+        score_figure(scores())

@@ -1,0 +1,30 @@
+"""A run that takes seconds: small network, digits, checkpoints and log records that do not fall together."""
+
+from dataclasses import replace
+
+import pytest
+
+from anystep.data import Digits
+from anystep.networks import DiTConfig
+from anystep.objectives import Shortcut
+from anystep.training.config import CheckpointConfig, Config, EmaConfig, LogConfig, OptimizerConfig, TrainingConfig
+
+
+@pytest.fixture
+def small() -> Config:
+    return Config(
+        recipe="digits-shortcut",
+        data=Digits(),
+        network=DiTConfig(hidden=16, depth=1, heads=2, patch=4),
+        objective=Shortcut(guidance=1.5),
+        optimizer=OptimizerConfig(lr=1e-3, warmup=64, decay=0.5, clip_norm=1.0),
+        ema=EmaConfig(target=0.9, evaluation=0.99),
+        training=TrainingConfig(images=32 * 24, batch=32, seed=3, device="cpu"),
+        checkpoint=CheckpointConfig(every=32 * 5),
+        log=LogConfig(every=32 * 3),
+    )
+
+
+@pytest.fixture
+def tiny(small: Config) -> Config:
+    return replace(small, training=replace(small.training, images=32 * 6))

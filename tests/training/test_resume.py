@@ -1,0 +1,161 @@
+"""An interrupted run equals an uninterrupted one bit for bit: parameters, averages, optimizer, log."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from anystep.training import checkpoint
+from anystep.training.config import Config, to_json
+from anystep.training.errors import RunError
+from anystep.training.signals import StopRequest
+from anystep.training.trainer import train
+
+#: a child process that trains a config.json into a folder, resuming, and says each step that it has finished
+CHILD = """
+import sys
+from pathlib import Path
+from anystep.training.signals import stop_on_signal
+from anystep.training.trainer import read_config, train
+with stop_on_signal() as stop:
+    outcome = train(read_config(Path(sys.argv[1])), Path(sys.argv[2]), resume=True, stop=stop,
+                    watch=lambda step, record: print(step, flush=True))
+sys.exit(3 if outcome.stopped else 0)
+"""
+
+
+def contents(run: Path) -> dict[str, object]:
+    """Everything that a finished run determines: tensors of the last checkpoint, its values, the log's bytes."""
+    last = checkpoint.listing(run / "checkpoints")[-1][1]
+    tensors = {f"{file.name}:{k}": v for file in sorted(last.glob("*.safetensors")) for k, v in load_file(file).items()}
+    return {"tensors": tensors, "state": (last / "state.json").read_text(), "log": (run / "log.jsonl").read_bytes()}
+
+
+def assert_same(one: Path, other: Path) -> None:
+    a, b = contents(one), contents(other)
+    assert a["log"] == b["log"]
+    assert a["state"] == b["state"]
+    assert isinstance(a["tensors"], dict) and isinstance(b["tensors"], dict)
+    assert a["tensors"].keys() == b["tensors"].keys()
+    different = [name for name, tensor in a["tensors"].items() if not torch.equal(tensor, b["tensors"][name])]
+    assert not different
+
+
+@pytest.fixture
+def whole(small: Config, tmp_path: Path) -> Path:
+    train(small, tmp_path / "whole")
+    return tmp_path / "whole"
+
+
+@pytest.mark.parametrize("at", [1, 5, 7, 23])
+def test_stop_at_any_step_and_resume(small: Config, whole: Path, tmp_path: Path, at: int) -> None:
+    stop = StopRequest()
+
+    def watch(step: int, record: object) -> None:
+        if step == at - 1:
+            stop.signal = signal.SIGTERM
+
+    if at == 1:
+        stop.signal = signal.SIGTERM
+    outcome = train(small, tmp_path / "parts", watch=watch, stop=stop)
+    assert (outcome.step, outcome.stopped) == (at, signal.SIGTERM)
+    assert train(small, tmp_path / "parts", resume=True).stopped is None
+    assert_same(whole, tmp_path / "parts")
+
+
+def test_lines_after_the_checkpoint_are_written_again(small: Config, whole: Path, tmp_path: Path) -> None:
+    """A crash after step 12 leaves log lines that the checkpoint of step 10 does not vouch for."""
+    run = tmp_path / "parts"
+
+    class CrashError(Exception):
+        pass
+
+    def watch(step: int, record: object) -> None:
+        if step == 14:
+            raise CrashError
+
+    with pytest.raises(CrashError):
+        train(small, run, watch=watch)
+    assert len((run / "log.jsonl").read_text().splitlines()) == 4
+    train(small, run, resume=True)
+    assert_same(whole, run)
+
+
+def spawn(config: Path, run: Path) -> "subprocess.Popen[str]":
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(config), str(run)], stdout=subprocess.PIPE, text=True, env=environment
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_signals_to_a_real_process(small: Config, whole: Path, tmp_path: Path, number: signal.Signals) -> None:
+    """Killed at a random step (twice), a run is resumed to the same end; SIGTERM and Ctrl-C save a checkpoint first."""
+    config, run = tmp_path / "config.json", tmp_path / "parts"
+    config.write_text(json.dumps(to_json(small)))
+    chance = random.Random(int(number))
+    reached = 0
+    for low, high in ((1, 11), (12, 22)):
+        child = spawn(config, run)
+        assert child.stdout is not None
+        until = chance.randint(low, high)
+        for line in child.stdout:
+            reached = int(line)
+            if reached >= until:
+                child.send_signal(number)
+                break
+        rest = [int(line) for line in child.stdout]
+        code = child.wait()
+        if number == signal.SIGKILL:
+            assert code == -signal.SIGKILL
+        else:
+            assert code == 3
+            assert checkpoint.listing(run / "checkpoints")[-1][0] == max([reached, *rest])
+    child = spawn(config, run)
+    child.communicate()
+    assert child.returncode == 0
+    assert_same(whole, run)
+
+
+def test_a_longer_run_goes_on_from_a_finished_one(small: Config, tmp_path: Path) -> None:
+    """With a constant rate, 12 steps and then 12 more are 24 steps."""
+    constant = replace(small, optimizer=replace(small.optimizer, decay=0.0))
+    half = replace(constant, training=replace(constant.training, images=32 * 12))
+    train(constant, tmp_path / "whole")
+    train(half, tmp_path / "parts")
+    train(constant, tmp_path / "parts", resume=True)
+    one, other = contents(tmp_path / "whole")["tensors"], contents(tmp_path / "parts")["tensors"]
+    assert isinstance(one, dict) and isinstance(other, dict)
+    assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+def test_changed_data_is_refused(tiny: Config, tmp_path: Path) -> None:
+    train(tiny, tmp_path / "run")
+    changed = replace(tiny, data=replace(tiny.data, heldout=0.5))
+    with pytest.raises(RunError, match="has changed since the run began"):
+        train(changed, tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("damage", ["truncate", "delete", "foreign"])
+def test_damaged_checkpoints_are_named(tiny: Config, tmp_path: Path, damage: str) -> None:
+    run = tmp_path / "run"
+    train(tiny, run)
+    last = checkpoint.listing(run / "checkpoints")[-1][1]
+    file = last / ("state.json" if damage == "foreign" else "optimizer.safetensors")
+    if damage == "truncate":
+        file.write_bytes(file.read_bytes()[:-100])
+    elif damage == "delete":
+        file.unlink()
+    else:
+        file.write_text('{"format": "other"}')
+    longer = replace(tiny, training=replace(tiny.training, images=32 * 8))
+    with pytest.raises(RunError, match=str(file)):
+        train(longer, run, resume=True)
