@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from anystep.flow.network import Network
 from anystep.networks import DIT_PRESETS, NETWORKS, DiT, DiTConfig, VelocityNetwork, dit_preset
-from anystep.networks.blocks import Attention
+from anystep.networks.blocks import Attention, attend
 from anystep.networks.dit import unpatchify
 from anystep.networks.embeddings import grid_coordinates, rotary_angles, sincos_positions
 
@@ -155,6 +155,17 @@ def test_attention_without_positions_is_blind_to_order() -> None:
     torch.manual_seed(0)
     attention, x, order = Attention(32, heads=4, scale=0.3), torch.randn(2, 9, 32), torch.randperm(9)
     torch.testing.assert_close(attention(x[:, order]), attention(x)[:, order])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_plain_and_fused_attention_agree(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 2, 4, 9, 16).to(dtype)
+    plain = attend(q, k, v, 1 / 16)
+    monkeypatch.setattr("anystep.networks.blocks.CPU_PLAIN_TOKENS", 0)
+    fused = attend(q, k, v, 1 / 16)
+    assert plain.dtype == fused.dtype == dtype
+    torch.testing.assert_close(plain, fused, atol=4e-3 if dtype == torch.bfloat16 else 1e-6, rtol=0)
 
 
 def test_qk_norm_bounds_the_logits() -> None:

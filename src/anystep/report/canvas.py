@@ -74,19 +74,21 @@ def picture(figure: "Figure", dpi: int = 160) -> Image.Image:
 def svg(figure: "Figure", key: str) -> str:
     """Return the figure as an `<svg>` element for a page: no background, and ink in the page's CSS variables.
 
-    ``key`` keeps the element ids of several figures on a page apart. Nothing in it refers to another file.
+    ``key`` (letters and digits) begins every id, so that the figures of a page stay apart. Nothing in it refers to
+    another file.
     """
     import matplotlib as mpl
 
     buffer = io.StringIO()
-    with mpl.rc_context(_STYLE | {"svg.hashsalt": key}):
+    with mpl.rc_context(_STYLE | {"svg.hashsalt": "anystep"}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", text).replace("xlink:href", "href")
     text = re.sub(r'(<svg[^>]*?) width="[^"]*pt"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*pt"', r"\1", text))
-    text = re.sub(r'\bid="(?:figure|axes|patch|line2d|text|xtick|ytick|matplotlib\.axis|legend)_\d+"', "", text)
+    text = re.sub(r' id="(?:figure|axes|patch|line2d|text|xtick|ytick|matplotlib\.axis|legend)_\d+"', "", text)
+    text = re.sub(r'( id="| href="#|url\(#)', rf"\g<1>{key}-", text)
     for colour, variable in ((INK, "ink"), (MUTED, "muted"), (FAINT, "faint")):
         text = text.replace(colour, f"var(--{variable})")
     return text.strip()

@@ -83,7 +83,8 @@ def score_figure(scores: Sequence[Record], metrics: Sequence[str] | None = None)
             axes.set_ylim(-0.03, 1.05)
     for axes in list(grid.flat)[len(names) :]:
         axes.set_visible(False)
-    legend(grid.flat[0], loc="best")
+    if len(lines) > 1:
+        legend(grid.flat[0], loc="best")
     return figure
 
 

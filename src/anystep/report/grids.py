@@ -67,6 +67,7 @@ def _labelled(
     labels = [label for _, by in checked for label in by]
     left = MARGIN + max(int(font.getlength(label)) for label in labels) + 14
     right = left + max(len(images) for images in lines) * (width + GAP) - GAP
+    right = max([right, *(left + int(bold.getlength(title)) for title, _ in checked)])
     head = 34
     total = sum((head if title else 0) + len(by) * (height + GAP) + MARGIN for title, by in checked)
     canvas = Image.new("RGB", (right + MARGIN, MARGIN + total + (22 if footer else 0)), PAPER)

@@ -62,7 +62,7 @@ def write_report(
     sections = {
         "Samples": _pictures([*pictures, *(picture for run in runs for picture in run.pictures)]),
         "Scores": _scores(scores),
-        "Training": "".join(_training(run, alone=len(runs) == 1) for run in runs),
+        "Training": "".join(_training(run, f"run{n}", alone=len(runs) == 1) for n, run in enumerate(runs)),
         "Configuration": "".join(_config(run) for run in runs),
         "Make it again": _commands(runs, commands),
     }
@@ -110,11 +110,11 @@ def _scores(scores: Sequence[Any]) -> str:
     drawn = ""
     several = len({row["steps"] for row in scores}) > 1
     if several and any(row.get(name) is not None for row in scores for name in TITLES):
-        drawn = f"<figure>{svg(score_figure(scores), 'scores')}</figure>"
+        drawn = f"<figure>{svg(score_figure(scores), 'score')}</figure>"
     return drawn + score_tables(scores)
 
 
-def _training(run: RunSummary, *, alone: bool) -> str:
+def _training(run: RunSummary, key: str, *, alone: bool) -> str:
     if not run.log:
         return ""
     last = run.log[-1]
@@ -124,7 +124,7 @@ def _training(run: RunSummary, *, alone: bool) -> str:
     if last.get("skipped"):
         facts.append(f"{number(last['skipped'])} updates skipped")
     head = "" if alone else f"<h3>{escape(_words(run.method))}</h3>"
-    return f'{head}<p class="quiet">{", ".join(facts)}.</p><figure>{svg(loss_figure(run.log), run.name)}</figure>'
+    return f'{head}<p class="quiet">{", ".join(facts)}.</p><figure>{svg(loss_figure(run.log), key)}</figure>'
 
 
 def _config(run: RunSummary) -> str:

@@ -1,6 +1,8 @@
 """What a run directory says about itself, read for a report."""
 
 import json
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,9 +48,9 @@ class RunSummary:
         config = _json(root / "config.json", dict)
         scores = root / "scores.json"
         pictures = [
-            Picture(path, path.stem.replace("_", " "))
+            Picture(path, _title(path.stem))
             for folder in FOLDERS
-            for path in sorted((root / folder).glob("*.png"))
+            for path in sorted((root / folder).glob("*.png"), key=_order)
         ]
         return cls(
             name=root.resolve().name,
@@ -72,13 +74,28 @@ class RunSummary:
         return int(self.log[-1]["images"]) if self.log else None
 
 
+def _title(stem: str) -> str:
+    """Return a picture's title from the name that `anystep sample` gave it."""
+    budget = re.fullmatch(r"samples_(\d+)", stem)
+    if budget:
+        return f"Samples in {budget[1]} step{'s' if budget[1] != '1' else ''}"
+    return "The same noise in more and more steps" if stem == "steps" else stem.replace("_", " ")
+
+
+def _order(path: Path) -> tuple[bool, list[tuple[int, str]]]:
+    """Sort the picture of all budgets first, then by name with 2 before 128."""
+    parts = re.findall(r"\d+|\D+", path.stem)
+    return path.stem != "steps", [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+
+
 def _commands(root: Path) -> list[str]:
     """Return the commands that make this run again, from the directory it was read from."""
+    config, again = shlex.quote(f"{root}/config.json"), shlex.quote(f"{root}-again")
     return [
-        f"anystep train {root}/config.json --out {root}-again",
-        f"anystep sample {root}-again --steps 1 2 4 8 128",
-        f"anystep evaluate {root}-again --steps 1 2 4 8 128 --json {root}-again/scores.json",
-        f"anystep report {root}-again",
+        f"anystep train {config} --out {again}",
+        f"anystep sample {again} --steps 1 2 4 8 128",
+        f"anystep evaluate {again} --steps 1 2 4 8 128",
+        f"anystep report {again}",
     ]
 
 

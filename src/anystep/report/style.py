@@ -37,13 +37,13 @@ a:hover { text-decoration: underline; }
 .tile { background: var(--card); border-radius: 10px; padding: 16px 18px; }
 .tile b { display: block; font-size: 28px; line-height: 1.2; letter-spacing: -0.02em; font-weight: 650; }
 .tile span { display: block; color: var(--muted); font-size: 13.5px; line-height: 1.4; }
-figure { margin: 18px 0 30px; }
+figure { margin: 18px 0 30px; overflow-x: auto; }
 figure .frame {
   display: block; overflow-x: auto; background: #ffffff; border: 1px solid var(--faint); border-radius: 10px;
   padding: 10px;
 }
 figure img { display: block; max-width: 100%; height: auto; margin: 0 auto; image-rendering: auto; }
-figure svg { display: block; width: 100%; height: auto; }
+figure svg { display: block; width: 100%; min-width: 600px; height: auto; }
 figcaption { margin-top: 10px; font-size: 14px; color: var(--muted); max-width: 80ch; }
 figcaption b { color: var(--ink); font-weight: 600; }
 .wide { overflow-x: auto; }

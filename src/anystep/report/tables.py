@@ -107,8 +107,7 @@ def _protocol(rows: Sequence[Row]) -> str:
     )
     listed = ""
     for row in rows:
-        own = [str(row["protocol"].get(name, "")) for name in ("schedule", "guidance", "ema")]
-        cells = "".join(f"<td>{escape(text)}</td>" for text in own)
+        cells = "".join(f"<td>{_value(row['protocol'].get(name))}</td>" for name in ("schedule", "guidance", "ema"))
         method = escape(str(row["method"]).replace("_", " "))
         listed += f"<tr><td>{method}</td><td class=n>{row['steps']}</td>{cells}</tr>"
     summary = (
