@@ -42,7 +42,7 @@ def test_learns_a_sharp_one_step_map() -> None:
     assert (error < 0.2).float().mean() > 0.93  # the rest lies beside the edge
 
 
-@pytest.mark.parametrize("changes", [{"hidden": 0}, {"depth": 0}, {"ladder": 3}, {"step_encoding": "square"}])
+@pytest.mark.parametrize("changes", [{"hidden": 0}, {"depth": 0}, {"step_encoding": "square"}])
 def test_invalid_configurations_name_the_field(changes: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(changes))):
         MLPConfig(**changes)  # type: ignore[arg-type]

@@ -16,22 +16,15 @@ Args = TypeVar("Args")
 _FRAME = "│╭╮╰╯─ "
 
 
-def parse(kind: type[Args], argv: Sequence[str], verb: str, description: str, default: Args | None = None) -> Args:
+def parse(kind: type[Args], argv: Sequence[str], verb: str, description: str) -> Args:
     """Return ``argv`` as an instance of the dataclass ``kind``.
 
     Raises UsageError with one or two lines for a person, and SystemExit(0) after ``--help``.
     """
     said = io.StringIO()
-    options = {} if default is None else {"default": default}
     try:
         with redirect_stderr(said):
-            return tyro.cli(
-                kind,
-                args=list(argv),
-                prog=f"anystep {verb}",
-                description=description,
-                **options,  # type: ignore[arg-type]
-            )
+            return tyro.cli(kind, args=list(argv), prog=f"anystep {verb}", description=description)
     except SystemExit as end:
         if end.code in (0, None):
             raise
@@ -41,7 +34,7 @@ def parse(kind: type[Args], argv: Sequence[str], verb: str, description: str, de
 def condense(box: str) -> str:
     """Return the message of tyro's framed error in one line, with the nearest options that it offers."""
     lines = [line.strip(_FRAME) for line in box.splitlines()]
-    body = [line for line in lines[1:]]
+    body = lines[1:]
     message = " ".join(body[: body.index("")] if "" in body else body)
     message = re.sub(r"^Error parsing [\w.\[\]-]+: (?!Could)", "", message)
     message = re.sub(r", [^-][^,]*$", "", message) if message.startswith("Unrecognized") else message

@@ -131,8 +131,10 @@ def write_arrays(
     paths = []
     for n, samples in drawn.items():
         paths.append(out / f"samples_{n}.npz")
-        arrays = {"samples": samples} if label is None else {"samples": samples, "labels": label}
-        np.savez(paths[-1], **arrays)
+        if label is None:
+            np.savez(paths[-1], samples=samples)
+        else:
+            np.savez(paths[-1], samples=samples, labels=label)
     return paths
 
 

@@ -78,7 +78,7 @@ def read(argv: Sequence[str], named: bool) -> tuple[Head, Config, Config | None]
     stored = stored_config(argv, recipe)
     base = stored or (read_config(Path(recipe)) if Path(recipe).exists() else find_recipe(recipe))
     sections = [(name, type(getattr(base, name)), field(default=getattr(base, name))) for name in SECTIONS]
-    kind = make_dataclass("Options", sections, bases=(Head,), frozen=True, kw_only=True)
+    kind: type[Head] = make_dataclass("Options", sections, bases=(Head,), frozen=True, kw_only=True)
     args = parse(kind, list(argv), "train", DESCRIPTION)
     config = Config(base.recipe, **{name: getattr(args, name) for name in SECTIONS})
     short = {name: getattr(args, name) for name in ("images", "batch", "seed", "device")}
@@ -90,7 +90,11 @@ def stored_config(argv: Sequence[str], recipe: str) -> Config | None:
     """Return the config of the run that ``--resume`` goes on with, if there is one in ``--out``."""
     if "--resume" not in argv:
         return None
-    given = [word.partition("=")[2] or next(iter(argv[n + 1 : n + 2]), "") for n, word in enumerate(argv) if word.split("=")[0] == "--out"]
+    given = [
+        word.partition("=")[2] or next(iter(argv[n + 1 : n + 2]), "")
+        for n, word in enumerate(argv)
+        if word.split("=")[0] == "--out"
+    ]
     out = Path(given[-1]) if given else Path("runs") / Path(recipe).name
     if not (out / "config.json").exists():
         return None
@@ -105,7 +109,10 @@ def check_unchanged(stored: Config, config: Config, out: Path) -> None:
     before, after = to_json(stored), to_json(config)
     for section in SECTIONS:
         for name, value in after[section].items():
-            if value != before[section][name] and (section, name) not in {("training", "images"), ("training", "device")}:
+            if value != before[section][name] and (section, name) not in {
+                ("training", "images"),
+                ("training", "device"),
+            }:
                 raise UsageError(
                     f"--resume goes on with {out} as it was configured: {section}.{name} is {before[section][name]}, "
                     f"not {value}; only --images and --device may change"

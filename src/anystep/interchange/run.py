@@ -30,7 +30,7 @@ def load_run(run: Path, *, weights: Weights = "ema", device: str = "auto") -> Ge
         raise RunError(f"{run} has no checkpoint yet: train it first, or go on with --resume")
     step, path = found[-1]
     group = "ema_evaluation" if weights == "ema" else "network"
-    network = config.network.build(facts.shape, facts.num_classes)
+    network = config.network.build(facts.shape, facts.num_classes, config.objective.M)
     try:
         network.load_state_dict(checkpoint.load(path, (group,)).groups[group])
     except RuntimeError as error:

@@ -6,6 +6,8 @@ from typing import ClassVar, get_args
 import torch
 from torch import Tensor, nn
 
+from anystep.networks.embeddings import StepEncoding
+
 
 class VelocityNetwork(nn.Module, ABC):
     """A module that keeps the contract of `anystep.flow.network.Network`.
@@ -61,11 +63,15 @@ class NetworkConfig(ABC):
 
     name: ClassVar[str]
 
+    #: how the network is told d; subclasses have it as a field
+    step_encoding: StepEncoding
+
     @abstractmethod
-    def build(self, shape: tuple[int, ...], num_classes: int | None) -> VelocityNetwork:
+    def build(self, shape: tuple[int, ...], num_classes: int | None, M: int = 128) -> VelocityNetwork:
         """Return the network for examples of ``shape`` (no batch axis), freshly initialised from torch's global seed.
 
-        ``num_classes`` is None for an unconditional network. Raises ValueError for a shape that does not fit.
+        ``num_classes`` is None for an unconditional network; ``M`` is the number of smallest steps of the objective's
+        ladder, which the log2 step encoding counts rungs of. Raises ValueError for a shape that does not fit.
         """
 
 

@@ -12,7 +12,6 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anystep.flow.ladder import Ladder
 from anystep.networks.base import NetworkConfig, VelocityNetwork, require, require_choice
 from anystep.networks.blocks import (
     Attention,
@@ -66,8 +65,6 @@ class DiTConfig(NetworkConfig):
     """The published DiT, or the function that the shortcut authors' released weights expect."""
     step_encoding: StepEncoding = "log2"
     """How the network is told d: its rung on the dyadic ladder, its value, or not at all."""
-    ladder: int = 128
-    """M, the number of smallest steps of the ladder that log2 encodes; a power of two."""
     qk_norm: bool = False
     """RMS-normalise queries and keys in each head: keeps logits bounded in long bf16 runs."""
     norm: Norm = "layer"
@@ -85,7 +82,6 @@ class DiTConfig(NetworkConfig):
         require(self.hidden % self.heads == 0, "hidden", self.hidden, f"a multiple of heads ({self.heads})")
         for field, choices in _CHOICES.items():
             require_choice(field, getattr(self, field), choices)
-        Ladder(self.ladder)
         if self.positions == "rotary":
             require(self.head_dim % 4 == 0, "hidden / heads", self.head_dim, "a multiple of 4 for rotary positions")
         else:
@@ -105,9 +101,9 @@ class DiTConfig(NetworkConfig):
         """What ``q.k`` is multiplied by."""
         return 1 / self.head_dim if self.variant == "reference" else self.head_dim**-0.5
 
-    def build(self, shape: tuple[int, ...], num_classes: int | None) -> "DiT":
+    def build(self, shape: tuple[int, ...], num_classes: int | None, M: int = 128) -> "DiT":
         """Return the network for images of ``shape`` (C, H, W); raises ValueError unless patch divides H and W."""
-        return DiT(self, shape, num_classes)
+        return DiT(self, shape, num_classes, M)
 
 
 class DiT(VelocityNetwork):
@@ -116,7 +112,7 @@ class DiT(VelocityNetwork):
     It is built for images of ``shape`` (C, H, W) and takes any others with sides that are multiples of the patch.
     """
 
-    def __init__(self, config: DiTConfig, shape: tuple[int, ...], num_classes: int | None) -> None:
+    def __init__(self, config: DiTConfig, shape: tuple[int, ...], num_classes: int | None, M: int = 128) -> None:
         super().__init__(shape, num_classes)
         if len(shape) != 3:
             raise ValueError(f"a DiT needs images of shape (channels, height, width), got {tuple(shape)}")
@@ -125,9 +121,7 @@ class DiT(VelocityNetwork):
         self._check_sides(height, width)
         hidden = config.hidden
         self.patch_embed = nn.Conv2d(channels, hidden, config.patch, stride=config.patch)
-        self.condition = Condition(
-            hidden, num_classes, config.step_encoding, config.ladder, raw=config.variant == "reference"
-        )
+        self.condition = Condition(hidden, num_classes, config.step_encoding, M, raw=config.variant == "reference")
         mlp: type[GeluMlp | SwigluMlp] = SwigluMlp if config.mlp == "swiglu" else GeluMlp
         self.blocks = nn.ModuleList(
             Block(

@@ -10,7 +10,6 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anystep.flow.ladder import Ladder
 from anystep.networks.base import NetworkConfig, VelocityNetwork, require, require_choice
 from anystep.networks.blocks import xavier_, zero_
 from anystep.networks.embeddings import Condition, StepEncoding
@@ -28,29 +27,26 @@ class MLPConfig(NetworkConfig):
     """Number of residual blocks, two linear layers each."""
     step_encoding: StepEncoding = "log2"
     """How the network is told d: its rung on the dyadic ladder, its value, or not at all."""
-    ladder: int = 128
-    """M, the number of smallest steps of the ladder that log2 encodes; a power of two."""
 
     def __post_init__(self) -> None:
         require(self.hidden >= 1, "hidden", self.hidden, "at least 1")
         require(self.depth >= 1, "depth", self.depth, "at least 1")
         require_choice("step_encoding", self.step_encoding, StepEncoding)
-        Ladder(self.ladder)
 
-    def build(self, shape: tuple[int, ...], num_classes: int | None) -> "MLP":
+    def build(self, shape: tuple[int, ...], num_classes: int | None, M: int = 128) -> "MLP":
         """Return the network for vectors of ``shape`` (D,); raises ValueError for any other number of axes."""
-        return MLP(self, shape, num_classes)
+        return MLP(self, shape, num_classes, M)
 
 
 class MLP(VelocityNetwork):
     """Vectors [B, D] in, velocity [B, D] out."""
 
-    def __init__(self, config: MLPConfig, shape: tuple[int, ...], num_classes: int | None) -> None:
+    def __init__(self, config: MLPConfig, shape: tuple[int, ...], num_classes: int | None, M: int = 128) -> None:
         super().__init__(shape, num_classes)
         if len(shape) != 1:
             raise ValueError(f"an MLP needs vectors of shape (D,), got {tuple(shape)}")
         self.config = config
-        self.condition = Condition(config.hidden, num_classes, config.step_encoding, config.ladder)
+        self.condition = Condition(config.hidden, num_classes, config.step_encoding, M)
         self.enter = nn.Linear(shape[0], config.hidden)
         self.blocks = nn.ModuleList(ModulatedBlock(config.hidden) for _ in range(config.depth))
         self.leave = nn.Linear(config.hidden, shape[0])

@@ -131,6 +131,8 @@ class Objective(ABC):
     """One method. Subclasses are frozen dataclasses whose fields are the method's hyper-parameters."""
 
     name: ClassVar[str]
+    #: number of smallest steps of the ladder, a power of two; subclasses have it as a field
+    M: int
     #: whether the network needs the step d as an input
     uses_step: ClassVar[bool] = False
     #: whether targets come from a moving average of the online network

@@ -31,4 +31,6 @@ def digits(objective: Objective) -> Config:
     )
 
 
-DIGITS: dict[str, Callable[[], Config]] = {f"digits-{name}": partial(digits, method) for name, method in METHODS.items()}
+DIGITS: dict[str, Callable[[], Config]] = {
+    f"digits-{name}": partial(digits, method) for name, method in METHODS.items()
+}

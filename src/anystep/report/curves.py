@@ -39,7 +39,7 @@ def loss_figure(log: Sequence[Record]) -> "Figure":
         title(level, "Loss by kind of row")
     else:
         _line(level, images, [record.get("lr") for record in log], SERIES[0])
-        level.set_ylim(bottom=0)
+        level.set_ylim(0, 1.1 * level.dataLim.ymax or 1)
         title(level, "Learning rate")
     _by_time(time, log)
     title(time, "Loss by time", "last quarter of the run")
@@ -79,6 +79,8 @@ def score_figure(scores: Sequence[Record], metrics: Sequence[str] | None = None)
         axes.set_xlabel("sampling steps")
         if name in LOWER_IS_BETTER:
             _log_scale(axes)
+            if axes.get_yscale() == "linear":
+                axes.set_ylim(0, 1.1 * axes.dataLim.ymax or 1)
         else:
             axes.set_ylim(-0.03, 1.05)
     for axes in list(grid.flat)[len(names) :]:
@@ -169,6 +171,8 @@ def _log_scale(axes: Any) -> None:
         axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.ticklabel_format(axis="y", useOffset=False)
 
 
 def _colour(number: int) -> str:

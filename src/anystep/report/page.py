@@ -16,6 +16,9 @@ from anystep.report.run import Picture, RunSummary
 from anystep.report.style import CSS
 from anystep.report.tables import config_table, number, score_tables
 
+#: pictures up to this many pixels wide share a line
+NARROW = 560
+
 PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -96,12 +99,16 @@ def _tiles(runs: Sequence[RunSummary]) -> str:
 
 
 def _pictures(pictures: Sequence[Picture]) -> str:
-    return "".join(
-        f'<figure><span class="frame"><img src="{_data(picture.image)}" alt="{escape(picture.title)}"></span>'
-        f"<figcaption><b>{escape(picture.title)}</b>{'. ' if picture.caption else ''}{escape(picture.caption)}"
-        "</figcaption></figure>"
-        for picture in pictures
-    )
+    """Return the pictures; narrow ones stand side by side."""
+    figures = ""
+    for picture in pictures:
+        data, width = _data(picture.image)
+        caption = f"{escape(picture.title)}</b>{'. ' if picture.caption else ''}{escape(picture.caption)}"
+        figures += (
+            f'<figure{" class=narrow" if width <= NARROW else ""}><span class="frame"><img src="{data}" '
+            f'alt="{escape(picture.title)}"></span><figcaption><b>{caption}</figcaption></figure>'
+        )
+    return f'<div class="pictures">{figures}</div>' if figures else ""
 
 
 def _scores(scores: Sequence[Any]) -> str:
@@ -139,18 +146,17 @@ def _commands(runs: Sequence[RunSummary], commands: Sequence[str] | None) -> str
     return f"<pre>{escape(text)}</pre>" if lines else ""
 
 
-def _data(image: Image.Image | Path) -> str:
-    """Return a PNG as a data address. Raises ValueError naming a file that is no image."""
-    buffer = io.BytesIO()
+def _data(image: Image.Image | Path) -> tuple[str, int]:
+    """Return a PNG as a data address, and its width. Raises ValueError naming a file that is no image."""
     if isinstance(image, Path):
         try:
             with Image.open(image) as opened:
-                opened.save(buffer, format="PNG", optimize=True)
+                return _data(opened.copy())
         except OSError as error:
             raise ValueError(f"cannot read the picture {image}: {error}") from error
-    else:
-        image.save(buffer, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii"), image.width
 
 
 def _words(name: str) -> str:

@@ -38,6 +38,9 @@ a:hover { text-decoration: underline; }
 .tile b { display: block; font-size: 28px; line-height: 1.2; letter-spacing: -0.02em; font-weight: 650; }
 .tile span { display: block; color: var(--muted); font-size: 13.5px; line-height: 1.4; }
 figure { margin: 18px 0 30px; overflow-x: auto; }
+.pictures { display: flex; flex-wrap: wrap; gap: 0 20px; }
+.pictures figure { flex: 1 1 100%; min-width: 0; }
+.pictures .narrow { flex: 1 1 260px; }
 figure .frame {
   display: block; overflow-x: auto; background: #ffffff; border: 1px solid var(--faint); border-radius: 10px;
   padding: 10px;

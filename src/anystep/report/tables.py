@@ -51,14 +51,14 @@ def config_table(config: Row) -> str:
 
 
 def number(value: Any) -> str:
-    """Return a score for people: four significant digits, a dash for what is missing."""
+    """Return a number for people: three decimals, or four digits where these say too little; a dash for none."""
     if value is None:
         return "–"
     if isinstance(value, bool) or not isinstance(value, int | float):
         return escape(str(value))
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:.3f}" if 0.1 <= abs(value) < 100 or value == 0 else f"{value:.4g}"
+    return f"{value:.3f}" if 0.001 <= abs(value) < 1000 or value == 0 else f"{value:.4g}"
 
 
 def _score_table(rows: Sequence[Row]) -> str:

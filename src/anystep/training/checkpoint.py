@@ -1,7 +1,7 @@
 """Training state on disk: directories that appear atomically or not at all, tensors in safetensors, no pickle.
 
-``checkpoints/step-00000200/`` holds ``network``, ``ema_target``, ``ema_evaluation`` and ``optimizer`` as safetensors and
-``state.json`` with the step, counters and what the log has accumulated since its last record.
+``checkpoints/step-00000200/`` holds ``network``, ``ema_target``, ``ema_evaluation`` and ``optimizer`` as safetensors,
+and ``state.json`` with the step, counters and what the log has accumulated since its last record.
 """
 
 import json
@@ -88,12 +88,14 @@ def load(path: Path, groups: tuple[str, ...] | None = None) -> Checkpoint:
         try:
             tensors[name] = load_file(file)
         except (OSError, SafetensorError) as error:
-            raise RunError(f"cannot read {file}: {reason(error)}; delete {path} to go back to the one before") from error
+            raise RunError(
+                f"cannot read {file}: {reason(error)}; delete {path} to go back to the one before"
+            ) from error
     return Checkpoint(tensors, values)
 
 
 def prune(root: Path, config: CheckpointConfig, batch: int) -> None:
-    """Delete all but the newest ``keep_last`` checkpoints and the first after each multiple of ``keep_every`` images."""
+    """Delete all but the newest ``keep_last`` and the first after each multiple of ``keep_every`` images."""
     kept = 0
     every = listing(root)
     for step, path in every[: -config.keep_last]:

@@ -153,9 +153,6 @@ class Config:
                 f"objective {self.objective.name} needs a network that is told the step: "
                 "set network.step_encoding to log2 or continuous"
             )
-        ladder = getattr(self.objective, "M", None)
-        if self.network.step_encoding == "log2" and ladder is not None and self.network.ladder != ladder:
-            raise ValueError(f"objective.M is {ladder} but network.ladder is {self.network.ladder}: set both to the same")
 
 
 #: sections whose type a name chooses
@@ -205,7 +202,7 @@ def _required(f: "dataclasses.Field[Any]") -> bool:
 
 
 def _named(section: str, values: Mapping[str, Any], registry: Mapping[str, type]) -> object:
-    name = values.get("name")
+    name = str(values.get("name"))
     if name not in registry:
         raise ValueError(f"{section}.name must be one of {', '.join(registry)}, got {name!r}")
     return _section(section, {k: v for k, v in values.items() if k != "name"}, registry[name])

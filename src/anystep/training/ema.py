@@ -1,19 +1,21 @@
 """Moving averages of the parameters."""
 
 import copy
-from collections.abc import Iterable
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+Module = TypeVar("Module", bound=nn.Module)
 
-class Ema:
+
+class Ema(Generic[Module]):
     """An exponential moving average of a network's parameters and buffers, as a network of its own.
 
     ``decay`` is constant, or rises to its value as min(decay, (1 + n) / (10 + n)) over updates n with ``warmup``.
     """
 
-    def __init__(self, network: nn.Module, decay: float, warmup: bool = True) -> None:
+    def __init__(self, network: Module, decay: float, warmup: bool = True) -> None:
         self.network = copy.deepcopy(network).requires_grad_(False).eval()
         self.decay = decay
         self.warmup = warmup
@@ -25,10 +27,8 @@ class Ema:
     @torch.no_grad()
     def update(self, network: nn.Module, update: int) -> None:
         """Move the average towards ``network``: ``average += (1 - decay) (network - average)``."""
-        torch._foreach_lerp_(_floats(self.network.parameters()), _floats(network.parameters()), 1 - self.decay_at(update))
-        for mine, theirs in zip(self.network.buffers(), network.buffers(), strict=True):
-            mine.copy_(theirs)
-
-
-def _floats(parameters: Iterable[Tensor]) -> list[Tensor]:
-    return [p.detach() for p in parameters]
+        mine: list[Tensor] = list(self.network.parameters())
+        theirs: list[Tensor] = list(network.parameters())
+        torch._foreach_lerp_(mine, theirs, 1 - self.decay_at(update))
+        for buffer, theirs_now in zip(self.network.buffers(), network.buffers(), strict=True):
+            buffer.copy_(theirs_now)

@@ -46,7 +46,7 @@ class Meter:
             self.counts += torch.bincount(cell, minlength=len(self.sums))
 
     def record(self) -> dict[str, Any]:
-        """Return the window's means: ``loss``, ``loss_by_level``, ``loss_by_t`` (null where nothing fell), ``grad_norm``."""
+        """Return the window's means: ``loss``, ``loss_by_level``, ``loss_by_t`` (null: nothing fell there), ``grad_norm``."""
         sums, counts = self.sums.reshape(-1, TIME_BINS), self.counts.reshape(-1, TIME_BINS)
         by_level = _means(sums.sum(1), counts.sum(1))
         return {
@@ -135,4 +135,4 @@ def _summary_writer(out: Path, step: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise RunError("log.tensorboard needs the extra: pip install 'anystep[tensorboard]'") from error
-    return SummaryWriter(str(out / "tensorboard"), purge_step=step)  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(out / "tensorboard"), purge_step=step)

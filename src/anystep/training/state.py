@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from anystep.data import Dataset, Normalization
+from anystep.networks import VelocityNetwork
 from anystep.objectives import Networks
 from anystep.objectives.base import generator
 from anystep.training import checkpoint, optimizer
@@ -81,9 +82,9 @@ class State:
     def __init__(self, config: Config, facts: DataFacts, device: torch.device) -> None:
         with torch.random.fork_rng():
             torch.manual_seed(generator(config.training.seed, 0, "init").initial_seed())
-            network = config.network.build(facts.shape, facts.num_classes)
+            network = config.network.build(facts.shape, facts.num_classes, config.objective.M)
         self.config, self.device = config, device
-        self.network: nn.Module = network.to(device).train()
+        self.network: VelocityNetwork = network.to(device).train()
         self.target = Ema(self.network, config.ema.target, config.ema.warmup) if config.objective.uses_target else None
         self.average = Ema(self.network, config.ema.evaluation, config.ema.warmup)
         if config.training.compile:
@@ -155,16 +156,14 @@ class State:
             raise RunError(f"checkpoint {path} does not fit this run's network and config: {first}") from error
 
     def _moments(self) -> dict[str, Tensor]:
-        names = {parameter: name for name, parameter in self.network.named_parameters()}
         return {
-            f"{names[parameter]}|{key}": torch.as_tensor(value)
-            for parameter, state in self.optimizer.state.items()
-            for key, value in state.items()
+            f"{name}|{key}": torch.as_tensor(value)
+            for name, parameter in self.network.named_parameters()
+            for key, value in self.optimizer.state[parameter].items()
         }
 
     def _restore_moments(self, tensors: Mapping[str, Tensor]) -> None:
         for name, parameter in self.network.named_parameters():
-            parts = {key: tensors[f"{name}|{key}"] for key in ("step", "exp_avg", "exp_avg_sq") if tensors}
-            if parts:
-                moments = {key: parts[key].to(parameter.device) for key in ("exp_avg", "exp_avg_sq")}
-                self.optimizer.state[parameter] = {"step": parts["step"], **moments}
+            if tensors:  # a run that was stopped before its first update has no moments yet
+                moments = {key: tensors[f"{name}|{key}"].to(parameter.device) for key in ("exp_avg", "exp_avg_sq")}
+                self.optimizer.state[parameter] = {"step": tensors[f"{name}|step"], **moments}

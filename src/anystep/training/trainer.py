@@ -102,7 +102,7 @@ def update(state: State, dataset: Dataset, normalization: Normalization, index: 
     state.step += 1
     if state.skipped_in_a_row >= settings.max_nonfinite:
         raise RunError(
-            f"stopped at step {state.step}: loss or gradient was not finite in {state.skipped_in_a_row} updates in a row; "
+            f"stopped at step {state.step}: loss or gradient not finite in {state.skipped_in_a_row} updates in a row; "
             "the last checkpoint is good. Try a lower optimizer.lr, optimizer.clip_norm 1, or precision float32"
         )
 
@@ -176,9 +176,11 @@ def read_config(run: Path) -> Config:
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the device of that name; ``auto`` is a GPU if there is one. Raises ValueError for one that is not there."""
+    """Return the device of that name; ``auto`` is a GPU if there is one. Raises ValueError for one that is absent."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+        return torch.device(
+            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        )
     try:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError) as error:
