@@ -2,12 +2,17 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+DEMO := runs/demo
 STAMP := $(VENV)/.installed-
 
 .PHONY: demo test lint clean
 
 demo: $(STAMP)report  ## train a one-step model on digits, compare it with flow matching, write a picture and a report
-	$(BIN)/python -m anystep.cli.demo --out runs/demo
+	$(BIN)/anystep train digits-shortcut --out $(DEMO)/shortcut --resume
+	$(BIN)/anystep train digits-flow_matching --out $(DEMO)/flow_matching --resume
+	$(BIN)/anystep evaluate $(DEMO)/shortcut --steps 1 2 4 8 32 128 --json $(DEMO)/shortcut.json
+	$(BIN)/anystep evaluate $(DEMO)/flow_matching --steps 1 2 4 8 32 128 --json $(DEMO)/flow_matching.json
+	$(BIN)/anystep report $(DEMO)/shortcut $(DEMO)/flow_matching --out $(DEMO)/report
 
 test: $(STAMP)dev  ## linters, types, layers, and every test
 	$(BIN)/ruff check .

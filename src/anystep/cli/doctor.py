@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -46,7 +47,7 @@ def run(argv: Sequence[str]) -> int:
     for name, value in {**found["versions"], **found["devices"]}.items():
         table.add_row(name, str(value))
     console.print(table)
-    extras = Table("extra", "installed", "enables")
+    extras = Table("extra", "installed", "enables", box=box.SIMPLE_HEAD, pad_edge=False)
     for name, extra in found["extras"].items():
         extras.add_row(name, extra["installed"] or f"no: pip install 'anystep\\[{name}]'", extra["enables"])
     console.print(extras)

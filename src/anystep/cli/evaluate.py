@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from anystep.cli.parse import parse
+from anystep.cli.scores import print_scores
 from anystep.data import DataError, Dataset, Source
 from anystep.evaluation.sweep import evaluate, write_json
 from anystep.interchange.run import load_run
@@ -89,7 +89,7 @@ def run(argv: Sequence[str]) -> int:
             write_json(path, rows)
         except OSError as error:
             raise RunError(f"cannot write {path}: {reason(error)}") from error
-    print_table(rows)
+    print_scores(rows)
     print(f"scores with their protocol: {args.json or args.run / 'scores.json'}")
     return 0
 
@@ -100,18 +100,3 @@ def heldout(source: Source) -> Dataset | None:
         return source.open("heldout")
     except DataError:
         return None
-
-
-def print_table(rows: Sequence[dict[str, Any]]) -> None:
-    """Print scores, one row a budget, and every note once."""
-    table = Table()
-    names = [name for name in ("frechet", "precision", "recall", "energy", "accuracy") if name in rows[0]]
-    for head in ("steps", "guidance", *names):
-        table.add_column(head, justify="right")
-    for row in rows:
-        values = ["-" if row[name] is None else f"{row[name]:.3f}" for name in names]
-        table.add_row(str(row["steps"]), str(row["guidance"]), *values)
-    console = Console()
-    console.print(table)
-    for note in dict.fromkeys(note for row in rows for note in row["notes"]):
-        console.print(f"note: {note}")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -28,14 +29,13 @@ class Args:
 def run(argv: Sequence[str]) -> int:
     """Print the list; returns 0."""
     args = parse(Args, argv, "recipes", DESCRIPTION)
-    table = Table("recipe", "data", "network", "method", "images", "batch")
+    table = Table("recipe", "data", "network", "images", "batch", box=box.SIMPLE_HEAD, pad_edge=False)
     for name, recipe in RECIPES.items():
         config = recipe()
         table.add_row(
             name,
             config.data.name,
             config.network.name,
-            config.objective.name,
             f"{config.training.images:,}",
             str(config.training.batch),
         )

@@ -69,9 +69,8 @@ def run(argv: Sequence[str]) -> int:
     index = list(range(args.num)) if args.refine is None else args.refine
     noise = generator.noise(args.seed, index)
     label = generator.labels(index) if args.label is None else torch.full((len(index),), args.label)
-    columns = None
     if args.interpolate is not None:
-        noise, label, columns = between(noise, label, args.interpolate)
+        noise, label = between(noise, label, args.interpolate)
     plans = {
         n: generator.plan(schedule(generator, n, args.order), guidance=args.guidance, twice=args.guide_twice)
         for n in args.steps
@@ -80,8 +79,11 @@ def run(argv: Sequence[str]) -> int:
     out = args.out or args.run / "samples"
     try:
         out.mkdir(parents=True, exist_ok=True)
-        write = write_arrays if args.format == "npz" else write_pictures
-        for path in write(out, drawn, None if label is None else label.numpy(), columns):
+        if args.format == "npz":
+            paths = write_arrays(out, drawn, None if label is None else label.numpy())
+        else:
+            paths = write_pictures(out, drawn, args.interpolate)
+        for path in paths:
             print(path)
     except OSError as error:
         raise RunError(f"cannot write to {out}: {reason(error)}") from error
@@ -112,21 +114,17 @@ def schedule(generator: Generator, steps: int, order: Order | None) -> int | Sch
     return shortcut_schedule(steps, getattr(generator.objective, "ladder", None), order)
 
 
-def between(
-    noise: torch.Tensor, label: torch.Tensor | None, points: int
-) -> tuple[torch.Tensor, torch.Tensor | None, int]:
+def between(noise: torch.Tensor, label: torch.Tensor | None, points: int) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Return rows of ``points`` noises between samples 0 and 1, 2 and 3, ..., each with its first sample's label."""
     pairs = max(1, len(noise) // points)
     if 2 * pairs > len(noise):
         raise UsageError(f"--interpolate needs two samples, got {len(noise)}: raise --num")
     rows = [interpolate_noise(noise[2 * n + 1], noise[2 * n], points) for n in range(pairs)]
     labels = None if label is None else label[0 : 2 * pairs : 2].repeat_interleave(points)
-    return torch.cat(rows), labels, points
+    return torch.cat(rows), labels
 
 
-def write_arrays(
-    out: Path, drawn: dict[int, NDArray[np.generic]], label: NDArray[np.int64] | None, columns: int | None
-) -> list[Path]:
+def write_arrays(out: Path, drawn: dict[int, NDArray[np.generic]], label: NDArray[np.int64] | None) -> list[Path]:
     """Write one .npz a budget; returns their paths."""
     paths = []
     for n, samples in drawn.items():
@@ -138,9 +136,7 @@ def write_arrays(
     return paths
 
 
-def write_pictures(
-    out: Path, drawn: dict[int, NDArray[np.generic]], label: NDArray[np.int64] | None, columns: int | None
-) -> list[Path]:
+def write_pictures(out: Path, drawn: dict[int, NDArray[np.generic]], columns: int | None) -> list[Path]:
     """Write one picture a budget, and one of all budgets below each other where there are several."""
     first = next(iter(drawn.values()))
     if first.ndim == 2:

@@ -21,7 +21,9 @@ def digits(objective: Objective) -> Config:
     return Config(
         recipe=f"digits-{objective.name}",
         data=Digits(),
-        network=DiTConfig(hidden=128, depth=4, heads=4, patch=2),
+        network=DiTConfig(
+            hidden=256, depth=4, heads=4, patch=4, step_encoding="log2" if objective.uses_step else "none"
+        ),
         objective=objective,
         optimizer=OptimizerConfig(lr=2e-3, betas=(0.9, 0.99), clip_norm=1.0, warmup=25_600),
         ema=EmaConfig(target=0.97, evaluation=0.995),

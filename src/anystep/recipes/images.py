@@ -18,7 +18,7 @@ def images(source: str, objective: Objective) -> Config:
     return Config(
         recipe=f"{source}-{objective.name}",
         data=SOURCES[source](path=PATHS[source]),  # type: ignore[call-arg]
-        network=dit_preset("S/4"),
+        network=dit_preset("S/4", step_encoding="log2" if objective.uses_step else "none"),
         objective=objective,
         optimizer=OptimizerConfig(lr=3e-4, clip_norm=1.0, warmup=50_000),
         ema=EmaConfig(target=0.99, evaluation=0.9995),

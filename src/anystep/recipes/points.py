@@ -17,7 +17,7 @@ def points(source: str, objective: Objective) -> Config:
     return Config(
         recipe=f"{source}-{objective.name}",
         data=SOURCES[source](),
-        network=MLPConfig(),
+        network=MLPConfig(step_encoding="log2" if objective.uses_step else "none"),
         objective=objective,
         optimizer=OptimizerConfig(lr=1e-3, betas=(0.9, 0.99), clip_norm=1.0, warmup=50_000, decay=0.5),
         ema=EmaConfig(target=0.97, evaluation=0.995),

@@ -46,7 +46,7 @@ class Meter:
             self.counts += torch.bincount(cell, minlength=len(self.sums))
 
     def record(self) -> dict[str, Any]:
-        """Return the window's means: ``loss``, ``loss_by_level``, ``loss_by_t`` (null: nothing fell there), ``grad_norm``."""
+        """Return the window's means: the loss, by kind of row, by kind and time; the gradient norm. Null: no rows."""
         sums, counts = self.sums.reshape(-1, TIME_BINS), self.counts.reshape(-1, TIME_BINS)
         by_level = _means(sums.sum(1), counts.sum(1))
         return {

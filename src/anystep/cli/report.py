@@ -1,0 +1,135 @@
+"""`anystep report`: pictures, tables and an HTML page of one or more runs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+from numpy.typing import NDArray
+from PIL import Image
+
+from anystep.cli.parse import parse
+from anystep.cli.scores import print_scores
+from anystep.evaluation.generator import Generator
+from anystep.flow.sampling import interpolate_noise
+from anystep.interchange.run import load_run
+from anystep.report.grids import interpolation_figure, steps_figure
+from anystep.report.page import write_report
+from anystep.report.run import Picture, RunSummary
+from anystep.training.checkpoint import reason
+from anystep.training.errors import RunError, UsageError
+
+DESCRIPTION = """Write a page (one HTML file, nothing loaded from elsewhere) of one run, or of several side by side: the
+same noise at several budgets, scores of `anystep evaluate`, loss curves, configs, the commands that make it again.
+
+example: anystep report runs/digits-shortcut runs/digits-flow_matching --out runs/report"""
+
+COLUMNS = 16
+POINTS = 1000
+
+
+@dataclass(frozen=True)
+class Args:
+    """Options of `anystep report`."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Run directories."""
+    steps: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128)
+    """Budgets of the picture."""
+    seed: int = 0
+    """Seed of the noise, the same for every run."""
+    out: Path | None = None
+    """Folder to write; default RUN/report of the first run."""
+    device: str = "auto"
+    """auto, cpu, cuda, mps."""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Draw, write, print where; returns 0."""
+    args = parse(Args, argv, "report", DESCRIPTION)
+    if not args.runs:
+        raise UsageError("report needs a run directory, e.g. anystep report runs/digits")
+    if min(args.steps, default=0) < 1:
+        raise UsageError(f"--steps must be at least 1, got {min(args.steps, default=0)}")
+    generators = {path: load_run(path, device=args.device) for path in args.runs}
+    summaries = [RunSummary.read(path) for path in args.runs]
+    names = dict(zip(args.runs, labels(summaries), strict=True))
+    out = args.out or args.runs[0] / "report"
+    pictures = draw({names[path]: generator for path, generator in generators.items()}, args.steps, args.seed)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, picture in pictures.items():
+            assert isinstance(picture.image, Image.Image)
+            picture.image.save(out / f"{name}.png")
+            print(out / f"{name}.png")
+        page = write_report(
+            out / "report.html",
+            title=f"{summaries[0].config['data']['name']}: any number of steps",
+            runs=summaries,
+            pictures=list(pictures.values()),
+        )
+    except OSError as error:
+        raise RunError(f"cannot write to {out}: {reason(error)}") from error
+    except ImportError as error:
+        raise RunError(str(error)) from error
+    print_scores([row for summary in summaries for row in summary.scores])
+    print(page)
+    return 0
+
+
+def labels(summaries: Sequence[RunSummary]) -> list[str]:
+    """Return a name a run: its method, or the directory's name where two runs have the same method."""
+    methods = [summary.method for summary in summaries]
+    return methods if len(set(methods)) == len(methods) else [summary.name for summary in summaries]
+
+
+def draw(generators: dict[str, Generator], steps: Sequence[int], seed: int) -> dict[str, Picture]:
+    """Return the pictures of runs on the same data: the same noise at each budget, and noises in between."""
+    kinds = {generator.normalization.kind for generator in generators.values()}
+    if kinds == {"vector"}:
+        return {"steps": planar(generators, steps, seed)} if all(g.shape == (2,) for g in generators.values()) else {}
+    if kinds != {"image"} or len({generator.shape for generator in generators.values()}) > 1:
+        raise UsageError("a report shows runs on the same kind and size of data side by side: give them one at a time")
+    rows = {name: budgets(generator, steps, seed, COLUMNS) for name, generator in generators.items()}
+    same = Picture(
+        steps_figure(rows), "The same noise in 1 to many steps", f"Every column starts from one noise (seed {seed})."
+    )
+    first, *_ = generators
+    return {"steps": same, "interpolation": interpolation(first, generators[first], seed)}
+
+
+def budgets(generator: Generator, steps: Sequence[int], seed: int, num: int) -> dict[int, NDArray[np.uint8]]:
+    """Return ``num`` samples of the same noise at each budget, uint8 [n, H, W, C]."""
+    drawn = {n: generator.generate(steps=n, seed=seed, index=range(num)) for n in steps}
+    return {n: generator.decode(x).astype(np.uint8) for n, x in drawn.items()}
+
+
+def interpolation(name: str, generator: Generator, seed: int) -> Picture:
+    """Return samples between two noises, variance-preserving (P1 eq. 6), in 1, 4 and 128 steps."""
+    noise = generator.noise(seed, range(2))
+    between = interpolate_noise(noise[1], noise[0], COLUMNS)
+    label = None if generator.num_classes is None else 3 % generator.num_classes
+    rows = {
+        n: generator.decode(generator.draw(between, generator.plan(n), label=label)).astype(np.uint8)
+        for n in (1, 4, 128)
+    }
+    caption = f"Samples 0 and 1 of seed {seed} at the ends, {name}" + (
+        f", class {label}." if label is not None else "."
+    )
+    return Picture(interpolation_figure(rows), "Between two noises", caption)
+
+
+def planar(generators: dict[str, Generator], steps: Sequence[int], seed: int) -> Picture:
+    """Return scatter plots of two-dimensional samples."""
+    from anystep.report.canvas import picture
+    from anystep.report.scatter import scatter
+
+    points = {
+        name: {
+            n: generator.decode(generator.generate(steps=n, seed=seed, index=range(POINTS), batch=POINTS))
+            for n in steps
+        }
+        for name, generator in generators.items()
+    }
+    return Picture(picture(scatter(points)), "The same noise in 1 to many steps", f"{POINTS} points of seed {seed}.")
