@@ -5,7 +5,8 @@ import time
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
@@ -31,35 +32,39 @@ class TrainingProgress:
         self.last: Record = {}
         self.started = time.monotonic()
         self.bar = Progress(
-            TextColumn("{task.completed:>10,.0f} / {task.total:,.0f} images"),
-            BarColumn(),
+            TextColumn("{task.completed:,.0f} / {task.total:,.0f} images"),
+            BarColumn(bar_width=None),
             ImagesPerSecond(),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("\n{task.fields[losses]}"),
             console=self.console,
-            disable=not sys.stderr.isatty(),
+            expand=True,
         )
+        self.losses = Text("", style="dim")
+        self.live = Live(Group(self.bar, self.losses), console=self.console, refresh_per_second=4)
+        self.watched = sys.stderr.isatty()
         self.total = config.training.steps * config.training.batch
-        self.task = self.bar.add_task("train", total=self.total, losses="")
+        self.task = self.bar.add_task("train", total=self.total)
 
     def __enter__(self) -> "TrainingProgress":
-        self.bar.start()
+        if self.watched:
+            self.live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.bar.stop()
+        if self.watched:
+            self.live.stop()
 
     def show(self, step: int, record: Record | None) -> None:
         """Take note of an update, and of the log record where one was written."""
         images = step * self.config.training.batch
         if record is not None:
             self.last = record
-            self.bar.update(self.task, losses=losses(record))
-            if not sys.stderr.isatty():
+            self.losses.plain = losses(record)
+            if not self.watched:
                 elapsed = time.monotonic() - self.started
                 print(f"{images:,} / {self.total:,} images  {elapsed:.0f} s  {losses(record)}", file=sys.stderr)
         self.bar.update(self.task, completed=images)

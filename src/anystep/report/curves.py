@@ -34,7 +34,8 @@ def loss_figure(log: Sequence[Record]) -> "Figure":
     images = [record["images"] for record in log]
     _line(loss, images, [record.get("loss") for record in log], SERIES[0])
     title(loss, "Loss, all rows")
-    if len(_tags(log, "loss_by_level")) > 1:
+    several = len(_tags(log, "loss_by_level")) > 1
+    if several:
         _by_level(level, log, images)
         title(level, "Loss by kind of row")
     else:
@@ -49,7 +50,7 @@ def loss_figure(log: Sequence[Record]) -> "Figure":
     for axes in (loss, level, norm):
         axes.set_xlabel("images seen")
         axes.xaxis.set_major_formatter(_count)
-    for axes in (loss, level, time, norm):
+    for axes in (loss, time, norm, *([level] if several else [])):
         _log_scale(axes)
     return figure
 
