@@ -1,6 +1,5 @@
 """`anystep doctor`: versions, devices, and what each extra would enable."""
 
-import json
 import os
 import platform
 from collections.abc import Sequence
@@ -14,8 +13,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from anystep.cli.files import write_json
 from anystep.cli.parse import parse
-from anystep.training import checkpoint
 
 DESCRIPTION = """Print versions, devices, and what each optional extra would enable.
 
@@ -52,7 +51,7 @@ def run(argv: Sequence[str]) -> int:
         extras.add_row(name, extra["installed"] or f"no: pip install 'anystep\\[{name}]'", extra["enables"])
     console.print(extras)
     if args.json is not None:
-        checkpoint.write_text(args.json, json.dumps(found, indent=2) + "\n")
+        write_json(args.json, found)
     return 0
 
 

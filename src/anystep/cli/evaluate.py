@@ -29,14 +29,14 @@ example: anystep evaluate runs/digits --steps 1 2 4 8 128 --num 2048 --json scor
 class Args:
     """Options of `anystep evaluate`."""
 
-    run: tyro.conf.Positional[Path]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run directory."""
     steps: list[int]
     """Sampling budgets, any integers of at least 1."""
     num: int = 2048
     """Number of samples at each budget. A Frechet distance depends on it: compare at equal numbers only."""
     metrics: tuple[str, ...] | None = None
-    """Among frechet, precision, recall, energy, accuracy; default those of the kind of data."""
+    """Among frechet, precision, recall, energy, accuracy, by spaces or commas; default those of the kind of data."""
     guidance: float | None = None
     """Guidance scale W, 1 for none; without it as trained."""
     guide_twice: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -59,6 +59,11 @@ def run(argv: Sequence[str]) -> int:
     for n in args.steps:
         if n < 1:
             raise UsageError(f"--steps must be at least 1, got {n}")
+    if not args.steps:
+        raise UsageError("--steps needs at least one budget, e.g. --steps 1 4 128")
+    if args.batch < 1:
+        raise UsageError(f"--batch must be at least 1, got {args.batch}")
+    metrics = [name for word in args.metrics or () for name in word.split(",") if name]
     generator = load_run(args.run, weights=args.weights, device=args.device)
     source = read_config(args.run).data
     console = Console(stderr=True)
@@ -79,7 +84,7 @@ def run(argv: Sequence[str]) -> int:
             seed=args.seed,
             guidance=args.guidance,
             twice=args.guide_twice,
-            metrics=args.metrics or None,
+            metrics=metrics or None,
             heldout=heldout(source),
             batch=args.batch,
             progress=lambda done, total: bar.update(task, completed=done, total=total),

@@ -38,8 +38,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code. Errors are one or two lines on standard error."""
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
-    words = [word for word in words if word != "--debug"]
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    try:
+        code = _run([word for word in words if word != "--debug"], debug)
+        sys.stdout.flush()  # here, where a reader that has gone is no surprise
+        return code
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  nothing is left to say at exit
+        return 1
+    except KeyboardInterrupt:
+        return _fail("stopped", 130)
+
+
+def _run(words: list[str], debug: bool) -> int:
     if not words or words[0] in ("-h", "--help"):
         width = max(map(len, VERBS))
         print(USAGE.format(verbs="\n".join(f"  {verb:<{width}}  {text}" for verb, text in VERBS.items())))
@@ -54,31 +65,36 @@ def main(argv: Sequence[str] | None = None) -> int:
         near = get_close_matches(verb, VERBS, n=2)
         hint = f"did you mean {' or '.join(near)}?" if near else f"verbs: {', '.join(VERBS)}"
         return _fail(f"unknown verb {verb!r}; {hint}", 2)
-    return _run(verb, words[1:], debug)
-
-
-def _run(verb: str, argv: list[str], debug: bool) -> int:
-    from anystep.data import DataError
-    from anystep.training.errors import RunError
-
-    run = cast(Callable[[list[str]], int], importlib.import_module(f"anystep.cli.{verb}").run)
     try:
-        return run(argv)
+        run = cast(Callable[[list[str]], int], importlib.import_module(f"anystep.cli.{verb}").run)
+        return run(words[1:])
     except SystemExit as end:
         return int(end.code or 0)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt:
-        return _fail("stopped", 130)
-    except (DataError, RunError, OSError, MemoryError) as error:
+        raise
+    except Exception as error:
         if debug:
             raise
-        return _fail(str(error) or type(error).__name__, 1)
-    except ValueError as error:
-        if debug:
-            raise
-        return _fail(str(error), 2)
+        return _fail(*explain(error))
+
+
+def explain(error: Exception) -> tuple[str, int]:
+    """Return an error in one or two lines for a person, and the exit code."""
+    from anystep.data import DataError
+    from anystep.training.errors import RunError
+
+    text = str(error) or type(error).__name__
+    if isinstance(error, DataError | RunError):
+        return text, 1
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror, 1
+    if isinstance(error, ValueError):
+        return text, 2
+    if isinstance(error, MemoryError) or "alloc" in text or "out of memory" in text:  # torch raises RuntimeError
+        return f"out of memory ({text.splitlines()[0]})\ntry a smaller --batch, or training.accumulate", 1
+    if isinstance(error, ImportError):
+        return text.splitlines()[0], 1
+    return f"{type(error).__name__}: {text.splitlines()[0]}\nthis is a fault of the program; --debug shows where", 1
 
 
 def _fail(message: str, code: int) -> int:

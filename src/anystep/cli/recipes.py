@@ -8,8 +8,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from anystep.cli.files import write_json
 from anystep.cli.parse import parse
-from anystep.evaluation.sweep import write_json as write_scores
 from anystep.recipes import RECIPES
 from anystep.training.config import to_json
 
@@ -41,5 +41,5 @@ def run(argv: Sequence[str]) -> int:
         )
     Console().print(table)
     if args.json is not None:
-        write_scores(args.json, [to_json(recipe()) for recipe in RECIPES.values()])
+        write_json(args.json, {"recipes": {name: to_json(recipe()) for name, recipe in RECIPES.items()}})
     return 0

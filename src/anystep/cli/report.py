@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import tyro
@@ -33,7 +34,7 @@ POINTS = 1000
 class Args:
     """Options of `anystep report`."""
 
-    runs: tyro.conf.Positional[tuple[Path, ...]]
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN ...")]
     """Run directories."""
     steps: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128)
     """Budgets of the picture."""

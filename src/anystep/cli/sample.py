@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ example: anystep sample runs/digits --steps 1 4 128 --num 64
 class Args:
     """Options of `anystep sample`."""
 
-    run: tyro.conf.Positional[Path]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run directory."""
     steps: list[int]
     """Sampling budgets, any integers of at least 1."""
@@ -129,10 +129,10 @@ def write_arrays(out: Path, drawn: dict[int, NDArray[np.generic]], label: NDArra
     paths = []
     for n, samples in drawn.items():
         paths.append(out / f"samples_{n}.npz")
-        if label is None:
-            np.savez(paths[-1], samples=samples)
-        else:
-            np.savez(paths[-1], samples=samples, labels=label)
+        partial = out / f".partial-samples_{n}.npz"  # a file is there whole or not at all
+        arrays: dict[str, Any] = {"samples": samples} | ({} if label is None else {"labels": label})
+        np.savez(partial, **arrays)
+        partial.replace(paths[-1])
     return paths
 
 

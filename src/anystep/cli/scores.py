@@ -22,7 +22,7 @@ def print_scores(rows: Sequence[Mapping[str, Any]]) -> None:
     if not rows:
         return
     names = [name for name in COLUMNS if any(name in row for row in rows)]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("method", no_wrap=True)
     for head in ("steps", "guidance", *(COLUMNS[name] for name in names)):
         table.add_column(head, justify="right", no_wrap=True)

@@ -1,7 +1,7 @@
 """`anystep train`: train a recipe, or go on with a run."""
 
 import dataclasses
-import json
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, make_dataclass, replace
@@ -10,10 +10,11 @@ from typing import Annotated, Any
 
 import tyro
 
+from anystep.cli.files import write_json
 from anystep.cli.parse import parse
 from anystep.cli.progress import TrainingProgress
 from anystep.recipes import find_recipe
-from anystep.training import checkpoint
+from anystep.recipes.images import PATHS
 from anystep.training.config import Config, to_json
 from anystep.training.errors import UsageError
 from anystep.training.signals import stop_on_signal
@@ -33,10 +34,10 @@ SECTIONS = tuple(f.name for f in dataclasses.fields(Config) if f.name != "recipe
 class Head:
     """The options that have no section."""
 
-    recipe: tyro.conf.Positional[str]
+    recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")]
     """A name (`anystep recipes` lists them), a config.json, or a run directory to train anew."""
     out: Path | None = None
-    """Run directory to write; default runs/RECIPE."""
+    """Run directory to write; default runs/RECIPE, or with --resume the run directory that RECIPE is."""
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Go on from the newest checkpoint in --out; starts the run where there is none."""
     images: int | None = None
@@ -55,21 +56,37 @@ def run(argv: Sequence[str]) -> int:
     """Train; returns 0, or 128 + n when signal n stopped the run."""
     named = bool(argv) and not argv[0].startswith("-")
     if not named and "--help" not in argv and "-h" not in argv:
-        raise UsageError("train needs a recipe, e.g. anystep train digits-shortcut; anystep recipes lists them")
+        raise UsageError(
+            "train begins with a recipe, e.g. anystep train digits-shortcut --images 100000; anystep recipes lists them"
+        )
     args, config, stored = read(argv, named)
-    out = args.out or Path("runs") / Path(config.recipe).name
+    out = args.out or default_out(args.recipe, args.resume)
+    path = getattr(config.data, "path", None)
+    if path is not None and path in PATHS.values() and not Path(path).exists():
+        raise UsageError(f"{config.recipe} needs pictures: say where they are with --data.path ({path} is not here)")
     if stored is not None:
         check_unchanged(stored, config, out)
     with stop_on_signal() as stop, TrainingProgress(config) as progress:
         outcome = train(config, out, resume=args.resume, watch=progress.show, stop=stop)
     if args.json is not None:
-        checkpoint.write_text(args.json, json.dumps({"run": str(out), "step": outcome.step, **progress.last}) + "\n")
+        write_json(args.json, {"run": str(out), "step": outcome.step, **progress.last})
     if outcome.stopped is not None:
         print(f"stopped at step {outcome.step} of {config.training.steps}; a checkpoint is saved", file=sys.stderr)
-        print(f"go on with: anystep train {args.recipe} --out {out} --resume", file=sys.stderr)
+        again = shlex.join(["anystep", "train", args.recipe, "--out", str(out), "--resume"])
+        print(f"go on with: {again}", file=sys.stderr)
         return 128 + outcome.stopped
     print(f"trained {outcome.step} steps: {out}\nsample it with: anystep sample {out} --steps 1 4 128")
     return 0
+
+
+def default_out(recipe: str, resume: bool) -> Path:
+    """Return the run directory where --out does not say: that of the recipe's name, or the run that is to go on."""
+    path = Path(recipe)
+    if not path.exists():
+        return Path("runs") / path.name
+    if resume:
+        return path if path.is_dir() else path.parent
+    return Path("runs") / Path(read_config(path).recipe).name
 
 
 def read(argv: Sequence[str], named: bool) -> tuple[Head, Config, Config | None]:
@@ -95,7 +112,7 @@ def stored_config(argv: Sequence[str], recipe: str) -> Config | None:
         for n, word in enumerate(argv)
         if word.split("=")[0] == "--out"
     ]
-    out = Path(given[-1]) if given else Path("runs") / Path(recipe).name
+    out = Path(given[-1]) if given else default_out(recipe, resume=True)
     if not (out / "config.json").exists():
         return None
     stored = read_config(out)

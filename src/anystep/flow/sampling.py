@@ -1,5 +1,6 @@
 """Sampling: P1's Algorithm 2 for any budget, interpolation of noises, refinement. Pure functions of their arguments."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -29,11 +30,14 @@ def sample(
     ``steps`` is a budget, any integer of at least 1, that ``schedule`` turns into steps, or the explicit steps.
     ``guidance`` is the scale W (1: none), one for all steps or one a step; steps with W = 1 cost one forward pass,
     others two. ``callback(n, step, x)`` sees the state after step n, n = 0, 1, ... Same noise, same result.
-    Raises ValueError for a budget below 1, a guidance list of another length than the schedule, or guidance of an
-    unconditional network.
+    Raises ValueError for a budget below 1, guidance that is not finite or a list of another length than the schedule,
+    or guidance of an unconditional network.
     """
     plan = schedule(steps) if isinstance(steps, int) else list(steps)
     scales = [guidance] * len(plan) if isinstance(guidance, int | float) else list(guidance)
+    for scale in scales:
+        if not math.isfinite(scale):
+            raise ValueError(f"guidance must be finite, got {scale}")
     if len(scales) != len(plan):
         raise ValueError(f"guidance has {len(scales)} values for {len(plan)} steps: give one, or one a step")
     x, rows = noise, len(noise)

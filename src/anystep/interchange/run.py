@@ -31,10 +31,11 @@ def load_run(run: Path, *, weights: Weights = "ema", device: str = "auto") -> Ge
     step, path = found[-1]
     group = "ema_evaluation" if weights == "ema" else "network"
     network = config.network.build(facts.shape, facts.num_classes, config.objective.M)
+    weights_found = checkpoint.load(path, (group,)).groups[group]
     try:
-        network.load_state_dict(checkpoint.load(path, (group,)).groups[group])
+        network.load_state_dict(weights_found)
     except RuntimeError as error:
-        raise RunError(f"checkpoint {path} does not fit {run / 'config.json'}: {str(error).splitlines()[0]}") from error
+        raise RunError(f"checkpoint {path} does not fit {run / 'config.json'}: {checkpoint.misfit(error)}") from error
     return Generator(
         network=network.to(place).requires_grad_(False),
         objective=config.objective,

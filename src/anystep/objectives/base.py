@@ -143,6 +143,9 @@ class Objective(ABC):
         """Names of the kinds of row: ``flow`` for empirical velocities, otherwise the trained step d."""
         return ("flow",)
 
+    def check(self, num_classes: int | None) -> None:  # noqa: B027  most methods take any data
+        """Raise ValueError when data of so many classes (None: without labels) cannot be trained on."""
+
     @abstractmethod
     def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: Progress) -> Targets:
         """Map a batch to a regression. Makes no gradient."""

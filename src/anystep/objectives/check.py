@@ -1,5 +1,8 @@
 """Checks of hyper-parameters: each error names the field, the value got and what would be right."""
 
+import math
+from typing import get_args
+
 
 def in_range(field: str, value: float, low: float, high: float, *, open_end: bool = False) -> None:
     """Raise ValueError unless ``low <= value <= high`` (``value < high`` with ``open_end``)."""
@@ -13,7 +16,13 @@ def power_of_two(field: str, value: int) -> None:
         raise ValueError(f"{field} must be a power of two of at least 2, got {value}")
 
 
+def one_of(field: str, value: str, choices: object) -> None:
+    """Raise ValueError unless ``value`` is a member of the Literal type ``choices``."""
+    if value not in get_args(choices):
+        raise ValueError(f"{field} must be one of {', '.join(get_args(choices))}, got {value!r}")
+
+
 def positive(field: str, value: float) -> None:
-    """Raise ValueError unless ``value > 0``."""
-    if not value > 0:
-        raise ValueError(f"{field} must be greater than 0, got {value}")
+    """Raise ValueError unless ``value > 0`` and finite."""
+    if not 0 < value < math.inf:
+        raise ValueError(f"{field} must be greater than 0 and finite, got {value}")

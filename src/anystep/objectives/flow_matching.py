@@ -17,7 +17,7 @@ from anystep.objectives.base import (
     Targets,
     drop_label,
 )
-from anystep.objectives.check import in_range, power_of_two
+from anystep.objectives.check import in_range, one_of, power_of_two
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class FlowMatching(Objective):
     """Noise left at t = 1, in [0, 1); the authors' code has 1e-5, the paper 0."""
 
     def __post_init__(self) -> None:
+        one_of("objective.time", self.time, TimeLaw)
         power_of_two("objective.M", self.M)
         in_range("objective.label_drop", self.label_drop, 0, 1)
         in_range("objective.sigma_min", self.sigma_min, 0, 1, open_end=True)

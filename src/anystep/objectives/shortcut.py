@@ -1,5 +1,6 @@
 """Shortcut models: one network, one training run, any number of steps."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -20,10 +21,21 @@ from anystep.objectives.base import (
     Targets,
     drop_label,
 )
-from anystep.objectives.check import in_range, positive, power_of_two
+from anystep.objectives.check import in_range, one_of, positive, power_of_two
 
 #: level of a row that regresses an empirical velocity
 FLOW_ROW = -1
+
+LevelLaw = Literal["equal", "random"]
+DropRows = Literal["flow", "all"]
+CfgLevels = Literal["finest", "all"]
+CHOICES: Mapping[str, object] = {
+    "level": LevelLaw,
+    "time": TimeLaw,
+    "label_drop_rows": DropRows,
+    "cfg_levels": CfgLevels,
+    "order": Order,
+}
 
 
 @dataclass(frozen=True)
@@ -55,17 +67,17 @@ class Shortcut(Objective):
     """Share of self-consistency rows in the global batch, in [0, 1] (P1 Table 3: 1/4; released code: 1/8)."""
     M: int = 128
     """Number of smallest steps, a power of two (P1 3.1). Small images do well with fewer."""
-    level: Literal["equal", "random"] = "equal"
+    level: LevelLaw = "equal"
     """`equal`: every level has the same number of rows, the remainder goes to d = 1; `random`: drawn uniformly."""
     time: TimeLaw = "discrete"
     """Law of t in flow rows: `discrete` (multiples of 1/M), `uniform`, or `logit_normal`."""
     label_drop: float = 0.1
     """Probability that a label becomes the null label, in [0, 1] (P1 Table 3)."""
-    label_drop_rows: Literal["flow", "all"] = "flow"
+    label_drop_rows: DropRows = "flow"
     """Rows whose labels are dropped; with `flow` (as released) the null label is untrained at d > 0."""
     guidance: float = 1.0
     """Guidance scale W built into the self-consistency targets; 1 means none (P1 Table 3: 1.5 on ImageNet)."""
-    cfg_levels: Literal["finest", "all"] = "finest"
+    cfg_levels: CfgLevels = "finest"
     """Rows that are guided: `finest`, whose half steps are at d = 0 (P1), or `all`, which compounds to W^log2(M)."""
     clip: float | None = None
     """Clip x' and targets to +-clip; None does not. The released code has 4, for unit-variance latents."""
@@ -75,6 +87,8 @@ class Shortcut(Objective):
     """Where a budget that is no power of two has its small steps: `small_last` (at the data) or `small_first`."""
 
     def __post_init__(self) -> None:
+        for field, choices in CHOICES.items():
+            one_of(f"objective.{field}", getattr(self, field), choices)
         power_of_two("objective.M", self.M)
         in_range("objective.share", self.share, 0, 1)
         in_range("objective.label_drop", self.label_drop, 0, 1)
@@ -82,6 +96,11 @@ class Shortcut(Objective):
         in_range("objective.guidance", self.guidance, 0, 100)
         if self.clip is not None:
             positive("objective.clip", self.clip)
+
+    def check(self, num_classes: int | None) -> None:
+        """Raise ValueError for guidance on data without classes."""
+        if self.guidance != 1 and num_classes is None:
+            raise ValueError(f"objective.guidance {self.guidance:g} needs classes, and this data has none: set it to 1")
 
     def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: Progress) -> Targets:
         """Map a batch to the regression of Algorithm 1."""

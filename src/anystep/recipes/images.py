@@ -5,12 +5,11 @@ from functools import partial
 
 from anystep.data import SOURCES
 from anystep.networks import dit_preset
-from anystep.objectives import FlowMatching, Objective, Shortcut
+from anystep.objectives import OBJECTIVES, Objective
 from anystep.training.config import CheckpointConfig, Config, EmaConfig, LogConfig, OptimizerConfig, TrainingConfig
 
 #: source -> where its pictures are expected unless --data.path says otherwise
 PATHS = {"folder": "images", "npz": "images.npz", "hub": "images.parquet"}
-METHODS: dict[str, Objective] = {"shortcut": Shortcut(), "flow_matching": FlowMatching()}
 
 
 def images(source: str, objective: Objective) -> Config:
@@ -29,5 +28,5 @@ def images(source: str, objective: Objective) -> Config:
 
 
 IMAGES: dict[str, Callable[[], Config]] = {
-    f"{source}-{name}": partial(images, source, method) for source in PATHS for name, method in METHODS.items()
+    f"{source}-{name}": partial(images, source, method()) for source in PATHS for name, method in OBJECTIVES.items()
 }

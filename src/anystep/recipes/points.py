@@ -5,11 +5,10 @@ from functools import partial
 
 from anystep.data import SOURCES
 from anystep.networks import MLPConfig
-from anystep.objectives import FlowMatching, Objective, Shortcut
+from anystep.objectives import OBJECTIVES, Objective
 from anystep.training.config import CheckpointConfig, Config, EmaConfig, LogConfig, OptimizerConfig, TrainingConfig
 
 SETS = ("two_moons", "eight_gaussians", "checkerboard")
-METHODS: dict[str, Objective] = {"shortcut": Shortcut(), "flow_matching": FlowMatching()}
 
 
 def points(source: str, objective: Objective) -> Config:
@@ -28,5 +27,5 @@ def points(source: str, objective: Objective) -> Config:
 
 
 POINTS: dict[str, Callable[[], Config]] = {
-    f"{source}-{name}": partial(points, source, method) for source in SETS for name, method in METHODS.items()
+    f"{source}-{name}": partial(points, source, method()) for source in SETS for name, method in OBJECTIVES.items()
 }

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,8 @@ def save(root: Path, step: int, checkpoint: Checkpoint) -> Path:
     partial = root / f".partial-{step:08d}"
     try:
         root.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(partial, ignore_errors=True)
+        for left in root.glob(".partial-*"):  # by a kill
+            shutil.rmtree(left, ignore_errors=True)
         partial.mkdir()
         for name, tensors in checkpoint.groups.items():
             whole = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
@@ -80,7 +82,7 @@ def load(path: Path, groups: tuple[str, ...] | None = None) -> Checkpoint:
         if not isinstance(values, dict) or values.get("format") != FORMAT:
             raise RunError(f"{state} is not a checkpoint of this program (format {FORMAT!r} expected)")
         wanted = tuple(values["groups"]) if groups is None else groups
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"cannot read {state}: {reason(error)}; delete {path} to go back to the one before") from error
     tensors = {}
     for name in wanted:
@@ -103,15 +105,26 @@ def prune(root: Path, config: CheckpointConfig, batch: int) -> None:
         if passed > kept:
             kept = passed
         else:
-            shutil.rmtree(path, ignore_errors=True)
+            discard(path)
+
+
+def discard(path: Path) -> None:
+    """Delete a checkpoint; a kill half-way leaves nothing that looks like one."""
+    doomed = path.with_name(f".partial-{path.name}")
+    with suppress(OSError):
+        path.rename(doomed)
+        shutil.rmtree(doomed)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a small file whole or not at all. Raises OSError."""
     partial = path.with_name(f".partial-{path.name}")
-    partial.write_text(text, encoding="utf-8")
-    sync(partial)
-    partial.replace(path)
+    try:
+        partial.write_text(text, encoding="utf-8")
+        sync(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:
@@ -125,4 +138,12 @@ def sync(path: Path) -> None:
 
 def reason(error: BaseException) -> str:
     """Return an error's cause in few words: the system's own message where there is one."""
+    if isinstance(error, KeyError):
+        return f"{error} is missing"
     return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+
+
+def misfit(error: BaseException) -> str:
+    """Return why parameters do not fit a network, in one line: torch's first complaint, below its headline."""
+    lines = [line.strip() for line in reason(error).splitlines()]
+    return lines[min(1, len(lines) - 1)]

@@ -12,7 +12,10 @@ from typing import Any, Literal, Union
 from anystep.data import SOURCES, Source
 from anystep.networks import NETWORKS, NetworkConfig
 from anystep.objectives import OBJECTIVES, Objective
-from anystep.objectives.check import in_range, positive
+from anystep.objectives.check import in_range, one_of, positive
+
+Precision = Literal["float32", "bfloat16"]
+MatmulPrecision = Literal["highest", "high", "medium"]
 
 
 @dataclass(frozen=True)
@@ -76,9 +79,9 @@ class TrainingConfig:
     """Seed of every random quantity of the run."""
     device: str = "auto"
     """`auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`, `mps`."""
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     """`bfloat16` computes the network under autocast; parameters, averages and losses stay float32."""
-    matmul_precision: Literal["highest", "high", "medium"] = "highest"
+    matmul_precision: MatmulPrecision = "highest"
     """float32 matrix products; `high` allows TF32 on GPUs. On CPUs `medium` may be faster or slower: measure."""
     compile: bool = False
     """Compile the networks with `torch.compile`."""
@@ -94,6 +97,8 @@ class TrainingConfig:
                 f"training.accumulate must divide training.batch, got {self.accumulate} for a batch of {self.batch}"
             )
         at_least("training.seed", self.seed, 0)
+        one_of("training.precision", self.precision, Precision)
+        one_of("training.matmul_precision", self.matmul_precision, MatmulPrecision)
         at_least("training.max_nonfinite", self.max_nonfinite, 1)
 
     @property
@@ -184,7 +189,7 @@ def from_json(values: Mapping[str, Any]) -> Config:
     for name, value in values.items():
         _known("config", name, types)
         if name == "recipe":
-            sections[name] = value
+            sections[name] = _value("recipe", value, str)
         elif not isinstance(value, Mapping):
             raise ValueError(f"config.{name} must be an object, got {value!r}")
         elif name in REGISTRIES:
@@ -213,7 +218,15 @@ def _section(section: str, values: Mapping[str, Any], kind: Callable[..., Any]) 
     allowed = {f.name: types[f.name] for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for name in values:
         _known(section, name, allowed)
-    return kind(**{name: _value(f"{section}.{name}", value, allowed[name]) for name, value in values.items()})
+    checked = {name: _value(f"{section}.{name}", value, allowed[name]) for name, value in values.items()}
+    try:
+        return kind(**checked)
+    except TypeError:
+        required = [f.name for f in dataclasses.fields(kind) if _required(f) and f.name not in checked]  # type: ignore[arg-type]
+        raise ValueError(f"{section} lacks {', '.join(required)}") from None
+    except ValueError as error:  # a field's own check may not know which section it is in
+        text = str(error)
+        raise ValueError(text if text.startswith(f"{section}.") else f"{section}.{text}") from error
 
 
 def _known(where: str, name: str, allowed: Mapping[str, Any]) -> None:
@@ -234,6 +247,8 @@ def _value(field_name: str, value: Any, kind: Any) -> Any:
             raise ValueError(f"{field_name} must be one of {', '.join(map(str, args))}, got {value!r}")
         return value
     if origin is tuple and isinstance(value, list):
+        if len(value) != len(args):
+            raise ValueError(f"{field_name} must have {len(args)} values, got {len(value)}")
         return tuple(_value(field_name, item, args[0]) for item in value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)

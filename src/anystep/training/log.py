@@ -7,7 +7,8 @@ gradient norm. What depends on the machine (seconds, images/s) goes to `timing.j
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -67,8 +68,11 @@ class Meter:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on with the window that `state` described."""
-        self.sums = torch.tensor(state["sums"], dtype=torch.float64)
-        self.counts = torch.tensor(state["counts"], dtype=torch.float64)
+        sums = torch.tensor(state["sums"], dtype=torch.float64)
+        counts = torch.tensor(state["counts"], dtype=torch.float64)
+        if not sums.shape == counts.shape == self.sums.shape:
+            raise ValueError(f"the log's window has {len(sums)} cells, {len(self.sums)} expected")
+        self.sums, self.counts = sums, counts
         self.updates, self.grad_norm = state["updates"], state["grad_norm"]
 
 
@@ -80,21 +84,21 @@ class RunLog:
     """`log.jsonl` and `timing.jsonl` of a run directory, and TensorBoard events on request.
 
     ``offset`` is the length of `log.jsonl` that the checkpoint vouches for; what an interrupted run wrote beyond it is
-    cut off and written again.
+    cut off and written again. ``board`` is a TensorBoard writer or None.
     """
 
-    def __init__(self, out: Path, offset: int, step: int, tensorboard: bool) -> None:
+    def __init__(self, out: Path, offset: int, step: int, board: Any = None) -> None:
         self.path = out / "log.jsonl"
         self.started, self.started_step = time.monotonic(), step
         try:
             self.path.touch()
             with self.path.open("r+b") as file:
-                file.truncate(offset)
+                file.truncate(min(offset, file.seek(0, os.SEEK_END)))  # never filled up with zeros
             self.file: IO[str] = self.path.open("a", encoding="utf-8")
             self.timing: IO[str] = (out / "timing.jsonl").open("a", encoding="utf-8")
         except OSError as error:
             raise RunError(f"cannot write the log in {out}: {reason(error)}") from error
-        self.board = _summary_writer(out, step) if tensorboard else None
+        self.board = board
 
     def sync(self) -> int:
         """Flush the log to disk; returns the bytes that are there for good."""
@@ -124,15 +128,17 @@ class RunLog:
 
     def close(self) -> None:
         """Close the files."""
-        self.file.close()
-        self.timing.close()
+        for file in (self.file, self.timing):
+            with suppress(OSError):  # a line that a full disk refused was reported already
+                file.close()
         if self.board is not None:
             self.board.close()
 
 
-def _summary_writer(out: Path, step: int) -> Any:
+def summary_writer() -> Callable[..., Any]:
+    """Return the class of TensorBoard's writers. Raises RunError that says what to install."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise RunError("log.tensorboard needs the extra: pip install 'anystep[tensorboard]'") from error
-    return SummaryWriter(str(out / "tensorboard"), purge_step=step)
+    return SummaryWriter

@@ -119,7 +119,7 @@ class State:
                 average.update(self.network, update)
 
     def snapshot(self, log_offset: int) -> Checkpoint:
-        """Return everything that a resumed run needs."""
+        """Return everything that a resumed run needs. Raises RunError when a part of it is not finite: no way on."""
         groups: dict[str, dict[str, Tensor]] = {
             "network": dict(self.network.state_dict()),
             "ema_evaluation": dict(self.average.network.state_dict()),
@@ -127,6 +127,13 @@ class State:
         }
         if self.target is not None:
             groups["ema_target"] = dict(self.target.network.state_dict())
+        for group, tensors in groups.items():
+            for name, tensor in tensors.items():
+                if not bool(torch.isfinite(tensor).all()):
+                    raise RunError(
+                        f"stopped at step {self.step}: {group} {name.partition('|')[0]} is not finite; "
+                        "checkpoints saved before are good. Try a lower optimizer.lr or optimizer.clip_norm 1"
+                    )
         values = {
             "step": self.step,
             "images": self.step * self.config.training.batch,
@@ -151,9 +158,9 @@ class State:
             self.skipped_in_a_row = int(values["skipped_in_a_row"])
             self.meter.restore(values["meter"])
             return int(values["log_offset"])
-        except (RuntimeError, KeyError, TypeError) as error:
-            first = str(error).splitlines()[0]
-            raise RunError(f"checkpoint {path} does not fit this run's network and config: {first}") from error
+        except (RuntimeError, KeyError, TypeError, ValueError) as error:
+            why = checkpoint.misfit(error)
+            raise RunError(f"checkpoint {path} does not fit this run's network and config: {why}") from error
 
     def _moments(self) -> dict[str, Tensor]:
         return {

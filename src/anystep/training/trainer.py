@@ -22,7 +22,7 @@ from anystep.objectives import Batch, Draw, Losses, Progress
 from anystep.training import checkpoint
 from anystep.training.config import Config, from_json, to_json
 from anystep.training.errors import RunError
-from anystep.training.log import RunLog
+from anystep.training.log import RunLog, summary_writer
 from anystep.training.optimizer import learning_rate
 from anystep.training.signals import StopRequest
 from anystep.training.state import DataFacts, State
@@ -45,15 +45,20 @@ def train(
     """Train as ``config`` says into the run directory ``out``; with ``resume`` go on from its newest checkpoint.
 
     ``watch(step, record)`` is called after every update, with the log record where one was written. ``stop`` ends the
-    run after the update in flight. Raises RunError (disk, checkpoint, divergence) and DataError (data).
+    run after the update in flight. Raises RunError (disk, checkpoint, divergence), DataError (data) and ValueError (a
+    config that does not fit the data or the run); on the last two nothing has been written.
     """
     device = pick_device(config.training.device)
     torch.set_float32_matmul_precision(config.training.matmul_precision)
+    writer = summary_writer() if config.log.tensorboard else None  # what may fail comes before what is written
     dataset = config.data.open("train")
     facts = DataFacts.of(dataset)
+    config.objective.check(facts.num_classes)
     state = State(config, facts, device)
-    log = RunLog(out, offset=begin(state, facts, out, resume), step=state.step, tensorboard=config.log.tensorboard)
+    offset = begin(state, facts, out, resume)
     settings, watch, stop = config.training, watch or (lambda step, record: None), stop or StopRequest()
+    board = writer and writer(str(out / "tensorboard"), purge_step=state.step * settings.batch + 1)
+    log = RunLog(out, offset, state.step, board)
     log_every = max(1, config.log.every // settings.batch)
     save_every = max(1, config.checkpoint.every // settings.batch)
     try:
@@ -103,7 +108,7 @@ def update(state: State, dataset: Dataset, normalization: Normalization, index: 
     if state.skipped_in_a_row >= settings.max_nonfinite:
         raise RunError(
             f"stopped at step {state.step}: loss or gradient not finite in {state.skipped_in_a_row} updates in a row; "
-            "the last checkpoint is good. Try a lower optimizer.lr, optimizer.clip_norm 1, or precision float32"
+            "checkpoints saved before are good. Try a lower optimizer.lr, optimizer.clip_norm 1, or precision float32"
         )
 
 
@@ -127,23 +132,37 @@ def batches(dataset: Dataset, config: Config, start: int) -> Iterator[NDArray[np
 
 def begin(state: State, facts: DataFacts, out: Path, resume: bool) -> int:
     """Prepare the run directory, or restore the newest checkpoint in it; returns the log's length at that point."""
-    every = checkpoint.listing(out / "checkpoints")
-    if not resume and (out / "config.json").exists():
+    held = (out / "config.json").exists()
+    if held and not resume:
         raise RunError(f"{out} already holds a run: continue it with --resume, or choose another --out")
     try:
+        if not held and out.exists() and any(p.name != "run.json" and p.name[0] != "." for p in out.iterdir()):
+            raise RunError(f"{out} is not empty and holds no run: choose another --out")
+        if (out / "run.json").exists():
+            check_facts(DataFacts.read(out), facts, out)
+        every = checkpoint.listing(out / "checkpoints")
+        offset = state.restore(every[-1][1]) if every else 0
+        if state.step > state.config.training.steps:
+            raise ValueError(
+                f"training.images is {state.config.training.images}, and {out} has seen "
+                f"{state.step * state.config.training.batch} already: ask for more, or choose another --out"
+            )
         out.mkdir(parents=True, exist_ok=True)
         if not (out / "run.json").exists():
             facts.write(out, version("anystep"))
         checkpoint.write_text(out / "config.json", json.dumps(to_json(state.config), indent=2) + "\n")
     except OSError as error:
         raise RunError(f"cannot write the run directory {out}: {checkpoint.reason(error)}") from error
-    recorded = DataFacts.read(out)
+    return offset
+
+
+def check_facts(recorded: DataFacts, facts: DataFacts, out: Path) -> None:
+    """Raise RunError unless the data is what it was when the run began."""
     if recorded.fingerprint != facts.fingerprint:
         raise RunError(
             f"the data of {out} has changed since the run began ({recorded.size} examples then, {facts.size} now): "
             "restore it, or start a new run with another --out"
         )
-    return state.restore(every[-1][1]) if every else 0
 
 
 def write_record(state: State, log: RunLog) -> Record:
@@ -184,5 +203,5 @@ def pick_device(name: str) -> torch.device:
     try:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"training.device {name!r} is not available here: use auto or cpu") from error
+        raise ValueError(f"device {name!r} is not available here: use auto or cpu") from error
     return torch.device(name)

@@ -1,0 +1,278 @@
+"""Every mistake gets one or two lines that say what and where, its exit code, and leaves nothing half-written."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from anystep.cli.main import main
+from anystep.cli.parse import condense
+from anystep.training import checkpoint
+
+from .conftest import Command, Said
+
+
+def tree(folder: Path) -> dict[str, bytes | None]:
+    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
+
+
+def assert_told(said: Said, code: int, words: str) -> None:
+    """At most two lines of message, and where help is; no traceback; the words, as a pattern."""
+    lines = said.err.strip().splitlines()
+    assert said.code == code, said.err
+    assert "Traceback" not in said.err
+    assert lines[0].startswith("anystep: ")
+    assert len([line for line in lines if not re.fullmatch(r"see: anystep \w+ --help", line)]) <= 2, said.err
+    assert re.search(words, said.err), said.err
+
+
+USAGE = [
+    ("trian digits-shortcut", r"unknown verb 'trian'; did you mean train\?"),
+    ("zzz", "unknown verb 'zzz'; verbs: train, sample"),
+    ("train", "train begins with a recipe, e.g. anystep train digits-shortcut"),
+    ("train --out x", "train begins with a recipe"),
+    ("train digits-shortcutt", "no recipe 'digits-shortcutt'; did you mean digits-shortcut, "),
+    ("train nothere/config.json", "no recipe 'nothere/config.json'"),
+    ("train digits-shortcut --network.hiden 3", r"unknown option --network.hiden; did you mean --network.hidden"),
+    ("train digits-shortcut --image 3", r"unknown option --image; did you mean --images"),
+    ("train digits-shortcut extra", "unexpected argument 'extra'"),
+    ("train digits-shortcut --images", "--images needs a value"),
+    ("train digits-shortcut --images x", "--images: expected an integer, got 'x'"),
+    ("train digits-shortcut --images 1.5", "--images: expected an integer, got '1.5'"),
+    ("train digits-shortcut --training.batch x", "--training.batch: expected an integer, got 'x'"),
+    ("train digits-shortcut --optimizer.lr fast", "--optimizer.lr: expected a number, got 'fast'"),
+    ("train digits-shortcut --optimizer.betas 0.9", "--optimizer.betas needs 2 values"),
+    ("train digits-shortcut --optimizer.betas a b", "--optimizer.betas: expected numbers, got 'a' 'b'"),
+    ("train digits-shortcut --images 0", "training.images must be at least 1, got 0"),
+    ("train digits-shortcut --batch -1", "training.batch must be at least 1, got -1"),
+    ("train digits-shortcut --optimizer.lr inf", "anystep: optimizer.lr must be greater than 0 and finite, got inf"),
+    ("train digits-shortcut --objective.share 2", r"anystep: objective.share must be in \[0, 1\], got 2.0"),
+    ("train digits-shortcut --objective.M 100", "anystep: objective.M must be a power of two of at least 2, got 100"),
+    ("train digits-shortcut --objective.time foo", "--objective.time: expected one of discrete, .*got 'foo'"),
+    ("train digits-shortcut --network.heads 3", r"anystep: network.hidden must be a multiple of heads \(3\)"),
+    ("train digits-shortcut --network.patch 3", r"image sides must be multiples of patch \(3\), got 8 x 8"),
+    ("train digits-shortcut --network.step-encoding none", "set network.step_encoding to log2 or continuous"),
+    ("train digits-shortcut --data.heldout 1", "anystep: data.heldout must be at least 0 and below 1, got 1.0"),
+    ("train digits-shortcut --device gpu9", "device 'gpu9' is not available here: use auto or cpu"),
+    ("train digits-shortcut --training.accumulate 3", "training.accumulate must divide training.batch"),
+    ("train folder-shortcut", "needs pictures: say where they are with --data.path"),
+    ("train eight_gaussians-shortcut --objective.guidance 1.5", "objective.guidance 1.5 needs classes, and this data"),
+    ("train digits-shortcut --out RUNS/digits --resume --optimizer.lr 1", "optimizer.lr is 0.01, not 1.0; only"),
+    ("train digits-shortcut --out RUNS/digits --resume --network.patch 2", "network.patch is 4, not 2; only --images"),
+    ("train two_moons-shortcut --out RUNS/digits --resume", "holds a run of digits-shortcut, not of two_moons"),
+    ("train digits-shortcut --out RUNS/digits --resume --images 32", "training.images is 32, and .* has seen 320"),
+    ("sample", "missing RUN and --steps"),
+    ("sample RUNS/digits", "missing --steps"),
+    ("sample RUNS/digits --steps", "--steps needs at least one budget"),
+    ("sample RUNS/digits --steps 0", "--steps must be at least 1, got 0"),
+    ("sample RUNS/digits --steps x", "--steps: expected integers, got 'x'"),
+    ("sample RUNS/digits --steps 1 --num 0", "--num must be at least 1, got 0"),
+    ("sample RUNS/digits --steps 1 --label 10", r"label must be in 0\.\.9, got 10"),
+    ("sample RUNS/digits --steps 1 --label -1", r"label must be in 0\.\.9, got -1"),
+    ("sample RUNS/digits --steps 1 --guidance nan", "guidance must be finite, got nan"),
+    ("sample RUNS/digits --steps 1 --format jpg", "--format: expected one of npz, png, got 'jpg'"),
+    ("sample RUNS/digits --steps 1 --refine -1", "--refine must name samples from 0 on"),
+    ("sample RUNS/digits --steps 1 --interpolate 9 --num 1", "--interpolate needs two samples, got 1"),
+    ("sample RUNS/digits --steps 1 --device gpu9", "device 'gpu9' is not available here"),
+    ("sample RUNS/points --steps 1 --guidance 1.5", "guidance 1.5 needs classes, and this model is unconditional"),
+    ("sample RUNS/points --steps 1 --label 1", "this model is unconditional"),
+    ("sample RUNS/guided --steps 1 --guidance 2", "already built into this model's steps .* would guide twice"),
+    ("evaluate RUNS/guided --steps 1 --guidance 2", "would guide twice"),
+    ("evaluate RUNS/points --steps 1 --guidance 2", "this model is unconditional"),
+    ("evaluate RUNS/points --steps 1 --metrics accuracy", "accuracy needs classes"),
+    ("evaluate RUNS/digits --steps 0", "--steps must be at least 1, got 0"),
+    ("evaluate RUNS/digits --steps", "--steps needs at least one budget"),
+    ("evaluate RUNS/digits --steps 1 --num 1", "num must be at least 4"),
+    ("evaluate RUNS/digits --steps 1 --batch 0", "--batch must be at least 1, got 0"),
+    ("evaluate RUNS/digits --steps 1 --metrics fid", "metrics must be among frechet, .*got 'fid'"),
+    ("report", "report needs a run directory"),
+    ("report RUNS/digits --steps 0", "--steps must be at least 1, got 0"),
+    ("report RUNS/digits RUNS/points", "same kind and size of data"),
+    ("recipes x", "unexpected argument 'x'"),
+    ("doctor --foo", "unknown option --foo"),
+]  # fmt: skip
+
+FAILURES = [
+    ("train digits-shortcut --out RUNS/digits", "already holds a run: continue it with --resume, or choose another"),
+    ("train digits-shortcut --out file", "cannot write the run directory file"),
+    ("train digits-shortcut --out file/run", "cannot write the run directory file/run: Not a directory"),
+    ("train digits-shortcut --out notes", "notes is not empty and holds no run"),
+    ("train folder-shortcut --data.path empty", "empty: no images in this folder"),
+    ("train folder-shortcut --data.path nowhere", "nowhere: no such folder"),
+    ("train folder-shortcut --data.path sizes", r"3\.png: is 9x8 pixels, but \S+0\.png is 8x8 \(set size to crop"),
+    ("train folder-shortcut --data.path broken", r"broken/0\.png: "),
+    ("train npz-shortcut --data.path labels.npz", "labels.npz, labels: row 3 is -1, expected an integer from 0"),
+    ("train npz-shortcut --data.path cut.npz", "cut.npz: not a complete .npz file"),
+    ("train notes", "cannot read notes/config.json"),
+    ("train broken.json", "broken.json is not JSON"),
+    ("sample nowhere --steps 1", "no run directory nowhere"),
+    ("sample notes --steps 1", "notes is not a run directory: it has no config.json"),
+    ("sample RUNS/digits --steps 1 --num 2 --out file", "cannot write to file: File exists"),
+    ("evaluate RUNS/digits --steps 1 --num 8 --json notes", "cannot write notes: Is a directory"),
+    ("report notes", "it has no config.json"),
+    ("recipes --json file/recipes.json", "cannot write file/recipes.json"),
+    ("doctor --json notes", "cannot write notes: Is a directory"),
+]  # fmt: skip
+
+
+@pytest.fixture
+def lying_about(command: Command, pixels: np.ndarray) -> None:
+    """Files and folders that are in the way, empty, mixed or broken."""
+    for folder in ("empty", "notes", "sizes", "broken"):
+        Path(folder).mkdir()
+    Path("file").write_text("x")
+    Path("notes/thesis.tex").write_text("x")
+    Path("broken.json").write_text("{")
+    for n, image in enumerate(pixels[:3]):
+        Image.fromarray(image).save(f"sizes/{n}.png")
+    Image.new("RGB", (9, 8)).save("sizes/3.png")
+    Path("broken/0.png").write_bytes(Path("sizes/0.png").read_bytes()[:60])
+    np.savez("labels.npz", images=pixels, labels=np.array([0, 1, 0, -1] * 3))
+    Path("cut.npz").write_bytes(Path("labels.npz").read_bytes()[:500])
+
+
+@pytest.mark.usefixtures("lying_about")
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [(*case[:1], 2, *case[1:]) for case in USAGE] + [(*case[:1], 1, *case[1:]) for case in FAILURES],
+)
+def test_a_mistake_is_told_and_nothing_is_written(
+    command: Command, runs: Path, words: str, code: int, message: str
+) -> None:
+    untouched = [runs / "digits" / "config.json", runs / "digits" / "log.jsonl"]
+    before = tree(Path()), [path.read_bytes() for path in untouched]
+    said = command(words)
+    assert_told(said, code, message)
+    assert (tree(Path()), [path.read_bytes() for path in untouched]) == before
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("cut", r"cannot read \S+ema_evaluation\.safetensors: .*; delete \S+step-00000010 to go back"),
+        ("pickle", r"cannot read \S+ema_evaluation\.safetensors: "),
+        ("foreign", r"state\.json is not a checkpoint of this program"),
+        ("other network", "does not fit .*size mismatch"),
+        ("none", "has no checkpoint yet: train it first, or go on with --resume"),
+        ("no facts", r"cannot read \S+run\.json: No such file"),
+    ],
+)
+def test_a_truncated_or_foreign_checkpoint_is_named(command: Command, runs: Path, damage: str, message: str) -> None:
+    shutil.copytree(runs / "digits", "run")
+    ((_, last),) = checkpoint.listing(Path("run/checkpoints"))
+    weights = last / "ema_evaluation.safetensors"
+    if damage == "cut":
+        weights.write_bytes(weights.read_bytes()[:-40])
+    elif damage == "pickle":
+        weights.write_bytes(b"\x80\x04\x95 a pickle from somewhere")
+    elif damage == "foreign":
+        (last / "state.json").write_text('{"global_step": 3}')
+    elif damage == "other network":
+        values = json.loads(Path("run/config.json").read_text())
+        values["network"]["hidden"] = 32
+        Path("run/config.json").write_text(json.dumps(values))
+    elif damage == "none":
+        shutil.rmtree(last)
+    else:
+        Path("run/run.json").unlink()
+    before = tree(Path())
+    assert_told(command("sample run --steps 1"), 1, message)
+    assert_told(command("evaluate run --steps 1"), 1, message)
+    assert tree(Path()) == before
+
+
+def test_pictures_of_several_modes_are_no_mistake(command: Command, pixels: np.ndarray) -> None:
+    """Grey, grey with alpha, palette, RGB, RGBA and 16 bits of one size are one set of pictures."""
+    Path("modes").mkdir()
+    rgb = [Image.fromarray(image) for image in pixels]
+    for n, mode in enumerate(["L", "LA", "P", "RGB", "RGBA", "1"]):
+        rgb[n].convert(mode).save(f"modes/{n}.png")
+    Image.fromarray(pixels[6, ..., 0].astype(np.uint16) * 257).save("modes/6.png")
+    said = command("train folder-shortcut --data.path modes DIT --out run")
+    assert said.code == 0, said.err
+    assert json.loads(Path("run/run.json").read_text())["data"]["shape"] == [3, 8, 8]
+
+
+def test_a_bad_picture_may_be_skipped(command: Command, pixels: np.ndarray) -> None:
+    Path("some").mkdir()
+    for n, image in enumerate(pixels):
+        Image.fromarray(image).save(f"some/{n}.png")
+    Path("some/5.png").write_bytes(b"not a picture")
+    assert_told(command("train folder-shortcut --data.path some DIT --out run"), 1, r"some/5\.png: no readable")
+    assert not Path("run").exists()
+    assert command("train folder-shortcut --data.path some --data.on-bad-image skip DIT --out run").code == 0
+    assert json.loads(Path("run/run.json").read_text())["data"]["size"] == 11
+
+
+@pytest.mark.parametrize("columns", ["40", "80", "300"])
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_messages_do_not_depend_on_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, columns: str, encoding: str
+) -> None:
+    """tyro frames and wraps by the terminal's width, and frames by what standard output can show."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", columns)
+    for words, message in (
+        ("train digits-shortcut --network.hiden 3", "unknown option --network.hiden; did you mean --network.hidden or"),
+        ("sample run --steps 1 --guidance x", "--guidance: expected a number, got 'x'"),
+        ("sample run --steps 1 --format jpg", "--format: expected one of npz, png, got 'jpg'"),
+        ("train digits-shortcut --network.heads 3", "network.hidden must be a multiple of heads (3), got 256"),
+        ("sample", "missing RUN and --steps"),
+    ):
+        with (tmp_path / "out").open("w", encoding=encoding) as out, (tmp_path / "err").open("w") as err:
+            monkeypatch.setattr("sys.stdout", out)
+            monkeypatch.setattr("sys.stderr", err)
+            assert main(words.split()) == 2
+            monkeypatch.undo()
+            monkeypatch.setenv("COLUMNS", columns)
+        assert (tmp_path / "err").read_text().startswith(f"anystep: {message}")
+
+
+def test_an_unforeseen_message_of_tyro_is_kept_in_one_line() -> None:
+    box = "╭─ New kind ──╮\n│ something   │\n│ happened    │\n│ ─────────── │\n│ For help    │\n╰─────────────╯\n"
+    assert condense(box) == "something happened"
+
+
+def test_a_fault_of_the_program_is_two_lines_and_debug_shows_where(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(argv: object) -> int:
+        raise LookupError("the first line\nthe second")
+
+    monkeypatch.setattr("anystep.cli.doctor.run", broken)
+    assert_told(
+        command("doctor"), 1, "LookupError: the first line\nthis is a fault of the program; --debug shows where"
+    )
+    with pytest.raises(LookupError):
+        command("doctor --debug")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (KeyboardInterrupt(), 130, "anystep: stopped"),
+        (MemoryError("Unable to allocate 9 GiB"), 1, "out of memory"),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
+            1,
+            "out of memory",
+        ),
+        (ImportError("figures need matplotlib: pip install 'anystep[report]'"), 1, "pip install 'anystep"),
+        (PermissionError(13, "Permission denied", "runs"), 1, "runs: Permission denied"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
+)
+def test_what_the_machine_refuses_is_said_in_its_words(
+    command: Command, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, message: str
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("anystep.evaluation.generator.Generator.draw", refused)
+    for verb in ("sample", "evaluate"):
+        assert_told(command(f"{verb} RUNS/digits --steps 1 --num 8"), code, message)
+    assert tree(Path()) == {}

@@ -1,0 +1,84 @@
+"""Guidance by two passes: limit cases, and what it costs."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from anystep.flow.guidance import guide, guided_velocity
+from anystep.flow.sampling import refine, sample
+
+CLASSES = 3
+
+
+class Classes:
+    """v = x + label, 100 for the null label; notes the rows of each pass."""
+
+    num_classes = CLASSES
+
+    def __init__(self) -> None:
+        self.rows: list[int] = []
+
+    def __call__(self, x: Tensor, t: Tensor, d: Tensor, label: Tensor | None = None, guidance=None) -> Tensor:
+        assert label is not None
+        self.rows.append(len(x))
+        return x + torch.where(label == CLASSES, 100, label)[:, None]
+
+
+class Unconditional:
+    num_classes = None
+
+    def __call__(self, x: Tensor, t: Tensor, d: Tensor, label: Tensor | None = None, guidance=None) -> Tensor:
+        return -x
+
+
+@pytest.fixture
+def x() -> Tensor:
+    return torch.randn(6, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+LABEL = torch.tensor([0, 1, 2, 0, 1, 2])
+ZERO = torch.zeros(6)
+
+
+@pytest.mark.parametrize(("scale", "rows"), [(0.0, 6), (1.0, 6), (1.5, 12), (-2.0, 12)])
+def test_the_guided_velocity_is_linear_in_the_scale(x: Tensor, scale: float, rows: int) -> None:
+    """Null at W = 0, label at W = 1, and a straight line between and beyond; W = 0 and 1 cost one pass."""
+    network = Classes()
+    v = guided_velocity(network, x, ZERO, ZERO, LABEL, scale)
+    torch.testing.assert_close(v, x + ((1 - scale) * 100 + scale * LABEL)[:, None])
+    assert network.rows == [rows]
+
+
+def test_guidance_does_nothing_where_label_and_null_agree() -> None:
+    v = torch.randn(4, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    assert torch.equal(guide(v, v, 7.5), v)
+
+
+def test_the_increment_of_the_ism_paper_is_the_scale_less_one() -> None:
+    v_label, v_null = torch.tensor([3.0]), torch.tensor([1.0])
+    w = 0.75
+    torch.testing.assert_close(guide(v_label, v_null, 1 + w), v_label + w * (v_label - v_null))
+
+
+def test_guidance_needs_classes_and_labels(x: Tensor) -> None:
+    with pytest.raises(ValueError, match="this network is unconditional"):
+        sample(Unconditional(), x, guidance=2.0)
+    with pytest.raises(ValueError, match="guidance needs labels"):
+        sample(Classes(), x, guidance=2.0)
+    with pytest.raises(ValueError, match="guidance has 3 values for 2 steps"):
+        sample(Classes(), x, steps=2, label=LABEL, guidance=[1.0, 1.0, 1.0])
+    with pytest.raises(ValueError, match="guidance must be finite, got nan"):
+        sample(Classes(), x, steps=2, label=LABEL, guidance=[1.0, float("nan")])
+
+
+def test_refined_samples_are_the_same_rows_of_the_whole_draw(x: Tensor) -> None:
+    keep = torch.tensor([4, 1])
+    whole = sample(Classes(), x, steps=16, label=LABEL, guidance=1.5)
+    assert torch.equal(refine(Classes(), x, keep, steps=16, label=LABEL, guidance=1.5), whole[keep])
+    assert torch.equal(refine(Unconditional(), x, keep, steps=5), sample(Unconditional(), x, steps=5)[keep])
+
+
+@pytest.mark.parametrize("steps", [0, -1, True])
+def test_a_budget_is_at_least_one_step(x: Tensor, steps: int) -> None:
+    with pytest.raises(ValueError, match="steps must be an integer of at least 1"):
+        sample(Unconditional(), x, steps=steps)

@@ -1,0 +1,114 @@
+"""A run's config as JSON: complete, exact, and strict about what it is given."""
+
+import json
+from typing import Any
+
+import pytest
+
+from anystep.recipes import RECIPES, find_recipe
+from anystep.training.config import (
+    CheckpointConfig,
+    Config,
+    EmaConfig,
+    LogConfig,
+    OptimizerConfig,
+    TrainingConfig,
+    from_json,
+    to_json,
+)
+from anystep.training.errors import UsageError
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_comes_back_from_its_json(name: str) -> None:
+    config = find_recipe(name)
+    assert config.recipe == name
+    assert from_json(json.loads(json.dumps(to_json(config)))) == config
+
+
+def test_values_left_out_are_the_defaults(small: Config) -> None:
+    values = to_json(small)
+    for section in ("optimizer", "ema", "training", "checkpoint", "log"):
+        del values[section]
+    assert from_json(values) == Config(small.recipe, small.data, small.network, small.objective)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("optimizer.lr", -1.0, "optimizer.lr must be greater than 0 and finite, got -1.0"),
+        ("optimizer.lr", "fast", "optimizer.lr must be float, got 'fast'"),
+        ("optimizer.lr", True, "optimizer.lr must be float, got True"),
+        ("optimizer.betas", [0.9], "optimizer.betas must have 2 values, got 1"),
+        ("optimizer.betas", [0.9, 1.0], r"optimizer.betas must be in \[0, 1\), got 1.0"),
+        ("optimizer.momentum", 0.9, "unknown field optimizer.momentum"),
+        ("optimizer.weight_decy", 0.9, "unknown field optimizer.weight_decy; did you mean weight_decay?"),
+        ("training.images", 1e6, "training.images must be int, got 1000000.0"),
+        ("training.precision", "float16", "training.precision must be one of float32, bfloat16, got 'float16'"),
+        ("training.accumulate", 5, "training.accumulate must divide training.batch, got 5 for a batch of 32"),
+        ("network.heads", 3, r"network.hidden must be a multiple of heads \(3\), got 16"),
+        ("network.name", "unet", "network.name must be one of dit, mlp, got 'unet'"),
+        ("objective.name", "shortcuts", "objective.name must be one of shortcut, flow_matching, got 'shortcuts'"),
+        ("objective.M", 100, "objective.M must be a power of two of at least 2, got 100"),
+        ("data.heldout", 2.0, "data.heldout must be at least 0 and below 1, got 2.0"),
+        ("network.step_encoding", "none", "shortcut needs a network that is told the step: set network.step_encoding"),
+        ("recipe", 3, "recipe must be str, got 3"),
+        ("network", [], r"config.network must be an object, got \[\]"),
+        ("optimiser", {}, "unknown field config.optimiser; did you mean optimizer?"),
+        ("data", {"name": "folder"}, "data lacks path"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_section(small: Config, path: str, value: object, message: str) -> None:
+    values: dict[str, Any] = to_json(small)
+    *sections, field = path.split(".")
+    inner = values
+    for section in sections:
+        inner = inner[section]
+    inner[field] = value
+    with pytest.raises(ValueError, match=message.replace("?", r"\?")):
+        from_json(values)
+
+
+def test_missing_sections_are_named() -> None:
+    with pytest.raises(ValueError, match="config lacks data, network, objective"):
+        from_json({"recipe": "x"})
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "value"),
+    [
+        (OptimizerConfig, "lr", float("nan")),
+        (OptimizerConfig, "lr", float("inf")),
+        (OptimizerConfig, "weight_decay", -0.1),
+        (OptimizerConfig, "eps", 0.0),
+        (OptimizerConfig, "clip_norm", 0.0),
+        (OptimizerConfig, "warmup", -1),
+        (OptimizerConfig, "decay", 1.1),
+        (EmaConfig, "target", 1.0),
+        (EmaConfig, "evaluation", -0.1),
+        (TrainingConfig, "images", 0),
+        (TrainingConfig, "batch", 0),
+        (TrainingConfig, "accumulate", 0),
+        (TrainingConfig, "seed", -1),
+        (TrainingConfig, "max_nonfinite", 0),
+        (TrainingConfig, "precision", "half"),
+        (TrainingConfig, "matmul_precision", "low"),
+        (CheckpointConfig, "every", 0),
+        (CheckpointConfig, "keep_last", 0),
+        (CheckpointConfig, "keep_every", 0),
+        (LogConfig, "every", 0),
+    ],
+)
+def test_a_value_out_of_range_is_refused_on_construction(section: type, field: str, value: object) -> None:
+    name = section.__name__.removesuffix("Config").lower()
+    with pytest.raises(ValueError, match=rf"^{name}\.{field} must be .*got '?{value}"):
+        section(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "near"),
+    [("digits-shortcutt", "digits-shortcut"), ("digit-flow-matching", "digits-flow_matching"), ("moons", "two_moons")],
+)
+def test_a_misspelt_recipe_gets_its_nearest_names(wrong: str, near: str) -> None:
+    with pytest.raises(UsageError, match=f"no recipe '{wrong}'; did you mean .*{near}"):
+        find_recipe(wrong)
