@@ -205,3 +205,9 @@ def test_a_value_out_of_range_is_named(method: type[Objective], field_name: str,
 def test_a_misspelt_choice_is_not_taken_for_another(field_name: str) -> None:
     with pytest.raises(ValueError, match=rf"^objective\.{field_name} must be one of .*got 'fine'"):
         Shortcut(**{field_name: "fine"})
+
+
+def test_guidance_needs_a_null_label_that_is_trained() -> None:
+    with pytest.raises(ValueError, match=r"objective\.label_drop above 0"):
+        Shortcut(guidance=1.5, label_drop=0.0).check(num_classes=10)
+    Shortcut(guidance=1.5).check(num_classes=10)

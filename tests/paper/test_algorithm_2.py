@@ -128,3 +128,8 @@ def test_guiding_twice_is_refused_but_the_unguided_branch_is_not() -> None:
     with pytest.raises(ValueError, match="guide twice"):
         objective.step_guidance(few, 1.5)
     assert objective.step_guidance(few, 1.5, twice=True) == [1.5] * 4
+
+
+def test_a_budget_may_be_a_numpy_integer() -> None:
+    network, x = Toy.make(3), torch.ones(2, WIDTH)
+    assert torch.equal(sample(network, x, steps=np.int64(4)), sample(network, x, steps=4))  # type: ignore[arg-type]

@@ -61,6 +61,22 @@ class Sometimes(Shortcut):
         return replace(losses, rows=rows)
 
 
+def test_averages_follow_the_parameters_and_count_only_updates_that_were_made(
+    small: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their warm-up goes on by updates, not by steps: (1 + n)/(10 + n) after n of them, up to 0.9 and 0.99."""
+    monkeypatch.setattr(Sometimes, "bad", frozenset({1}))
+    train(short(replace(small, objective=Sometimes()), 5), tmp_path / "run")
+    for update, step in enumerate([3, 4, 5], start=1):  # step 1 was update 0, step 2 was skipped
+        before, after = tensors(tmp_path / "run", step - 1), tensors(tmp_path / "run", step)
+        decay = (1 + update) / (10 + update)
+        for average in ("ema_target", "ema_evaluation"):
+            for name in (key for key in after if key.startswith("network/")):
+                mine = name.replace("network", average)
+                expected = decay * before[mine] + (1 - decay) * after[name]
+                torch.testing.assert_close(after[mine], expected, rtol=1e-4, atol=1e-7)
+
+
 @pytest.mark.parametrize("gradient_only", [False, True], ids=["loss", "gradient"])
 def test_an_update_that_is_not_finite_is_skipped_and_counted(
     small: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gradient_only: bool

@@ -81,7 +81,7 @@ class Generator:
         """
         if self.num_classes is None and guidance not in {None, 1}:
             raise ValueError(f"guidance {guidance:g} needs classes, and this model is unconditional: leave it out")
-        chosen = (schedule or self.objective.schedule)(steps) if isinstance(steps, int) else list(steps)
+        chosen = list(steps) if isinstance(steps, Sequence) else (schedule or self.objective.schedule)(steps)
         if self.num_classes is None:
             return Plan(chosen, [1.0] * len(chosen))
         return Plan(chosen, self.objective.step_guidance(chosen, guidance, twice))

@@ -6,6 +6,7 @@ the finest self-consistency step: at level j two half steps of ``2^j / M`` are j
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Literal
 
 import torch
@@ -64,7 +65,7 @@ Schedule = Sequence[Step]
 
 
 def _check(steps: int) -> None:
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+    if isinstance(steps, bool) or not isinstance(steps, Integral) or steps < 1:
         raise ValueError(f"steps must be an integer of at least 1, got {steps!r}")
 
 

@@ -33,7 +33,7 @@ def sample(
     Raises ValueError for a budget below 1, guidance that is not finite or a list of another length than the schedule,
     or guidance of an unconditional network.
     """
-    plan = schedule(steps) if isinstance(steps, int) else list(steps)
+    plan = list(steps) if isinstance(steps, Sequence) else schedule(steps)
     scales = [guidance] * len(plan) if isinstance(guidance, int | float) else list(guidance)
     for scale in scales:
         if not math.isfinite(scale):

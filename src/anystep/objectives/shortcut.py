@@ -98,9 +98,13 @@ class Shortcut(Objective):
             positive("objective.clip", self.clip)
 
     def check(self, num_classes: int | None) -> None:
-        """Raise ValueError for guidance on data without classes."""
+        """Raise ValueError for guidance on data without classes, or with a null label that nothing would train."""
         if self.guidance != 1 and num_classes is None:
             raise ValueError(f"objective.guidance {self.guidance:g} needs classes, and this data has none: set it to 1")
+        if self.guidance != 1 and self.label_drop == 0:
+            raise ValueError(
+                "objective.guidance needs a trained null label: set objective.label_drop above 0, e.g. 0.1"
+            )
 
     def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: Progress) -> Targets:
         """Map a batch to the regression of Algorithm 1."""

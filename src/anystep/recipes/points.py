@@ -20,9 +20,9 @@ def points(source: str, objective: Objective) -> Config:
         objective=objective,
         optimizer=OptimizerConfig(lr=1e-3, betas=(0.9, 0.99), clip_norm=1.0, warmup=50_000, decay=0.5),
         ema=EmaConfig(target=0.97, evaluation=0.995),
-        training=TrainingConfig(images=4_000_000, batch=1024),
-        checkpoint=CheckpointConfig(every=2_000_000),
-        log=LogConfig(every=100_000),
+        training=TrainingConfig(images=1_000_000, batch=1024),
+        checkpoint=CheckpointConfig(every=500_000),
+        log=LogConfig(every=50_000),
     )
 
 
