@@ -76,7 +76,7 @@ def dyadic_lengths(steps: int, order: Order = "small_last") -> list[float]:
     (``small_last``: the small steps end at the data) or the first ones (``small_first``). N = 3: 1/2, 1/4, 1/4.
     """
     _check(steps)
-    base = 1 << (steps.bit_length() - 1)
+    base = 1 << (int(steps).bit_length() - 1)
     halved = steps - base
     whole, halves = [1 / base] * (base - halved), [0.5 / base] * (2 * halved)
     return whole + halves if order == "small_last" else halves + whole
