@@ -4,7 +4,6 @@ python benchmarks/digits.py --seeds 0 1 --jobs 2
 """
 
 import argparse
-import json
 import statistics
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -41,7 +40,6 @@ def attempt(trial: Trial) -> list[dict[str, Any]]:
     """Train and score; returns one row a budget."""
     torch.set_num_threads(trial.threads)
     train(trial.config, trial.run, resume=True)
-    timing = [json.loads(line) for line in (trial.run / "timing.jsonl").read_text().splitlines()]
     data = trial.config.data
     scores = evaluate(
         load_run(trial.run), data.open("train"), steps=trial.steps, num=trial.num, heldout=data.open("heldout")
@@ -49,8 +47,7 @@ def attempt(trial: Trial) -> list[dict[str, Any]]:
     rows = []
     for score in scores:
         kept = {name: score[name] for name in ("method", "steps", *METRICS)}
-        seconds = timing[-1]["seconds"]
-        rows.append({"name": trial.name, "seed": trial.config.training.seed, "training_seconds": seconds, **kept})
+        rows.append({"name": trial.name, "seed": trial.config.training.seed, **kept})
         print(f"{trial.run.name:<24} {score['steps']:>4} {score['frechet']:8.3f} {score['recall']:8.3f}", flush=True)
     protocol = {key: value for key, value in scores[0]["protocol"].items() if key not in ("steps", "schedule", "code")}
     return [row | {"protocol": protocol} for row in rows]

@@ -14,6 +14,8 @@ import torch
 from anystep.evaluation.protocol import code_version
 
 RESULTS = Path(__file__).parent / "results"
+#: the code that runs, whatever is edited meanwhile
+CODE = asdict(code_version())
 
 
 def processor() -> str:
@@ -44,7 +46,7 @@ def write(name: str, protocol: dict[str, Any], results: Any) -> Path:
     path = RESULTS / f"{name}.json"
     record = {
         "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
-        "code": asdict(code_version()),
+        "code": CODE,
         "machine": machine(),
         "protocol": protocol,
         "results": results,

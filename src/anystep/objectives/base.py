@@ -6,7 +6,7 @@ from a `Draw`, which is keyed by (seed, step, stream) and made for the global ba
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -82,6 +82,10 @@ class Losses:
     tag: Tensor
 
 
+#: rows that one generator draws
+BLOCK = 32
+
+
 def generator(seed: int, step: int, stream: str) -> torch.Generator:
     """Return the CPU generator of one (seed, step, stream): the only source of randomness in a run."""
     digest = hashlib.blake2b(f"{seed}/{step}/{stream}".encode(), digest_size=8).digest()
@@ -92,7 +96,8 @@ def generator(seed: int, step: int, stream: str) -> torch.Generator:
 class Draw:
     """The random quantities of one training step, drawn for the global batch of ``total`` rows; ``rows`` are ours.
 
-    Draws are made on the CPU and moved, so that they do not depend on the device either.
+    Each block of 32 rows has a generator of its own, so that a rank or a micro-batch draws its own blocks only. Draws
+    are made on the CPU and moved, so that they do not depend on the device either.
     """
 
     seed: int
@@ -103,12 +108,17 @@ class Draw:
 
     def normal(self, stream: str, shape: Sequence[int]) -> Tensor:
         """Return standard normal [our rows, *shape]."""
-        every = torch.randn(self.total, *shape, generator=generator(self.seed, self.step, stream))
-        return self.ours(every)
+        return self._blocks(stream, lambda source: torch.randn(BLOCK, *shape, generator=source))
 
     def uniform(self, stream: str) -> Tensor:
         """Return uniform [0, 1) float32 [our rows]."""
-        return self.ours(torch.rand(self.total, generator=generator(self.seed, self.step, stream)))
+        return self._blocks(stream, lambda source: torch.rand(BLOCK, generator=source))
+
+    def _blocks(self, stream: str, make: Callable[[torch.Generator], Tensor]) -> Tensor:
+        first, last = self.rows.start // BLOCK, -(-self.rows.stop // BLOCK)
+        sources = (generator(self.seed, self.step, f"{stream}/{block}") for block in range(first, last))
+        rows = torch.cat([make(source) for source in sources])
+        return rows[self.rows.start - first * BLOCK : self.rows.stop - first * BLOCK].to(self.device)
 
     def ours(self, every: Tensor) -> Tensor:
         """Return our rows of a quantity that was made for the global batch."""
