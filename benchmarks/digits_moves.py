@@ -21,16 +21,15 @@ def objective(**changes: object) -> Callable[[Config], Config]:
 #: name -> change; the compute of each is the recipe's
 MOVES: dict[str, Callable[[Config], Config]] = {
     "target EMA 0.97": lambda c: replace(c, ema=replace(c.ema, target=0.97)),
-    "target EMA 0.999": lambda c: replace(c, ema=replace(c.ema, target=0.999)),
+    "target EMA 0.99": lambda c: replace(c, ema=replace(c.ema, target=0.99)),
     "M 128 instead of 32": objective(M=128),
     "constant rate": lambda c: replace(c, optimizer=replace(c.optimizer, decay=0.0)),
-    "weight decay 0": lambda c: replace(c, optimizer=replace(c.optimizer, weight_decay=0.0)),
-    "share 1/8": objective(share=0.125),
+    "share 1/4": objective(share=0.25),
 }
 
 
 def main() -> None:
-    args = arguments(__doc__, [1, 4, 32]).parse_args()
+    args = arguments(__doc__, [1, 4, 128]).parse_args()
     threads = max(1, torch.get_num_threads() // args.jobs)
     trials = []
     for name, move in MOVES.items():
