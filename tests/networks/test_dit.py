@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from anystep.flow.network import Network
 from anystep.networks import DIT_PRESETS, NETWORKS, DiT, DiTConfig, VelocityNetwork, dit_preset
@@ -220,6 +221,19 @@ def test_every_weight_learns(network: DiT) -> None:
     x, t, d, label = inputs()
     network(x, t, d, label).square().mean().backward()
     assert all(p.grad is not None and p.grad.any() for p in network.parameters())
+
+
+def test_a_network_on_the_meta_device_counts_its_operations() -> None:
+    """Without memory for any of it, as a recipe's cost on another machine is estimated."""
+
+    def operations(device: str) -> int:
+        with torch.device(device), FlopCounterMode(display=False) as counter:
+            network = DiTConfig(hidden=16, depth=2, heads=2).build((3, 8, 8), 5)
+            answer = network(torch.ones(2, 3, 8, 8), torch.zeros(2), torch.ones(2), torch.tensor([1, 2]))
+        assert answer.device.type == device
+        return counter.get_total_flops()
+
+    assert operations("meta") == operations("cpu") > 0
 
 
 def test_meta_network_can_be_filled_in() -> None:

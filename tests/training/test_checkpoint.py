@@ -106,6 +106,21 @@ def test_a_full_disk_loses_nothing_already_written(
     assert_same(tmp_path / "whole", run)
 
 
+def test_a_checkpoint_that_was_kept_can_be_drawn_from(small: Config, tmp_path: Path) -> None:
+    """What is drawn from step 10 of a longer run is what a run of 10 steps draws."""
+    constant = replace(small, optimizer=replace(small.optimizer, decay=0.0))
+    keep = CheckpointConfig(every=32 * 5, keep_last=1, keep_every=32 * 10)
+    run, short = tmp_path / "run", tmp_path / "short"
+    train(replace(constant, checkpoint=keep), run)
+    train(replace(constant, training=replace(constant.training, images=32 * 10)), short)
+    drawn = load_run(run, device="cpu", step=10).generate(steps=4, seed=0, index=range(3))
+    assert torch.equal(drawn, load_run(short, device="cpu").generate(steps=4, seed=0, index=range(3)))
+    assert not torch.equal(drawn, load_run(run, device="cpu").generate(steps=4, seed=0, index=range(3)))
+    assert load_run(run, step=10).source == "run, step 10"
+    with pytest.raises(RunError, match=r"has no checkpoint of step 5; it has those of steps 10, 20, 24$"):
+        load_run(run, step=5)
+
+
 @pytest.mark.parametrize("size", [0, 300])
 def test_a_disk_that_is_full_at_the_start_leaves_no_half_written_config(
     tiny: Config, tmp_path: Path, size: int

@@ -1,10 +1,13 @@
 """A run's config as JSON: complete, exact, and strict about what it is given."""
 
 import json
+import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from anystep.objectives import Draw, FlowMatching, Shortcut
 from anystep.recipes import RECIPES, find_recipe
 from anystep.training.config import (
     CheckpointConfig,
@@ -45,7 +48,7 @@ def test_values_left_out_are_the_defaults(small: Config) -> None:
         ("optimizer.weight_decy", 0.9, "unknown field optimizer.weight_decy; did you mean weight_decay?"),
         ("training.images", 1e6, "training.images must be int, got 1000000.0"),
         ("training.precision", "float16", "training.precision must be one of float32, bfloat16, got 'float16'"),
-        ("training.accumulate", 5, "training.accumulate must divide training.batch, got 5 for a batch of 32"),
+        ("training.accumulate", 5, r"training.accumulate must be a divisor of training.batch \(32\), got 5"),
         ("network.heads", 3, r"network.hidden must be a multiple of heads \(3\), got 16"),
         ("network.name", "unet", "network.name must be one of dit, mlp, got 'unet'"),
         ("objective.name", "shortcuts", "objective.name must be one of shortcut, flow_matching, got 'shortcuts'"),
@@ -67,6 +70,27 @@ def test_what_is_wrong_is_named_with_its_section(small: Config, path: str, value
     inner[field] = value
     with pytest.raises(ValueError, match=message.replace("?", r"\?")):
         from_json(values)
+
+
+@pytest.mark.parametrize("batch", [2, 8, 16, 24])
+def test_a_batch_with_fewer_self_consistency_rows_than_levels_is_refused(small: Config, batch: int) -> None:
+    """The remainder goes to d = 1, and with fewer rows than levels it is all that there is (METHODS 2)."""
+    few = replace(small.training, batch=batch)
+    with pytest.raises(ValueError, match=r"fewer than the 7 levels of M = 128: raise training\.batch to 28, lower"):
+        replace(small, training=few)
+    for objective in (Shortcut(M=2, share=0.5), Shortcut(share=0), Shortcut(level="random"), FlowMatching()):
+        replace(small, training=few, objective=objective)
+
+
+@pytest.mark.parametrize(("share", "M"), [(0.25, 128), (0.125, 128), (0.3, 32), (1.0, 4)])
+def test_the_batch_that_the_message_names_trains_every_level(small: Config, share: float, M: int) -> None:
+    objective = Shortcut(share=share, M=M)
+    with pytest.raises(ValueError) as caught:
+        replace(small, training=replace(small.training, batch=1), objective=objective)
+    batch = int(re.search(r"raise training.batch to (\d+)", str(caught.value))[1])
+    replace(small, training=replace(small.training, batch=batch), objective=objective)
+    level = objective.draw_levels(Draw(0, 0, batch, slice(0, batch)))
+    assert set(level.tolist()) >= set(range(objective.ladder.levels))
 
 
 def test_missing_sections_are_named() -> None:

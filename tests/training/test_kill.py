@@ -25,14 +25,16 @@ import os, sys
 from dataclasses import replace
 from pathlib import Path
 import torch
+from anystep.data import files
 from anystep.training import checkpoint, log
 from anystep.training.trainer import read_config, train
 torch.set_num_threads(1)
 config, run = read_config(Path(sys.argv[1])), Path(sys.argv[2])
 # torch imports more when it is first used: once, here
 train(replace(config, training=replace(config.training, images=1)), Path(sys.argv[3]))
+writers = (checkpoint.__file__, files.__file__, log.__file__)
 def trace(frame, event, argument):
-    if frame.f_code.co_filename not in (checkpoint.__file__, log.__file__) or frame.f_code.co_name[0] == "<":
+    if frame.f_code.co_filename not in writers or frame.f_code.co_name[0] == "<":
         return None  # another file, or a comprehension
     if event == "line":
         os.write(1, b".")
@@ -45,7 +47,7 @@ def traced(function):
         finally:
             sys.settrace(None)
     return call
-for place, name in ((checkpoint, "save"), (checkpoint, "prune"), (checkpoint, "write_text"), (log.RunLog, "write")):
+for place, name in ((checkpoint, "save"), (checkpoint, "prune"), (files, "write_text"), (log.RunLog, "write")):
     setattr(place, name, traced(getattr(place, name)))
 for _ in sys.stdin:
     child = os.fork()

@@ -191,6 +191,36 @@ def test_the_compile_option_compiles_and_changes_nothing_else(
     load_run(tmp_path / "compiled")  # its parameters have the names that they always have
 
 
+def test_the_precision_of_matrix_products_is_the_runs_while_it_trains_and_then_the_callers_again(
+    tiny: Config, tmp_path: Path
+) -> None:
+    """torch has one for the whole process."""
+    high, seen = replace(tiny, training=replace(tiny.training, matmul_precision="high")), []
+
+    def watch(step: int, record: object) -> None:
+        seen.append(torch.get_float32_matmul_precision())
+        if step == 3:
+            raise KeyboardInterrupt
+
+    before = torch.get_float32_matmul_precision()
+    with pytest.raises(KeyboardInterrupt):
+        train(high, tmp_path / "run", watch=watch)
+    assert seen == ["high"] * 3 and before != "high"
+    assert torch.get_float32_matmul_precision() == before
+
+
+def test_a_network_is_initialised_without_a_word_to_any_gpu(small: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(*_: object) -> None:
+        raise AssertionError("a GPU was asked")
+
+    facts = DataFacts.of(small.data.open())
+    for name in ("device_count", "manual_seed_all", "get_rng_state", "set_rng_state"):
+        monkeypatch.setattr(torch.cuda, name, asked)
+    before = torch.get_rng_state()
+    State(small, facts, torch.device("cpu"))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_the_networks_start_depends_on_the_seed_alone(small: Config) -> None:
     facts = DataFacts.of(small.data.open())
     torch.manual_seed(0)

@@ -8,14 +8,17 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from tests.training.same import assert_same, contents
 
+from anystep.data import Digits
+from anystep.objectives import FlowMatching
 from anystep.training import checkpoint
-from anystep.training.config import Config, to_json
-from anystep.training.errors import RunError
+from anystep.training.config import Config, OptimizerConfig, to_json
+from anystep.training.errors import RunError, UsageError
 from anystep.training.signals import StopRequest
 from anystep.training.trainer import train
 
@@ -106,9 +109,30 @@ def test_a_longer_run_goes_on_from_a_finished_one(small: Config, tmp_path: Path)
 
 def test_changed_data_is_refused(tiny: Config, tmp_path: Path) -> None:
     train(tiny, tmp_path / "run")
-    changed = replace(tiny, data=replace(tiny.data, heldout=0.5))
+    facts = tmp_path / "run" / "run.json"
+    facts.write_text(facts.read_text().replace('"fingerprint": "', '"fingerprint": "other'))
     with pytest.raises(RunError, match="has changed since the run began"):
-        train(changed, tmp_path / "run", resume=True)
+        train(tiny, tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"optimizer": OptimizerConfig(lr=0.5)}, "optimizer.lr is 0.001, not 0.5; only --images and --device"),
+        ({"objective": FlowMatching()}, "objective.name is shortcut, not flow_matching"),
+        ({"data": Digits(heldout=0.5)}, "data.heldout is 0.2, not 0.5"),
+        ({"recipe": "mine"}, "recipe is digits-shortcut, not mine"),
+    ],
+)
+def test_a_run_goes_on_only_as_it_was_configured(
+    tiny: Config, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    run = tmp_path / "run"
+    train(tiny, run)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with pytest.raises(UsageError, match=message):
+        train(replace(tiny, **change), run, resume=True)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize("damage", ["truncate", "delete", "foreign"])

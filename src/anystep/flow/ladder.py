@@ -12,6 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from anystep.flow.check import power_of_two
+
 Order = Literal["small_last", "small_first"]
 
 
@@ -25,8 +27,7 @@ class Ladder:
     M: int = 128
 
     def __post_init__(self) -> None:
-        if self.M < 2 or self.M & (self.M - 1):
-            raise ValueError(f"ladder M must be a power of two of at least 2, got {self.M}")
+        power_of_two("ladder M", self.M)
 
     @property
     def levels(self) -> int:

@@ -1,11 +1,11 @@
 """Sampling: P1's Algorithm 2 for any budget, interpolation of noises, refinement. Pure functions of their arguments."""
 
-import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from anystep.flow.check import finite
 from anystep.flow.guidance import guided_velocity
 from anystep.flow.ladder import Schedule, Step, shortcut_schedule
 from anystep.flow.network import Network
@@ -36,8 +36,7 @@ def sample(
     plan = list(steps) if isinstance(steps, Sequence) else schedule(steps)
     scales = [guidance] * len(plan) if isinstance(guidance, int | float) else list(guidance)
     for scale in scales:
-        if not math.isfinite(scale):
-            raise ValueError(f"guidance must be finite, got {scale}")
+        finite("guidance", scale)
     if len(scales) != len(plan):
         raise ValueError(f"guidance has {len(scales)} values for {len(plan)} steps: give one, or one a step")
     x, rows = noise, len(noise)

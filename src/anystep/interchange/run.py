@@ -14,21 +14,25 @@ from anystep.training.trainer import pick_device, read_config
 Weights = Literal["ema", "raw"]
 
 
-def load_run(run: Path, *, weights: Weights = "ema", device: str = "auto") -> Generator:
-    """Return the network of a run directory's newest checkpoint.
+def load_run(run: Path, *, weights: Weights = "ema", device: str = "auto", step: int | None = None) -> Generator:
+    """Return the network of a run directory's checkpoint: the newest, or that after ``step`` updates.
 
     ``weights``: ``ema``, the average kept for evaluation (P1 evaluates it), or ``raw``, the trained parameters.
-    Raises RunError when ``run`` is no run directory, has no checkpoint yet, or the checkpoint does not fit.
+    Checkpoints older than the newest few are there when `checkpoint.keep_every` kept them. Raises RunError when ``run``
+    is no run directory, has no checkpoint yet or not that one, or the checkpoint does not fit.
     """
     if not run.is_dir():
         raise RunError(f"no run directory {run}")
     if not (run / "config.json").exists():
         raise RunError(f"{run} is not a run directory: it has no config.json")
     config, facts, place = read_config(run), DataFacts.read(run), pick_device(device)
-    found = checkpoint.listing(run / "checkpoints")
+    found = dict(checkpoint.listing(run / "checkpoints"))
     if not found:
         raise RunError(f"{run} has no checkpoint yet: train it first, or go on with --resume")
-    step, path = found[-1]
+    step = max(found) if step is None else step
+    if step not in found:
+        raise RunError(f"{run} has no checkpoint of step {step}; it has those of steps {', '.join(map(str, found))}")
+    path = found[step]
     group = "ema_evaluation" if weights == "ema" else "network"
     network = config.network.build(facts.shape, facts.num_classes, config.objective.M)
     weights_found = checkpoint.load(path, (group,)).groups[group]

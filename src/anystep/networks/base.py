@@ -1,7 +1,7 @@
 """What every network of the library shares: how it is configured, and how it reads its labels."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, get_args
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -73,15 +73,3 @@ class NetworkConfig(ABC):
         ``num_classes`` is None for an unconditional network; ``M`` is the number of smallest steps of the objective's
         ladder, which the log2 step encoding counts rungs of. Raises ValueError for a shape that does not fit.
         """
-
-
-def require_choice(field: str, value: str, choices: object) -> None:
-    """Raise ValueError unless ``value`` is one of the members of the Literal type ``choices``."""
-    allowed = get_args(choices)
-    require(value in allowed, field, value, f"one of {', '.join(allowed)}")
-
-
-def require(holds: bool, field: str, value: object, rule: str) -> None:
-    """Raise ``ValueError("<field> must be <rule>, got <value>")`` unless ``holds``."""
-    if not holds:
-        raise ValueError(f"{field} must be {rule}, got {value!r}")

@@ -12,7 +12,8 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anystep.networks.base import NetworkConfig, VelocityNetwork, require, require_choice
+from anystep.flow.check import at_least, one_of, require
+from anystep.networks.base import NetworkConfig, VelocityNetwork
 from anystep.networks.blocks import (
     Attention,
     Block,
@@ -76,12 +77,11 @@ class DiTConfig(NetworkConfig):
 
     def __post_init__(self) -> None:
         for field in ("hidden", "depth", "heads", "patch"):
-            value = getattr(self, field)
-            require(value >= 1, field, value, "at least 1")
+            at_least(field, getattr(self, field), 1)
         require(self.mlp_ratio > 0, "mlp_ratio", self.mlp_ratio, "above 0")
         require(self.hidden % self.heads == 0, "hidden", self.hidden, f"a multiple of heads ({self.heads})")
         for field, choices in _CHOICES.items():
-            require_choice(field, getattr(self, field), choices)
+            one_of(field, getattr(self, field), choices)
         if self.positions == "rotary":
             require(self.head_dim % 4 == 0, "hidden / heads", self.head_dim, "a multiple of 4 for rotary positions")
         else:
@@ -115,7 +115,9 @@ class DiT(VelocityNetwork):
     def __init__(self, config: DiTConfig, shape: tuple[int, ...], num_classes: int | None, M: int = 128) -> None:
         super().__init__(shape, num_classes)
         if len(shape) != 3:
-            raise ValueError(f"a DiT needs images of shape (channels, height, width), got {tuple(shape)}")
+            raise ValueError(
+                f"a DiT needs images of shape (channels, height, width), got {tuple(shape)}; vectors: recipes vectors-*"
+            )
         channels, height, width = shape
         self.config = config
         self._check_sides(height, width)

@@ -1,6 +1,7 @@
 """What the network is told beside x_t, as vectors: time, step, label; and where on the grid a patch lies."""
 
 import math
+from contextlib import nullcontext
 from typing import Literal
 
 import torch
@@ -69,7 +70,8 @@ class Condition(nn.Module):
 
         ``t``, ``d``: [B]; ``label``: int64 [B], or None for an unconditional network.
         """
-        with torch.autocast(t.device.type, enabled=False):
+        device = t.device.type  # "meta" computes nothing, and has no autocast to switch off
+        with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
             result: Tensor = self.time(t * self.time_scale)
             if self.label is not None:
                 result = result + self.label(label)

@@ -10,7 +10,8 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anystep.networks.base import NetworkConfig, VelocityNetwork, require, require_choice
+from anystep.flow.check import at_least, one_of
+from anystep.networks.base import NetworkConfig, VelocityNetwork
 from anystep.networks.blocks import xavier_, zero_
 from anystep.networks.embeddings import Condition, StepEncoding
 
@@ -29,9 +30,9 @@ class MLPConfig(NetworkConfig):
     """How the network is told d: its rung on the dyadic ladder, its value, or not at all."""
 
     def __post_init__(self) -> None:
-        require(self.hidden >= 1, "hidden", self.hidden, "at least 1")
-        require(self.depth >= 1, "depth", self.depth, "at least 1")
-        require_choice("step_encoding", self.step_encoding, StepEncoding)
+        at_least("hidden", self.hidden, 1)
+        at_least("depth", self.depth, 1)
+        one_of("step_encoding", self.step_encoding, StepEncoding)
 
     def build(self, shape: tuple[int, ...], num_classes: int | None, M: int = 128) -> "MLP":
         """Return the network for vectors of ``shape`` (D,); raises ValueError for any other number of axes."""

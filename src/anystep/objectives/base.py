@@ -13,6 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from anystep.flow.check import finite
 from anystep.flow.ladder import Schedule
 from anystep.flow.loss import squared_error
 from anystep.flow.network import Network, null_label
@@ -75,7 +76,11 @@ class Targets:
 
 @dataclass(frozen=True)
 class Losses:
-    """One loss a row, with what the log sorts it by."""
+    """One loss for each of our rows [B], rows that count for nothing included, with what the log sorts it by.
+
+    The update's loss is the sum of ``rows`` over all ranks and micro-batches over the global batch; ``t`` [B] and
+    ``tag`` [B] are in the same order.
+    """
 
     rows: Tensor
     t: Tensor
@@ -137,6 +142,15 @@ def drop_label(
     return torch.where(dropped, null_label(network), label)
 
 
+def check_null_label(label_drop: float, guidance: float) -> None:
+    """Raise ValueError when ``guidance`` would ask for a null label that no row was ever trained on."""
+    if label_drop == 0:
+        raise ValueError(
+            f"guidance {guidance:g} asks the network for its null label, which was never trained, as "
+            "objective.label_drop is 0: leave guidance out, train with objective.label_drop 0.1, or allow it explicitly"
+        )
+
+
 class Objective(ABC):
     """One method. Subclasses are frozen dataclasses whose fields are the method's hyper-parameters."""
 
@@ -155,6 +169,9 @@ class Objective(ABC):
 
     def check(self, num_classes: int | None) -> None:  # noqa: B027  most methods take any data
         """Raise ValueError when data of so many classes (None: without labels) cannot be trained on."""
+
+    def check_batch(self, batch: int) -> None:  # noqa: B027  most methods take any batch
+        """Raise ValueError when a global batch of so many rows leaves a part of the method untrained."""
 
     @abstractmethod
     def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: Progress) -> Targets:
@@ -185,9 +202,17 @@ class Objective(ABC):
     def step_guidance(self, schedule: Schedule, guidance: float | None, twice: bool = False) -> list[float]:
         """Return the guidance scale of each step; None means "as trained".
 
-        Raises ValueError when that would guide a step that was trained with guidance, unless ``twice``.
+        Raises ValueError when that would guide a step that was trained with guidance already, or whose null label was
+        never trained, unless ``twice``; and for a scale that is not finite. 1 is always allowed: it asks for no null.
         """
-        return [1.0 if guidance is None else guidance] * len(schedule)
+        scale = 1.0 if guidance is None else guidance
+        finite("guidance", scale)
+        if scale != 1 and not twice:
+            self.check_guidance(schedule, scale)
+        return [scale] * len(schedule)
+
+    def check_guidance(self, schedule: Schedule, guidance: float) -> None:  # noqa: B027  most allow any
+        """Raise ValueError when these steps were not trained for a guidance other than 1 in sampling."""
 
     @property
     def cost(self) -> float:

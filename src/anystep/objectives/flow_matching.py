@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import torch
 
+from anystep.flow.check import in_range, one_of, power_of_two
 from anystep.flow.ladder import Schedule, TimeLaw, flow_time, instantaneous_schedule
 from anystep.flow.path import interpolate, velocity
 from anystep.objectives.base import (
@@ -15,9 +16,9 @@ from anystep.objectives.base import (
     Progress,
     Query,
     Targets,
+    check_null_label,
     drop_label,
 )
-from anystep.objectives.check import in_range, one_of, power_of_two
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class FlowMatching(Objective):
     time: TimeLaw = "discrete"
     """Law of t: `discrete` (multiples of 1/M, P1 3.1), `uniform`, or `logit_normal`."""
     M: int = 128
-    """Number of smallest steps, a power of two (P1 3.1); only `time=discrete` uses it."""
+    """Number of smallest steps, a power of two (P1 3.1): `time=discrete` and a network's log2 step encoding use it."""
     label_drop: float = 0.1
     """Probability that a label becomes the null label, in [0, 1] (P1 Table 3)."""
     sigma_min: float = 0.0
@@ -64,3 +65,7 @@ class FlowMatching(Objective):
     def schedule(self, steps: int) -> Schedule:
         """Return equal Euler steps at d = 0."""
         return instantaneous_schedule(steps)
+
+    def check_guidance(self, schedule: Schedule, guidance: float) -> None:
+        """Raise ValueError when no label was dropped in training: the null label is noise then."""
+        check_null_label(self.label_drop, guidance)

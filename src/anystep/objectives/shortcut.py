@@ -1,5 +1,6 @@
 """Shortcut models: one network, one training run, any number of steps."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -7,6 +8,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from anystep.flow.check import in_range, one_of, positive, power_of_two
 from anystep.flow.guidance import guide
 from anystep.flow.ladder import Ladder, Order, Schedule, TimeLaw, flow_time, shortcut_schedule
 from anystep.flow.network import Network, null_label
@@ -19,9 +21,9 @@ from anystep.objectives.base import (
     Progress,
     Query,
     Targets,
+    check_null_label,
     drop_label,
 )
-from anystep.objectives.check import in_range, one_of, positive, power_of_two
 
 #: level of a row that regresses an empirical velocity
 FLOW_ROW = -1
@@ -106,6 +108,16 @@ class Shortcut(Objective):
                 "objective.guidance needs a trained null label: set objective.label_drop above 0, e.g. 0.1"
             )
 
+    def check_batch(self, batch: int) -> None:
+        """Raise ValueError when fewer rows than levels would train d = 1 only, silently (METHODS 2)."""
+        rows, levels = round(self.share * batch), self.ladder.levels
+        if self.share > 0 and self.level == "equal" and rows < levels:
+            raise ValueError(
+                f"objective.share {self.share:g} of training.batch {batch} is {rows} rows, fewer than the {levels} "
+                f"levels of M = {self.M}: raise training.batch to {math.ceil(levels / self.share)}, lower objective.M, "
+                "or set objective.level to random"
+            )
+
     def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: Progress) -> Targets:
         """Map a batch to the regression of Algorithm 1."""
         assert networks.target is not None
@@ -153,12 +165,12 @@ class Shortcut(Objective):
         asked = torch.where(level == 0, 0.0, d)  # at d = 1/M the network is asked for d = 0 (P1 3.1)
         guided = level == 0 if self.cfg_levels == "finest" else level >= 0
         rows = guided.nonzero().squeeze(1) if self.guidance != 1 and label is not None else None
-        a = self.half_step(network, x_t, t, asked, label, rows)
+        a = self.average_velocity(network, x_t, t, asked, label, rows)
         x_mid = self.clipped(advance(x_t, d, a))
-        b = self.half_step(network, x_mid, t + d, asked, label, rows)
+        b = self.average_velocity(network, x_mid, t + d, asked, label, rows)
         return self.clipped((a + b) / 2)
 
-    def half_step(
+    def average_velocity(
         self, network: Network, x: Tensor, t: Tensor, d: Tensor, label: Tensor | None, guided: Tensor | None
     ) -> Tensor:
         """Return the network's velocity, with guidance in the rows of index ``guided``, in one forward pass."""
@@ -186,12 +198,24 @@ class Shortcut(Objective):
         """Return each step's scale: steps d > 0 of a model trained with guidance have it already, d = 0 do not."""
         if guidance is None:
             return [self.guidance if step.d == 0 else 1.0 for step in schedule]
-        if self.guidance != 1 and guidance != 1 and not twice and any(step.d > 0 for step in schedule):
+        return super().step_guidance(schedule, guidance, twice)
+
+    def check_guidance(self, schedule: Schedule, guidance: float) -> None:
+        """Raise ValueError for steps d > 0 that have guidance already, or whose null label was never trained."""
+        check_null_label(self.label_drop, guidance)
+        if all(step.d == 0 for step in schedule):
+            return
+        if self.guidance != 1:
             raise ValueError(
                 f"guidance {self.guidance:g} is already built into this model's steps with d > 0: guiding "
                 f"{len(schedule)} steps by {guidance:g} would guide twice (leave guidance out, or allow it explicitly)"
             )
-        return [guidance] * len(schedule)
+        if self.label_drop_rows == "flow":
+            raise ValueError(
+                f"guidance {guidance:g} asks for the null label at steps d > 0, where it was never trained, as "
+                f"objective.label_drop_rows is flow: take {self.M} steps or more (all at d = 0), train with "
+                "objective.label_drop_rows all, or allow it explicitly"
+            )
 
     @property
     def ladder(self) -> Ladder:

@@ -21,7 +21,9 @@ def images(source: str, objective: Objective) -> Config:
         objective=objective,
         optimizer=OptimizerConfig(lr=3e-4, clip_norm=1.0, warmup=50_000),
         ema=EmaConfig(target=0.99, evaluation=0.9995),
-        training=TrainingConfig(images=20_000_000, batch=128),
+        # P1 computes in bfloat16. A recipe does not know its device, and a CPU without bfloat16 units is slower in it
+        # than in float32; TF32 is used where there is any. On a GPU add --training.precision bfloat16.
+        training=TrainingConfig(images=20_000_000, batch=128, matmul_precision="high"),
         checkpoint=CheckpointConfig(every=500_000),
         log=LogConfig(every=25_600),
     )

@@ -5,7 +5,6 @@ and ``state.json`` with the step, counters and what the log has accumulated sinc
 """
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from anystep.data.files import sync
 from anystep.training.config import CheckpointConfig
 from anystep.training.errors import RunError
 
@@ -114,26 +114,6 @@ def discard(path: Path) -> None:
     with suppress(OSError):
         path.rename(doomed)
         shutil.rmtree(doomed)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small file whole or not at all. Raises OSError."""
-    partial = path.with_name(f".partial-{path.name}")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        sync(partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def sync(path: Path) -> None:
-    """Flush a file or a directory entry to disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def reason(error: BaseException) -> str:

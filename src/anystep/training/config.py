@@ -10,9 +10,9 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union
 
 from anystep.data import SOURCES, Source
+from anystep.flow.check import at_least, in_range, one_of, positive, require
 from anystep.networks import NETWORKS, NetworkConfig
 from anystep.objectives import OBJECTIVES, Objective
-from anystep.objectives.check import in_range, one_of, positive
 
 Precision = Literal["float32", "bfloat16"]
 MatmulPrecision = Literal["highest", "high", "medium"]
@@ -35,7 +35,7 @@ class OptimizerConfig:
     warmup: int = 0
     """Images over which the rate rises linearly from 0; P1 has none."""
     decay: float = 0.0
-    """Last share of the run, in [0, 1], over which the rate falls linearly to 0; P1 has none."""
+    """Last share of the run, in [0, 1], over which the rate falls linearly to 0; P1 has none. Depends on `images`."""
 
     def __post_init__(self) -> None:
         positive("optimizer.lr", self.lr)
@@ -74,7 +74,7 @@ class TrainingConfig:
     batch: int = 256
     """Examples in the global batch of one update."""
     accumulate: int = 1
-    """Micro-batches that an update's batch is computed in; changes memory, not the result."""
+    """Micro-batches that an update's batch is computed in; changes memory and rounding, not the draws."""
     seed: int = 0
     """Seed of every random quantity of the run."""
     device: str = "auto"
@@ -92,10 +92,8 @@ class TrainingConfig:
         at_least("training.images", self.images, 1)
         at_least("training.batch", self.batch, 1)
         at_least("training.accumulate", self.accumulate, 1)
-        if self.batch % self.accumulate:
-            raise ValueError(
-                f"training.accumulate must divide training.batch, got {self.accumulate} for a batch of {self.batch}"
-            )
+        divides = self.batch % self.accumulate == 0
+        require(divides, "training.accumulate", self.accumulate, f"a divisor of training.batch ({self.batch})")
         at_least("training.seed", self.seed, 0)
         one_of("training.precision", self.precision, Precision)
         one_of("training.matmul_precision", self.matmul_precision, MatmulPrecision)
@@ -158,16 +156,11 @@ class Config:
                 f"objective {self.objective.name} needs a network that is told the step: "
                 "set network.step_encoding to log2 or continuous"
             )
+        self.objective.check_batch(self.training.batch)
 
 
 #: sections whose type a name chooses
 REGISTRIES: Mapping[str, Mapping[str, type]] = {"data": SOURCES, "network": NETWORKS, "objective": OBJECTIVES}
-
-
-def at_least(field_name: str, value: int, low: int) -> None:
-    """Raise ValueError unless ``value >= low``."""
-    if value < low:
-        raise ValueError(f"{field_name} must be at least {low}, got {value}")
 
 
 def to_json(config: Config) -> dict[str, Any]:

@@ -140,5 +140,5 @@ def summary_writer() -> Callable[..., Any]:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise RunError("log.tensorboard needs the extra: pip install 'anystep[tensorboard]'") from error
+        raise RunError("log.tensorboard needs the extra: pip install -e '.[tensorboard]' in the checkout") from error
     return SummaryWriter

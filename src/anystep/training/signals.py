@@ -1,7 +1,7 @@
 """Stop requests: Ctrl-C and SIGTERM end a run after the update in flight, with a checkpoint."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -16,14 +16,19 @@ class StopRequest:
 
 
 @contextmanager
-def stop_on_signal() -> Iterator[StopRequest]:
-    """Turn SIGINT and SIGTERM into a request for the block's duration; a second one acts at once."""
+def stop_on_signal(tell: Callable[[], None] | None = None) -> Iterator[StopRequest]:
+    """Turn SIGINT and SIGTERM into a request for the block's duration; a second one acts at once.
+
+    ``tell`` is called when a signal is heard, inside its handler: it must take no lock and use no buffered file.
+    """
     request = StopRequest()
     before = {number: signal.getsignal(number) for number in STOPPING}
 
     def ask(number: int, frame: FrameType | None) -> None:
         request.signal = signal.Signals(number)
         signal.signal(number, before[signal.Signals(number)])
+        if tell is not None:
+            tell()
 
     for number in STOPPING:
         signal.signal(number, ask)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from anystep.data import Dataset, Normalization
+from anystep.data import Dataset, Normalization, files
 from anystep.networks import VelocityNetwork
 from anystep.objectives import Networks
 from anystep.objectives.base import generator
@@ -68,7 +68,7 @@ class DataFacts:
         """Write `run.json`: these facts and the versions that made the run."""
         versions = {"anystep": version, "torch": torch.__version__, "python": platform.python_version()}
         text = json.dumps({"versions": versions, "data": asdict(self)}, indent=2)
-        checkpoint.write_text(run / "run.json", text + "\n")
+        files.write_text(run / "run.json", text + "\n")
 
     @property
     def normalization(self) -> Normalization:
@@ -80,8 +80,8 @@ class State:
     """Network, its two moving averages, optimizer, counters, and the log's open window."""
 
     def __init__(self, config: Config, facts: DataFacts, device: torch.device) -> None:
-        with torch.random.fork_rng():
-            torch.manual_seed(generator(config.training.seed, 0, "init").initial_seed())
+        with torch.random.fork_rng(devices=[]):  # initialised on the CPU: no other device is touched, nor its seed
+            torch.default_generator.manual_seed(generator(config.training.seed, 0, "init").initial_seed())
             network = config.network.build(facts.shape, facts.num_classes, config.objective.M)
         self.config, self.device = config, device
         self.network: VelocityNetwork = network.to(device).train()

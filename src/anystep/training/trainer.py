@@ -6,7 +6,7 @@ A run directory holds `config.json` (complete, re-runnable), `run.json` (facts o
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from signal import Signals
@@ -17,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from anystep.data import Dataset, Normalization, batch_indices
+from anystep.data import Dataset, Normalization, batch_indices, files
 from anystep.objectives import Batch, Draw, Losses, Progress
 from anystep.training import checkpoint
 from anystep.training.config import Config, from_json, to_json
-from anystep.training.errors import RunError
+from anystep.training.errors import RunError, UsageError
 from anystep.training.log import RunLog, summary_writer
 from anystep.training.optimizer import learning_rate
 from anystep.training.signals import StopRequest
@@ -46,10 +46,12 @@ def train(
 
     ``watch(step, record)`` is called after every update, with the log record where one was written. ``stop`` ends the
     run after the update in flight. Raises RunError (disk, checkpoint, divergence), DataError (data) and ValueError (a
-    config that does not fit the data or the run); on the last two nothing has been written.
+    config that does not fit the data, or differs from the run's in more than its length and device); on the last two
+    nothing has been written.
     """
     device = pick_device(config.training.device)
-    torch.set_float32_matmul_precision(config.training.matmul_precision)
+    if resume and (out / "config.json").exists():
+        check_unchanged(read_config(out), config, out)
     writer = summary_writer() if config.log.tensorboard else None  # what may fail comes before what is written
     dataset = config.data.open("train")
     facts = DataFacts.of(dataset)
@@ -61,9 +63,11 @@ def train(
     log = RunLog(out, offset, state.step, board)
     log_every = max(1, config.log.every // settings.batch)
     save_every = max(1, config.checkpoint.every // settings.batch)
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(settings.matmul_precision)
     try:
-        for raw in batches(dataset, config, state.step):
-            update(state, dataset, facts.normalization, raw)
+        for index in batches(dataset, config, state.step):
+            update(state, dataset, facts.normalization, index)
             record, asked = None, stop.signal  # read once: a later signal waits for the next update
             if state.step % log_every == 0 or state.step == settings.steps:
                 record = write_record(state, log)
@@ -74,6 +78,7 @@ def train(
             if asked and state.step < settings.steps:
                 return Outcome(state.step, asked)
     finally:
+        torch.set_float32_matmul_precision(precision)  # the whole process has one: it is the caller's again
         log.close()
     return Outcome(state.step)
 
@@ -150,10 +155,28 @@ def begin(state: State, facts: DataFacts, out: Path, resume: bool) -> int:
         out.mkdir(parents=True, exist_ok=True)
         if not (out / "run.json").exists():
             facts.write(out, version("anystep"))
-        checkpoint.write_text(out / "config.json", json.dumps(to_json(state.config), indent=2) + "\n")
+        files.write_text(out / "config.json", json.dumps(to_json(state.config), indent=2) + "\n")
     except OSError as error:
         raise RunError(f"cannot write the run directory {out}: {checkpoint.reason(error)}") from error
     return offset
+
+
+def check_unchanged(stored: Config, config: Config, out: Path) -> None:
+    """Raise UsageError unless the resumed run differs at most in its length and its device."""
+    before, after = options(stored), options(config)
+    for name, value in after.items():
+        if name not in {"training.images", "training.device"} and value != before[name]:
+            raise UsageError(
+                f"--resume goes on with {out} as it was configured: {name} is {before[name]}, not {value}; "
+                "only --images and --device may change"
+            )
+
+
+def options(config: Config) -> dict[str, Any]:
+    """Return every value of a config by its dotted name, paths made absolute; `network.name` before what is in it."""
+    values = to_json(replace(config, data=config.data.located()))
+    inner = {f"{s}.{name}": value for s, fields in values.items() if s != "recipe" for name, value in fields.items()}
+    return {"recipe": values["recipe"], **inner}
 
 
 def check_facts(recorded: DataFacts, facts: DataFacts, out: Path) -> None:

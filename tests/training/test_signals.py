@@ -1,0 +1,55 @@
+"""Ctrl-C: the command line says that it was heard, a library says nothing."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from anystep.cli.main import main
+from anystep.cli.progress import TrainingProgress
+from anystep.training import trainer
+from anystep.training.config import Config
+from anystep.training.signals import stop_on_signal
+
+LINE = "stopping after this update; once more stops now"
+
+
+def test_a_library_is_silent_and_the_second_signal_acts_at_once(capfd: pytest.CaptureFixture[str]) -> None:
+    with stop_on_signal() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.signal == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_command_line_says_that_it_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    update = trainer.update
+
+    def interrupted(state: Any, *rest: Any) -> None:
+        if state.step == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        update(state, *rest)
+
+    monkeypatch.setattr(trainer, "update", interrupted)
+    run = tmp_path / "run"
+    words = f"train eight_gaussians-shortcut --batch 32 --images 320 --network.hidden 16 --device cpu --out {run}"
+    assert main(words.split()) == 130
+    told = capfd.readouterr().err
+    assert told.splitlines()[:2] == [LINE, "stopped at step 2 of 10; a checkpoint is saved"]
+    assert f"go on with: anystep train {run} --resume" in told
+    monkeypatch.undo()
+    assert main(["train", str(run), "--resume"]) == 0
+
+
+def test_it_is_said_below_the_bar_where_a_person_watches(small: Config) -> None:
+    progress = TrainingProgress(small)
+    progress.watched = True
+    progress.stopping()
+    with progress.console.capture() as shown:
+        progress.console.print(progress.screen)
+    assert shown.get().splitlines()[-1] == LINE
