@@ -78,7 +78,7 @@ def test_skipped_images_are_counted_their_rows_left_out_and_error_still_stops(fo
         assert "skipped 2 of 5 images" in caplog.text and "9.webp" in caplog.text
         np.testing.assert_array_equal(dataset.labels, [0, 1, 1])
         np.testing.assert_array_equal(everything(dataset), [decode(p, size=None, grey=False) for p in good])
-    with pytest.raises(DataError, match=r"9\.webp: no readable PNG, JPEG or WebP image\n.*on_bad_image"):
+    with pytest.raises(DataError, match=r"9\.webp: no readable PNG, JPEG or WebP image\n.* --data\.on-bad-image skip"):
         Folder(path=str(folder)).open()
 
 
@@ -106,7 +106,7 @@ def test_links_to_folders_are_followed_but_not_round_in_circles(folder, save, tm
 def test_the_first_image_rules_the_size(folder, save, caplog):
     first, other = save("a.png", shape=(6, 8, 3)), save("b.png", shape=(7, 8, 3))
     save("c.png", shape=(6, 8, 3))
-    with pytest.raises(DataError, match=f"{other}: is 8x7 pixels, but {first} is 8x6 .set size"):
+    with pytest.raises(DataError, match=f"{other}: is 8x7 pixels, but {first} is 8x6 .--data.size"):
         Folder(path=str(folder)).open()
     assert len(Folder(path=str(folder), on_bad_image="skip").open()) == 2
     resized = Folder(path=str(folder), size=4).open()

@@ -108,7 +108,7 @@ def test_bad_images_are_named_by_row_or_skipped(table, encoded, tmp_path, caplog
     ("options", "message"),
     [
         ({"label": "number"}, "number: row 5 is -1"),
-        ({"label": "holes"}, "holes: row 2 has no label; set label to None"),
+        ({"label": "holes"}, "holes: row 2 has no label; --data.label None"),
         ({"label": "class"}, "no column 'class' .label.; the columns are image, label"),
         ({"image": "img"}, "no column 'img' .image."),
         ({"image": "text", "label": None}, "column 'text' holds"),
@@ -130,5 +130,5 @@ def test_a_hub_that_cannot_be_reached_is_one_clear_message():
 
 def test_without_the_library_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(DataError, match=r"pip install 'anystep\[data\]'"):
+    with pytest.raises(DataError, match=r"pip install -e '\.\[data\]'"):
         Hub(path="nobody/nothing").open()

@@ -6,7 +6,7 @@ from scipy.stats import energy_distance as scipy_energy
 from sklearn.datasets import load_digits
 
 from anystep.evaluation import metrics
-from anystep.evaluation.metrics import class_accuracy, class_judge, energy_distance, precision_recall
+from anystep.evaluation.metrics import class_judge, energy_distance, precision_recall
 
 rng = np.random.default_rng
 
@@ -89,13 +89,12 @@ def test_the_judge_knows_digits_and_a_mean_of_a_class_passes_for_it():
     x, y = digits.data, digits.target
     means = np.stack([x[y == c].mean(0) for c in range(10)])
     labels = np.arange(100) % 10
-    found = class_accuracy((x[::5], y[::5]), (x[1::5], y[1::5]), (means[labels], labels))
-    assert found.samples == 1.0
-    assert found.real > 0.95
-    again = class_accuracy((x[::5], y[::5]), (x[1::5], y[1::5]), (means[labels], labels))
-    assert again == found
-    wrong = class_judge(x[::5], y[::5]).accuracy(means[labels], (labels + 1) % 10)
-    assert wrong == 0
+    judge, again = (class_judge(x[::5], y[::5]) for _ in range(2))
+    assert judge.accuracy(means[labels], labels) == 1.0
+    assert judge.accuracy(means[labels], (labels + 1) % 10) == 0
+    real = judge.accuracy(x[1::5], y[1::5])
+    assert real > 0.95
+    assert again.accuracy(x[1::5], y[1::5]) == real
 
 
 def test_one_class_is_nothing_to_judge():

@@ -113,5 +113,5 @@ def test_points_are_drawn_beside_the_data():
 
 def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ImportError, match=r"pip install 'anystep\[report\]'"):
+    with pytest.raises(ImportError, match=r"pip install -e '\.\[report\]'"):
         score_figure(scores())

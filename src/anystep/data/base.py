@@ -217,5 +217,5 @@ def part(dataset: Dataset, heldout: float, which: Split) -> Dataset:
     if heldout > 0:
         return split(dataset, heldout)[which == "heldout"]
     if which == "heldout":
-        raise DataError(f"{dataset.name}: no rows are held out; set heldout to a share above 0, such as 0.1")
+        raise DataError(f"{dataset.name}: no rows are held out; --data.heldout 0.1 keeps a tenth from training")
     return dataset

@@ -2,9 +2,9 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from anystep.data.base import DataError, Dataset, Split, part
 from anystep.data.images import EXTENSIONS
 from anystep.data.pictures import Pictures, decode_all
-from anystep.data.source import ImageSource, at_least, not_empty
+from anystep.data.source import ImageSource, absolute, at_least, not_empty
 
 
 class _File(NamedTuple):
@@ -46,6 +46,10 @@ class Folder(ImageSource):
         super().__post_init__()
         not_empty("path", self.path)
         at_least("workers", self.workers, 0)
+
+    def located(self) -> Self:
+        """Return the source with its path made absolute."""
+        return replace(self, path=absolute(self.path))
 
     def open(self, split: Split = "train") -> Dataset:
         """Return the folder's images, decoded now or found in the cache."""
@@ -109,7 +113,7 @@ def _classes(root: Path, files: list[_File]) -> tuple[list[str], NDArray[np.int6
         alone = files[folders.index(None)].path
         raise DataError(
             f"{root}: images lie both directly in the folder ({alone}) and in sub-folders ({names[0]}/)\n"
-            "move them into class sub-folders, or set labels to false to use all without classes"
+            "move them into class sub-folders, or use all without classes: --data.no-labels"
         )
     number = {name: label for label, name in enumerate(names)}
     return names, np.array([number[folder] for folder in folders if folder is not None])

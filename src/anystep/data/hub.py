@@ -1,8 +1,8 @@
 """Data sets of the Hugging Face hub and parquet files, through the `datasets` library (the extra "data")."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from anystep.data.base import DataError, Dataset, Split, check_labels, part
 from anystep.data.images import Encoded
 from anystep.data.pictures import Pictures, decode_all
-from anystep.data.source import ImageSource, not_empty
+from anystep.data.source import ImageSource, absolute, not_empty
 
 
 @dataclass(frozen=True)
 class Hub(ImageSource):
-    """Images of a hub data set, a parquet file, or a folder of either. Needs: pip install 'anystep[data]'."""
+    """Images of a hub data set, a parquet file, or a folder of either. Needs the extra "data"."""
 
     name: ClassVar[str] = "hub"
 
@@ -38,6 +38,10 @@ class Hub(ImageSource):
         super().__post_init__()
         for field in ("path", "config", "split", "image", "label"):
             not_empty(field, getattr(self, field))
+
+    def located(self) -> Self:
+        """Return the source with its path made absolute, unless nothing is there: then it is a hub id."""
+        return replace(self, path=absolute(self.path)) if Path(self.path).expanduser().exists() else self
 
     def open(self, split: Split = "train") -> Dataset:
         """Return the data set's images, decoded now or found in the cache."""
@@ -64,7 +68,9 @@ class Hub(ImageSource):
         try:
             import datasets
         except ImportError as error:
-            raise DataError(f"hub: the library datasets is missing ({error}): pip install 'anystep[data]'") from error
+            raise DataError(
+                f"hub: the library datasets is missing ({error})\ninstall it in the checkout: pip install -e '.[data]'"
+            ) from error
         local = Path(self.path).expanduser()
         try:
             if local.is_file():
@@ -128,7 +134,7 @@ def _labels(
     values = table.select_columns([column])[:][column]
     where = f"{path}, {column}"
     if None in values:
-        raise DataError(f"{where}: row {values.index(None)} has no label; set label to None to do without classes")
+        raise DataError(f"{where}: row {values.index(None)} has no label; --data.label None does without classes")
     if isinstance(feature, datasets.ClassLabel):
         names = list(feature.names)
         return names, check_labels(np.array(values), rows=len(values), classes=len(names), where=where)

@@ -1,9 +1,9 @@
 """Arrays in an .npz file: images as pixels or encoded one after the other, or vectors."""
 
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from anystep.data.base import DataError, Dataset, Split, check_labels, part
 from anystep.data.images import Encoded
 from anystep.data.pictures import Pictures, decode_all
-from anystep.data.source import ImageSource, not_empty
+from anystep.data.source import ImageSource, absolute, not_empty
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,15 @@ class Npz(ImageSource):
         if self.classes is not None and self.labels is None:
             raise ValueError(f"classes must be None without labels, got {self.classes!r}")
 
+    def located(self) -> Self:
+        """Return the source with its path made absolute."""
+        return replace(self, path=absolute(self.path))
+
     def open(self, split: Split = "train") -> Dataset:
         """Return the file's rows."""
         path = Path(self.path).expanduser().resolve()
-        keys = [key for key in (self.images, self.labels, self.offsets, self.classes) if key is not None]
-        arrays = _load(path, keys)
+        fields = ("images", "labels", "offsets", "classes")
+        arrays = _load(path, {name: key for name in fields if (key := getattr(self, name)) is not None})
         array = arrays[self.images]
         offsets = None if self.offsets is None else arrays[self.offsets]
         where = f"{path}, {self.images}"
@@ -104,7 +108,8 @@ class Npz(ImageSource):
         return decode_all(pictures, self.decoding())
 
 
-def _load(path: Path, keys: list[str]) -> dict[str, NDArray[Any]]:
+def _load(path: Path, keys: dict[str, str]) -> dict[str, NDArray[Any]]:
+    """Return the arrays that the fields name, ``keys`` (field -> key), by key."""
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     if not zipfile.is_zipfile(path):
@@ -112,12 +117,14 @@ def _load(path: Path, keys: list[str]) -> dict[str, NDArray[Any]]:
     key = ""
     try:
         with np.load(path, allow_pickle=False) as file:
-            for key in keys:
+            for key in keys.values():
                 if key not in file.files:
                     there = ", ".join(file.files) or "nothing"
-                    raise DataError(f"{path}: no array {key!r}; the file holds {there}")
+                    field = next(name for name, wanted in keys.items() if wanted == key)
+                    hint = "; without classes: --data.labels None" if field == "labels" else f": --data.{field} NAME"
+                    raise DataError(f"{path}: no array {key!r}; the file holds {there}{hint}")
             loaded = {}
-            for key in keys:
+            for key in keys.values():
                 loaded[key] = file[key]
             return loaded
     except DataError:

@@ -83,7 +83,9 @@ def decode_all(pictures: Pictures, decoding: Decoding) -> tuple[NDArray[np.uint8
 
 
 def _bad_image(item: _Skipped) -> DataError:
-    return DataError(f"{item.where}: {item.reason}\nrepair or remove it, or set on_bad_image to skip")
+    return DataError(
+        f"{item.where}: {item.reason}\nrepair or remove it, or leave such images out: --data.on-bad-image skip"
+    )
 
 
 def _build(folder: Path, pictures: Pictures, decoding: Decoding) -> None:
@@ -115,7 +117,7 @@ def _build(folder: Path, pictures: Pictures, decoding: Decoding) -> None:
 
 def _wrong_size(image: NDArray[np.uint8], shape: tuple[int, ...] | None, first: str) -> str:
     expected = f"{shape[1]}x{shape[0]}" if shape else "none"
-    return f"is {image.shape[1]}x{image.shape[0]} pixels, but {first} is {expected} (set size to crop and resize all)"
+    return f"is {image.shape[1]}x{image.shape[0]} pixels, but {first} is {expected} (--data.size crops and resizes all)"
 
 
 def _wants_grey(pool: ThreadPoolExecutor, pictures: Pictures, decoding: Decoding) -> bool:

@@ -3,7 +3,8 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from pathlib import Path
+from typing import ClassVar, Self
 
 from anystep.data.base import Dataset, Split
 from anystep.data.images import Channels
@@ -20,6 +21,10 @@ class Source(ABC):
     def flip(self) -> bool:
         """Whether training may mirror rows left to right; sources where that makes sense have it as a field."""
         return False
+
+    def located(self) -> Self:
+        """Return the source as it is found from any folder: a local path made absolute."""
+        return self
 
     @abstractmethod
     def open(self, split: Split = "train") -> Dataset:
@@ -55,6 +60,11 @@ class ImageSource(Source):
     def decoding(self, workers: int = 0) -> Decoding:
         """Return how images become rows; ``workers`` threads (0: one a core)."""
         return Decoding(self.size, self.channels, self.on_bad_image, workers)
+
+
+def absolute(path: str) -> str:
+    """Return a path that means the same from any folder."""
+    return str(Path(path).expanduser().resolve())
 
 
 def at_least(field: str, value: int, least: int) -> None:

@@ -1,16 +1,21 @@
 """What a distance between sets is measured on. Deep features implement the same interface."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from torch.nn.functional import avg_pool2d
 
 from anystep.data.base import Normalization
 
+#: a covariance of as many features is 128 MiB in float64, and its eigenvalues take seconds
+MOST_FEATURES = 4096
+
 
 class Features(Protocol):
-    """Maps raw examples to vectors. ``name`` and ``resize`` ("none", "bilinear 299") go into the protocol record."""
+    """Maps raw examples to vectors. ``name`` and ``resize`` ("none", "area 64x64 to 32x32") go into the record."""
 
     @property
     def name(self) -> str:
@@ -41,3 +46,41 @@ class RawPixels:
         x = self.normalization.encode(raw)
         flat: NDArray[np.float64] = x.flatten(1).double().cpu().numpy()
         return flat
+
+
+@dataclass(frozen=True)
+class AveragedPixels:
+    """Pixels of images of ``shape`` (C, H, W), averaged over squares of ``factor`` by ``factor``; else as `RawPixels`.
+
+    For images whose pixels are too many for a covariance.
+    """
+
+    normalization: Normalization
+    shape: tuple[int, ...]
+    factor: int
+    name: ClassVar[str] = "averaged_pixels"
+
+    @property
+    def resize(self) -> str:
+        """The method, and the sizes (height x width) before and after."""
+        _, height, width = self.shape
+        return f"area {height}x{width} to {height // self.factor}x{width // self.factor}"
+
+    def __call__(self, raw: NDArray[np.generic]) -> NDArray[np.float64]:
+        """Return float64 [n, F], F = C H W / factor^2."""
+        x = avg_pool2d(self.normalization.encode(raw), self.factor)
+        flat: NDArray[np.float64] = x.flatten(1).double().cpu().numpy()
+        return flat
+
+
+def pixels(normalization: Normalization, shape: tuple[int, ...], most: int = MOST_FEATURES) -> Features:
+    """Return the features to use where nothing else is asked for: raw pixels, or averaged ones above ``most`` features.
+
+    Images are averaged over the smallest squares that divide both sides and leave at most ``most`` features.
+    """
+    if len(shape) != 3 or math.prod(shape) <= most:
+        return RawPixels(normalization)
+    common = math.gcd(*shape[1:])
+    factors = [n for n in range(1, common + 1) if common % n == 0]
+    fitting = (n for n in factors if math.prod(shape) // n**2 <= most)
+    return AveragedPixels(normalization, shape, next(fitting, common))

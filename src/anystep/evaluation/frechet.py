@@ -1,5 +1,7 @@
 """Frechet distance between two Gaussians (Heusel et al. 2017, eq. 6) from moments that are gathered in a stream."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -42,7 +44,7 @@ class Moments:
         both = Moments()
         for part in (self, other):
             if part.count:
-                both._join(part.count, part._mean, part._scatter)
+                both._join(part.count, part._mean, part._scatter.copy())
         return both
 
     @property
@@ -60,24 +62,29 @@ class Moments:
         return self._scatter / (self.count - 1)
 
     def _join(self, count: int, mean: NDArray[np.float64], scatter: NDArray[np.float64]) -> None:
+        """Add a part in place; its scatter [F, F], which may be large, is ours from now on."""
         if self.count == 0:
-            self.count, self._mean, self._scatter = count, mean.copy(), scatter.copy()
+            self.count, self._mean, self._scatter = count, mean, scatter
             return
         if mean.shape != self._mean.shape:
             raise ValueError(f"features must have {len(self._mean)} columns as before, got {len(mean)}")
         total = self.count + count
         shift = mean - self._mean
         self._mean = self._mean + shift * (count / total)
-        self._scatter = self._scatter + scatter + np.outer(shift, shift) * (self.count * count / total)
+        self._scatter += scatter
+        np.multiply.outer(shift, shift, out=scatter)
+        scatter *= self.count * count / total
+        self._scatter += scatter
         self.count = total
 
 
-def frechet_distance(a: Moments, b: Moments) -> float:
+def frechet_distance(a: Moments, b: Moments, root_a: NDArray[np.float64] | None = None) -> float:
     """Return the Frechet distance of two streams of features, `gaussian_distance` of their moments.
 
+    ``root_a`` is the `matrix_root` of a's covariance, for who compares many with the same.
     Raises ValueError when the numbers of features differ or either side has fewer than 2 rows.
     """
-    return gaussian_distance(a.mean, a.covariance, b.mean, b.covariance)
+    return gaussian_distance(a.mean, a.covariance, b.mean, b.covariance, root_a)
 
 
 def gaussian_distance(
@@ -85,24 +92,32 @@ def gaussian_distance(
     cov_a: NDArray[np.float64],
     mean_b: NDArray[np.float64],
     cov_b: NDArray[np.float64],
+    root_a: NDArray[np.float64] | None = None,
 ) -> float:
     """Return ``|mu_a - mu_b|^2 + Tr(S_a + S_b - 2 (S_a S_b)^(1/2))``, the squared 2-Wasserstein distance of Gaussians.
 
     Means [F], covariances [F, F]. ``S_a S_b`` has the eigenvalues of the symmetric ``S_a^(1/2) S_b S_a^(1/2)``, so
-    two `eigh` are enough, and covariances without full rank (fewer rows than features) need no offset.
+    two `eigh` are enough (one with ``root_a``), and covariances without full rank (fewer rows than features) need no
+    offset.
     Raises ValueError when the numbers of features differ.
     """
     if mean_a.shape != mean_b.shape:
         raise ValueError(f"features differ: {len(mean_a)} columns against {len(mean_b)}")
-    values, vectors = np.linalg.eigh(cov_a)
-    root = (vectors * np.sqrt(_positive(values))) @ vectors.T
+    root = matrix_root(cov_a) if root_a is None else root_a
     product = root @ cov_b @ root
     trace = np.sqrt(_positive(np.linalg.eigvalsh((product + product.T) / 2))).sum()
     shift = mean_a - mean_b
     return float(max(0.0, shift @ shift + np.trace(cov_a) + np.trace(cov_b) - 2 * trace))
 
 
-def _positive(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def matrix_root(cov: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the symmetric square root of a covariance [F, F]."""
+    values, vectors = np.linalg.eigh(cov)
+    root: NDArray[np.float64] = (vectors * np.sqrt(_positive(values))) @ vectors.T
+    return root
+
+
+def _positive(values: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
     """Return eigenvalues with rounding noise set to zero: its square root would not be small."""
     noise = values.max(initial=0.0) * len(values) * np.finfo(np.float64).eps
     return np.where(values > noise, values, 0.0)

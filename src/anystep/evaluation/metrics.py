@@ -73,7 +73,8 @@ def class_judge(features: ArrayLike, labels: ArrayLike) -> ClassJudge:
     """Fit a support vector classifier (RBF kernel, C = 10, gamma "scale") to real rows [n, F] with ``labels`` [n].
 
     Fit it to held-out data, which the generator has not seen, and judge the training data too: that second number
-    says how far the first can be trusted. Deterministic. Raises ValueError for fewer than two classes.
+    says how far the first can be trusted. Never enough alone: class means score 1.0.
+    Deterministic. Raises ValueError for fewer than two classes.
     """
     from sklearn.svm import SVC
 
@@ -82,25 +83,6 @@ def class_judge(features: ArrayLike, labels: ArrayLike) -> ClassJudge:
         raise ValueError(f"a classifier needs at least 2 classes, got {len(np.unique(known))}")
     model = SVC(C=10.0, gamma="scale").fit(np.asarray(features, dtype=np.float64), known)
     return ClassJudge(model, "SVC(rbf, C=10, gamma=scale)")
-
-
-@dataclass(frozen=True)
-class ClassAccuracy:
-    """``samples``: share of samples recognised as the class asked for; ``real``: the same classifier on real rows."""
-
-    samples: float
-    real: float
-
-
-def class_accuracy(
-    heldout: tuple[ArrayLike, ArrayLike], real: tuple[ArrayLike, ArrayLike], fake: tuple[ArrayLike, ArrayLike]
-) -> ClassAccuracy:
-    """Fit `class_judge` to ``heldout`` and return its accuracy on ``fake`` and ``real``; each is (features, labels).
-
-    Never enough alone: class means score 1.0, although nothing of the variety of the data is left in them.
-    """
-    judge = class_judge(*heldout)
-    return ClassAccuracy(samples=judge.accuracy(*fake), real=judge.accuracy(*real))
 
 
 def _pair(x: ArrayLike, y: ArrayLike) -> tuple[Tensor, Tensor]:

@@ -104,14 +104,25 @@ def describe_schedule(schedule: Schedule) -> str:
     return ", ".join(words(*key) if count == 1 else f"{count} x {words(*key)}" for key, count in runs)
 
 
+def guidance_in_effect(objective: Objective, asked: float | None) -> float:
+    """Return the guidance scale W of the samples in one number: as asked, else as trained in, else 1."""
+    return float(trained_guidance(objective) if asked is None else asked)
+
+
+def trained_guidance(objective: Objective) -> float:
+    """Return the guidance scale W that the objective builds into the network, 1 for none."""
+    trained = getattr(objective, "guidance", None)
+    return float(trained) if isinstance(trained, int | float) else 1.0
+
+
 def describe_guidance(objective: Objective, asked: float | None, scales: Sequence[float]) -> float | str:
-    """Return the guidance in effect: the scale W where one number says all, words where it does not.
+    """Return how samples were guided: the scale W where one number says all, words where it does not.
 
     One number: every step was sampled with it, and nothing was trained in. Otherwise the words name what was trained
     in (the objective's ``guidance``) and what sampling added, step by step.
     """
-    trained = getattr(objective, "guidance", None)
-    built_in = isinstance(trained, int | float) and trained != 1
+    trained = trained_guidance(objective)
+    built_in = trained != 1
     runs = [(scale, len(list(group))) for scale, group in groupby(scales)]
     if len(runs) == 1 and not built_in:
         return float(runs[0][0])

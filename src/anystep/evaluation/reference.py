@@ -1,6 +1,7 @@
 """What samples are compared with: the reference's features and moments, computed once for a whole sweep."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from anystep.data.base import Dataset
 from anystep.evaluation.features import Features
-from anystep.evaluation.frechet import Moments
+from anystep.evaluation.frechet import Moments, matrix_root
 from anystep.evaluation.metrics import ClassJudge, class_judge
 from anystep.objectives.base import generator
 
@@ -18,7 +19,7 @@ READ_ROWS = 1024
 
 @dataclass(frozen=True)
 class Reference:
-    """Moments over every row of a data set, and the feature rows [n, F] of a fixed random part of it.
+    """Moments over every row of a data set, and the feature rows [n, F] of a fixed random part of it, shuffled.
 
     ``judge`` recognises classes, or is None with ``judge_missing`` saying why; ``judge_real`` is its accuracy on the
     reference itself, ``judge_data`` says what it was fitted to.
@@ -32,6 +33,11 @@ class Reference:
     judge_missing: str = ""
     judge_real: float | None = None
     judge_data: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def root(self) -> NDArray[np.float64]:
+        """The square root [F, F] of the covariance, taken once for all budgets."""
+        return matrix_root(self.moments.covariance)
 
 
 def prepare(dataset: Dataset, features: Features, *, rows: int, heldout: Dataset | None, judge: bool) -> Reference:
@@ -87,8 +93,9 @@ def _read(dataset: Dataset, features: Features, index: NDArray[np.int64]) -> NDA
 
 
 def _some(total: int, rows: int) -> NDArray[np.int64]:
-    """Return at most ``rows`` indices below ``total``, ascending: all, or a random part that is always the same."""
-    if total <= rows:
-        return np.arange(total)
-    chosen: NDArray[np.int64] = torch.randperm(total, generator=generator(0, 0, "reference"))[:rows].numpy()
-    return np.sort(chosen)
+    """Return at most ``rows`` indices below ``total`` in a random order that is always the same.
+
+    Never ascending: data is often sorted by class, and who takes the first rows must find all classes there.
+    """
+    order: NDArray[np.int64] = torch.randperm(total, generator=generator(0, 0, "reference")).numpy()
+    return order[:rows]

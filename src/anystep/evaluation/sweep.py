@@ -1,12 +1,9 @@
 """Scores over sampling budgets: one row a budget, each with its protocol."""
 
-import json
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from anystep.data.base import Dataset
-from anystep.evaluation.features import Features, RawPixels
+from anystep.evaluation.features import Features, pixels
 from anystep.evaluation.frechet import Moments, frechet_distance
 from anystep.evaluation.generator import Generator, Plan, Progress
 from anystep.evaluation.metrics import energy_distance, precision_recall
@@ -24,6 +21,7 @@ from anystep.evaluation.protocol import (
     describe_guidance,
     describe_precision,
     describe_schedule,
+    guidance_in_effect,
 )
 from anystep.evaluation.reference import Reference, prepare
 
@@ -51,12 +49,14 @@ def evaluate(
 ) -> list[dict[str, Any]]:
     """Score ``num`` samples at each of ``steps`` against ``reference``; returns one JSON-ready dict a budget.
 
-    A row holds method, run, steps, guidance, network_calls (forward passes a sample), one value a metric, seconds
-    (sampling only), notes and the protocol. Metrics: "frechet" on all samples and the whole reference; "precision" and
-    "recall" (neighbour ``k``) and "energy" on at most ``rows`` of each; "accuracy" of a classifier fitted to
-    ``heldout``, with "accuracy_real", its accuracy on the reference, beside it. None asks for the usual ones of images
-    or vectors; accuracy alone misleads (class means score 1.0) and so brings recall along. ``features`` None means raw
-    pixels. ``progress(done, total)`` counts forward passes of single samples.
+    A row holds method, run, steps, guidance (the scale W in effect), network_calls (forward passes a sample), one value
+    a metric, seconds (sampling only), notes and the protocol.
+
+    Metrics: "frechet" on all samples and the whole reference; "precision" and "recall" (neighbour ``k``) and "energy"
+    on at most ``rows`` of each, drawn at random from the reference; "accuracy" of a classifier fitted to ``heldout``,
+    with "accuracy_real", its accuracy on the reference, beside it. None asks for the usual ones of images or vectors;
+    accuracy alone misleads (class means score 1.0) and so brings recall along. ``features`` None means
+    `features.pixels`. ``progress(done, total)`` counts forward passes of single samples.
 
     A metric that cannot be computed is null and "notes" says why: samples not finite, accuracy without classes.
     Raises ValueError, before anything is drawn, for an unknown metric, accuracy that was asked for by name where it
@@ -71,7 +71,7 @@ def evaluate(
             raise ValueError(f"{name} must be at least {fewest} (more than k = {k}), got {count}")
     plans = [generator.plan(budget, guidance=guidance, twice=twice) for budget in steps]
     _check_shape(generator, reference)
-    chosen = features or RawPixels(generator.normalization)
+    chosen = features or pixels(generator.normalization, generator.shape)
     real = prepare(reference, chosen, rows=rows, heldout=heldout, judge="accuracy" in wanted)
     if generator.num_classes is None:
         real = replace(real, judge=None, judge_missing="accuracy needs classes, and this model is unconditional")
@@ -84,22 +84,6 @@ def evaluate(
         results.append(sweep.row(budget, plan, _shifted(progress, before, plan.network_calls, total)))
         before += num * plan.network_calls
     return results
-
-
-def write_json(path: str | Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write ``{"scores": rows}``: the whole file appears at once or not at all. Makes the folder if it is not there."""
-    target = Path(path)
-    text = json.dumps({"scores": list(rows)}, indent=2, allow_nan=False) + "\n"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with beside.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(target)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _metrics(asked: Sequence[str] | None, reference: Dataset) -> list[str]:
@@ -167,7 +151,7 @@ class _Sweep:
             "method": self.generator.objective.name,
             "run": self.generator.source,
             "steps": budget,
-            "guidance": protocol.guidance,
+            "guidance": guidance_in_effect(self.generator.objective, self.guidance),
             "network_calls": plan.network_calls,
             **scores,
             "seconds": round(fake.seconds, 4),
@@ -209,7 +193,7 @@ class _Sweep:
         size = min(len(self.real.rows), len(fake.rows))
         real, drawn = self.real.rows[:size], fake.rows[:size]
         if "frechet" in scores:
-            scores["frechet"] = frechet_distance(self.real.moments, fake.moments)
+            scores["frechet"] = frechet_distance(self.real.moments, fake.moments, self.real.root)
             fewest, width = min(self.real.moments.count, self.num), self.real.rows.shape[1]
             if fewest <= width:
                 notes.append(f"frechet: {fewest} rows for {width} features, so a covariance is not of full rank")

@@ -44,7 +44,7 @@ def panels(rows: int, columns: int, width: float = 9.6, height: float = 3.0, **s
         from matplotlib.figure import Figure
         from matplotlib.layout_engine import ConstrainedLayoutEngine
     except ImportError as error:
-        raise ImportError("figures need matplotlib: pip install 'anystep[report]'") from error
+        raise ImportError("figures need matplotlib: pip install -e '.[report]' in the checkout") from error
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(width, height * rows), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1))
         axes = figure.subplots(rows, columns, squeeze=False, **sharing)

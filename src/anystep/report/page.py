@@ -2,7 +2,6 @@
 
 import base64
 import io
-import os
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from PIL import Image
 
+from anystep.data.files import write_text
 from anystep.report.canvas import svg
 from anystep.report.curves import TITLES, loss_figure, score_figure
 from anystep.report.run import Picture, RunSummary
@@ -80,7 +80,8 @@ def write_report(
             f'<section id="{_anchor(name)}"><h2>{name}</h2>\n{text}</section>' for name, text in present.items()
         ),
     )
-    return _write(Path(path), page)
+    write_text(Path(path), page)
+    return Path(path)
 
 
 def _tiles(runs: Sequence[RunSummary]) -> str:
@@ -165,14 +166,3 @@ def _words(name: str) -> str:
 
 def _anchor(name: str) -> str:
     return name.lower().replace(" ", "-")
-
-
-def _write(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-    return path

@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-FOLDERS = (".", "samples", "pictures")
+FOLDERS = (".", "samples")
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class RunSummary:
     def read(cls, directory: str | Path, *, commands: Sequence[str] | None = None) -> "RunSummary":
         """Read a run directory: config.json must be there; log.jsonl, scores.json and pictures (*.png) may be.
 
-        Pictures lie in the directory itself, in samples/ or in pictures/. ``commands`` None gives the ones that follow
+        Pictures lie in the directory itself or in samples/. ``commands`` None gives the ones that follow
         from the config. Raises FileNotFoundError without config.json, ValueError naming the file (and the line of the
         log) that is no JSON; a last line of the log that a kill cut short is left out.
         """

@@ -70,11 +70,13 @@ def _score_table(rows: Sequence[Row]) -> str:
     if any(row.get("seconds") is not None for row in rows):
         heads.append("Seconds")
     head = "".join(f"<th{' class=n' if n else ''}>{text}</th>" for n, text in enumerate(heads))
-    body, method = [], None
+    several = len({(row["method"], row.get("run")) for row in rows}) > len({row["method"] for row in rows})
+    body, before = [], ""
     for row in rows:
-        first = row["method"] != method
-        method = row["method"]
-        shown = escape(str(method).replace("_", " ")) if first else ""
+        method = str(row["method"]).replace("_", " ")
+        named = f"{method} ({row.get('run')})" if several else method
+        first, before = named != before, named
+        shown = escape(named) if first else ""
         cells = [f"<td>{shown}</td>", f"<td class=n>{number(row['steps'])}</td>"]
         cells.append(f"<td class=n>{_guidance(row.get('guidance'))}</td>")
         for name in metrics:

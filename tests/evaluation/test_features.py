@@ -1,0 +1,44 @@
+"""Features: pixels as they are while they are few, averages of squares of them when they are many."""
+
+import numpy as np
+import pytest
+
+from anystep.data.base import Dataset
+from anystep.evaluation.features import RawPixels, pixels
+
+
+def images(height, width, channels):
+    rng = np.random.default_rng(0)
+    return Dataset.from_arrays("noise", rng.integers(256, size=(3, height, width, channels), dtype=np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("size", "resize"),
+    [
+        ((32, 32, 3), "none"),
+        ((64, 64, 1), "none"),
+        ((64, 64, 3), "area 64x64 to 32x32"),
+        ((256, 256, 3), "area 256x256 to 32x32"),
+        ((96, 48, 3), "area 96x48 to 48x24"),
+        ((66, 66, 1), "area 66x66 to 33x33"),
+    ],
+)
+def test_the_largest_size_with_at_most_4096_features_that_divides_the_side(size, resize):
+    data = images(*size)
+    features = pixels(data.normalization(), data.shape)
+    assert features.resize == resize
+    assert features.name == ("raw_pixels" if resize == "none" else "averaged_pixels")
+    assert features(data.read(np.arange(1))).shape[1] <= 4096
+
+
+def test_an_averaged_pixel_is_the_mean_of_its_square():
+    data = images(64, 64, 3)
+    raw, normalization = data.read(np.arange(3)), data.normalization()
+    whole = RawPixels(normalization)(raw).reshape(3, 3, 32, 2, 32, 2)
+    found = pixels(normalization, data.shape)(raw).reshape(3, 3, 32, 32)
+    np.testing.assert_allclose(found, whole.mean((3, 5)), atol=1e-6)
+
+
+def test_vectors_are_never_averaged():
+    data = Dataset.from_arrays("wide", np.random.default_rng(0).standard_normal((3, 5000)).astype(np.float32))
+    assert pixels(data.normalization(), data.shape).resize == "none"

@@ -1,0 +1,41 @@
+"""Scores on disk: whole or not at all, and one answer to each question."""
+
+import json
+import math
+
+import pytest
+
+from anystep.evaluation.scores import keep_scores, read_scores, write_scores
+
+
+def row(steps, frechet, run="digits, step 10", **protocol):
+    return {"run": run, "steps": steps, "frechet": frechet, "protocol": {"num": 10, "code": {"commit": "a"}} | protocol}
+
+
+def test_scores_are_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "deep" / "scores.json"
+    write_scores(path, [{"frechet": 0.1 + 0.2}])
+    assert json.loads(path.read_text()) == {"scores": [{"frechet": 0.1 + 0.2}]}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_scores(path, [{"frechet": math.nan}])
+    assert json.loads(path.read_text())["scores"] == [{"frechet": 0.1 + 0.2}]
+    assert [file.name for file in path.parent.iterdir()] == ["scores.json"]
+
+
+def test_a_new_row_replaces_the_one_that_answers_the_same_question_and_keeps_the_others(tmp_path):
+    path = tmp_path / "scores.json"
+    keep_scores(path, [row(1, 0.5), row(4, 0.2)])
+    keep_scores(path, [row(1, 0.4, code={"commit": "b"}, torch_version="9"), row(1, 0.6, num=20)])
+    keep_scores(path, [row(4, 0.1, run="digits, step 20")])
+    assert [(r["steps"], r["frechet"]) for r in read_scores(path)] == [
+        (4, 0.2), (1, 0.4), (1, 0.6), (4, 0.1),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"scores": 3}', '{"scores": [3]}'])
+def test_a_file_of_another_kind_is_left_as_it_is(tmp_path, text):
+    path = tmp_path / "scores.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"scores\.json does not hold scores"):
+        keep_scores(path, [row(1, 0.5)])
+    assert path.read_text() == text
