@@ -1,6 +1,6 @@
 """Budgets that are no power of two: small steps at the data (small_last) or at the noise (small_first)?
 
-python benchmarks/orders.py --runs runs/benchmark-digits/shortcut-0 runs/benchmark-digits/shortcut-1
+python benchmarks/orders.py --runs runs/benchmark/shortcut-0 runs/benchmark/shortcut-1
 """
 
 import argparse

@@ -12,9 +12,9 @@ from anystep.cli.main import main
 
 TINY = (
     "--images 320 --batch 32 --device cpu --network.hidden 16 --network.depth 1 "
-    "--optimizer.lr 0.01 --optimizer.warmup 0 --ema.evaluation 0.5"
+    "--optimizer.lr 0.01 --optimizer.warmup 0 --ema.evaluation 0.5 --objective.share 0.25"
 )
-DIT = f"{TINY} --network.heads 2 --network.patch 4"
+DIT = f"{TINY} --network.heads 2 --network.patch 4 --objective.share 0.25"
 
 
 @dataclass(frozen=True)

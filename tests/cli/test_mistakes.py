@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from anystep.cli.main import main
@@ -58,8 +59,10 @@ USAGE = [
     ("train digits-shortcut --network.step-encoding none", "set network.step_encoding to log2 or continuous"),
     ("train digits-shortcut --data.heldout 1", "anystep: data.heldout must be at least 0 and below 1, got 1.0"),
     ("train digits-shortcut --device gpu9", "device 'gpu9' is not available here: use auto or cpu"),
-    ("train digits-shortcut --training.accumulate 3", "training.accumulate must divide training.batch"),
-    ("train folder-shortcut", "needs pictures: say where they are with --data.path"),
+    ("train digits-shortcut --training.accumulate 3", "training.accumulate must be a divisor of training.batch"),
+    ("train folder-shortcut", "needs data: say where it is with --data.path"),
+    ("train vectors-shortcut", "needs data: say where it is with --data.path"),
+    ("train digits-shortcut --batch 16", "training.batch 16 is 2 rows, fewer than the 5 levels of M = 32: raise"),
     ("train eight_gaussians-shortcut --objective.guidance 1.5", "objective.guidance 1.5 needs classes, and this data"),
     ("train digits-shortcut --out RUNS/digits --resume --optimizer.lr 1", "optimizer.lr is 0.01, not 1.0; only"),
     ("train digits-shortcut --out RUNS/digits --resume --network.patch 2", "network.patch is 4, not 2; only --images"),
@@ -80,6 +83,7 @@ USAGE = [
     ("sample RUNS/digits --steps 1 --device gpu9", "device 'gpu9' is not available here"),
     ("sample RUNS/points --steps 1 --guidance 1.5", "guidance 1.5 needs classes, and this model is unconditional"),
     ("sample RUNS/points --steps 1 --label 1", "this model is unconditional"),
+    ("sample RUNS/digits --steps 4 --guidance 2", "null label at steps d > 0, where it was never trained, .* take 32"),
     ("sample RUNS/guided --steps 1 --guidance 2", "already built into this model's steps .* would guide twice"),
     ("evaluate RUNS/guided --steps 1 --guidance 2", "would guide twice"),
     ("evaluate RUNS/points --steps 1 --guidance 2", "this model is unconditional"),
@@ -103,16 +107,19 @@ FAILURES = [
     ("train digits-shortcut --out notes", "notes is not empty and holds no run"),
     ("train folder-shortcut --data.path empty", "empty: no images in this folder"),
     ("train folder-shortcut --data.path nowhere", "nowhere: no such folder"),
-    ("train folder-shortcut --data.path sizes", r"3\.png: is 9x8 pixels, but \S+0\.png is 8x8 \(set size to crop"),
-    ("train folder-shortcut --data.path broken", r"broken/0\.png: "),
+    ("train folder-shortcut --data.path sizes", r"3\.png: is 9x8 pixels, but \S+0\.png is 8x8 \(--data.size crops"),
+    ("train folder-shortcut --data.path broken", r"broken/0\.png: .*\n.* --data.on-bad-image skip"),
     ("train npz-shortcut --data.path labels.npz", "labels.npz, labels: row 3 is -1, expected an integer from 0"),
     ("train npz-shortcut --data.path cut.npz", "cut.npz: not a complete .npz file"),
     ("train notes", "cannot read notes/config.json"),
     ("train broken.json", "broken.json is not JSON"),
     ("sample nowhere --steps 1", "no run directory nowhere"),
     ("sample notes --steps 1", "notes is not a run directory: it has no config.json"),
+    ("sample RUNS/digits --steps 1 --checkpoint 5", "has no checkpoint of step 5; it has those of steps 10"),
+    ("evaluate RUNS/digits --steps 1 --checkpoint 5", "has no checkpoint of step 5; it has those of steps 10"),
     ("sample RUNS/digits --steps 1 --num 2 --out file", "cannot write to file: File exists"),
     ("evaluate RUNS/digits --steps 1 --num 8 --json notes", "cannot write notes: Is a directory"),
+    ("evaluate RUNS/digits --steps 1 --num 1000000000 --json file/x.json", r"cannot write file/x\.json: .*not a dir"),
     ("report notes", "it has no config.json"),
     ("recipes --json file/recipes.json", "cannot write file/recipes.json"),
     ("doctor --json notes", "cannot write notes: Is a directory"),
@@ -255,13 +262,15 @@ def test_a_fault_of_the_program_is_two_lines_and_debug_shows_where(
     ("error", "code", "message"),
     [
         (KeyboardInterrupt(), 130, "anystep: stopped"),
-        (MemoryError("Unable to allocate 9 GiB"), 1, "out of memory"),
+        (MemoryError("Unable to allocate 9 GiB"), 1, r"out of memory .*\ndraw fewer samples at a time"),
+        (torch.OutOfMemoryError("CUDA out of memory"), 1, r"out of memory .*\ndraw fewer samples at a time"),
+        (RuntimeError("allocator of words"), 1, "fault of the program"),
         (
             RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
             1,
             "out of memory",
         ),
-        (ImportError("figures need matplotlib: pip install 'anystep[report]'"), 1, "pip install 'anystep"),
+        (ImportError("figures need matplotlib: pip install -e '.[report]'"), 1, "pip install -e '.\\[report"),
         (PermissionError(13, "Permission denied", "runs"), 1, "runs: Permission denied"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,

@@ -4,8 +4,10 @@ import html
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,8 @@ import pytest
 from PIL import Image
 
 from anystep.cli.main import VERBS
+from anystep.cli.report import labels
+from anystep.interchange.run import load_run
 from anystep.recipes import RECIPES
 from anystep.training.config import from_json
 from anystep.training.trainer import read_config
@@ -67,6 +71,25 @@ def test_a_run_directory_with_resume_is_the_run_that_goes_on(command: Command) -
     assert not Path("runs").exists()
 
 
+def test_a_config_that_is_given_is_the_one_that_resumes_or_is_refused(command: Command) -> None:
+    command("train eight_gaussians-shortcut TINY --out here")
+    values = json.loads(Path("here/config.json").read_text())
+    for name, rate in (("same", 0.01), ("other", 0.02)):
+        values["optimizer"]["lr"] = rate
+        Path(f"{name}.json").write_text(json.dumps(values))
+    assert command("train same.json --out here --resume --images 640").out.startswith("trained 20 steps: here")
+    said = command("train other.json --out here --resume --images 960")
+    assert said.code == 2 and "optimizer.lr is 0.01, not 0.02" in said.err
+    assert read_config(Path("here")).optimizer.lr == 0.01
+
+
+def test_a_batch_and_a_share_that_go_together_need_not_pass_through_one_that_does_not(command: Command) -> None:
+    """--batch is short for a field of a section; the config is made once, with both."""
+    words = "--network.hidden 16 --images 2048 --batch 2048 --objective.share 0.005 --device cpu"
+    said = command(f"train eight_gaussians-shortcut {words} --out here")
+    assert said.code == 0, said.err
+
+
 def test_options_reach_the_config(command: Command) -> None:
     words = "--seed 7 --optimizer.betas 0.8 0.9 --data.labels --objective.clip 4 --ema.no-warmup --log.every 64"
     assert command(f"train two_moons-shortcut TINY {words} --out run").code == 0
@@ -114,6 +137,32 @@ def test_our_own_samples_can_be_trained_on(command: Command) -> None:
     assert said.code == 0, said.err
 
 
+def test_a_run_finds_its_data_from_any_folder(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The path is kept absolute, and spelling it otherwise is no change of the run."""
+    np.savez("own.npz", vectors=np.random.default_rng(0).standard_normal((40, 2)).astype(np.float32))
+    words = "train vectors-shortcut --data.path own.npz --data.labels None TINY --out run"
+    assert command(words).code == 0
+    assert command(f"{words} --resume").code == 0
+    run = Path("run").resolve()
+    monkeypatch.chdir("/")
+    assert command(f"evaluate {run} --steps 1 --num 20").code == 0
+
+
+def test_vectors_have_a_recipe_and_a_dit_sends_them_there(command: Command) -> None:
+    np.savez("own.npz", vectors=np.random.default_rng(0).standard_normal((40, 5)).astype(np.float32))
+    words = "--data.path own.npz --data.labels None TINY"
+    assert command(f"train vectors-shortcut {words} --out run").code == 0
+    assert command("sample run --steps 2 --num 3 --format npz --out drawn").code == 0
+    with np.load("drawn/samples_2.npz") as file:
+        assert file["samples"].shape == (3, 5)
+    said = command(f"train npz-shortcut --data.images vectors {words} --network.heads 2 --out other")
+    assert "got (5,); vectors: recipes vectors-*" in said.err
+    assert (
+        "own.npz: no array 'labels'; the file holds vectors; without classes: --data.labels None"
+        in command("train vectors-shortcut --data.path own.npz TINY --out other").err
+    )
+
+
 def test_pictures_are_the_samples(command: Command) -> None:
     command("sample RUNS/digits --steps 1 2 --num 4 --out drawn")
     command("sample RUNS/digits --steps 1 2 --num 4 --format npz --out drawn")
@@ -140,16 +189,57 @@ def test_points_are_drawn_as_a_scatter_plot_or_an_array(command: Command) -> Non
         assert np.isfinite(file["samples"]).all()
 
 
+def test_vectors_without_a_picture_are_refused_before_they_are_drawn(
+    command: Command, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = replace(load_run(runs / "points"), shape=(3,))
+    monkeypatch.setattr("anystep.cli.sample.load_run", lambda *_, **__: drawn)
+    said = command("sample RUNS/points --steps 1 --out drawn")
+    assert said.code == 2 and not Path("drawn").exists()
+    assert said.err == "anystep: vectors of 3 numbers have no picture: write arrays with --format npz\n"
+
+
+def test_order_is_the_objectives(command: Command) -> None:
+    """The default named is the default; the other one makes other samples of a budget that is no power of two."""
+
+    def drawn(words: str) -> np.ndarray:
+        assert command(f"sample RUNS/digits --steps 3 --num 4 --format npz --out drawn {words}").code == 0
+        with np.load("drawn/samples_3.npz") as file:
+            return file["samples"]
+
+    np.testing.assert_array_equal(drawn("--order small_last"), drawn(""))
+    assert not np.array_equal(drawn("--order small_first"), drawn(""))
+
+
+def test_runs_of_one_method_and_name_are_both_in_the_report(command: Command, runs: Path) -> None:
+    for place in ("a", "b"):
+        shutil.copytree(runs / "digits", f"{place}/run")
+        assert command(f"evaluate {place}/run --steps 1 2 --num 16 --metrics frechet").code == 0
+    assert labels([Path("a/run"), Path("b/run")], ["shortcut"] * 2) == ["a/run", "b/run"]
+    assert labels([Path("a/run"), Path("b/ran")], ["shortcut"] * 2) == ["run", "ran"]
+    assert labels([Path("a/run"), Path("b/run")], ["shortcut", "flow_matching"]) == ["shortcut", "flow_matching"]
+    heights = []
+    for words in ("a/run", "a/run b/run"):
+        assert command(f"report {words} --steps 1 2 --out report").code == 0
+        with Image.open("report/steps.png") as picture:
+            heights.append(picture.height)
+    assert heights[1] > 1.8 * heights[0]
+    page = Path("report/report.html").read_text()
+    assert "shortcut (a/run, step 10)" in page and "shortcut (b/run, step 10)" in page
+    assert command("report a/run a/run --steps 1").code == 2
+
+
 def test_guidance_that_is_trained_in_may_be_applied_again_on_purpose(command: Command) -> None:
     assert command("sample RUNS/guided --steps 1 --num 2 --guidance 2 --guide-twice --out drawn").code == 0
     assert command("sample RUNS/guided --steps 128 --num 2 --guidance 2 --out drawn").code == 0  # d = 0: not trained in
 
 
 def test_scores_have_the_layout_that_others_read(command: Command, runs: Path) -> None:
-    said = command("evaluate RUNS/digits --steps 1 4 --num 64 --metrics frechet,recall --json new/scores.json")
+    shutil.copytree(runs / "digits", "run", ignore=shutil.ignore_patterns("scores.json"))
+    said = command("evaluate run --steps 1 4 --num 64 --metrics frechet,recall --json new/scores.json")
     assert said.code == 0, said.err
     written = json.loads(Path("new/scores.json").read_text())
-    assert written == json.loads((runs / "digits" / "scores.json").read_text())
+    assert written == json.loads(Path("run/scores.json").read_text())
     assert list(written) == ["scores"]
     assert [(row["method"], row["steps"], row["guidance"]) for row in written["scores"]] == [
         ("shortcut", 1, 1.0), ("shortcut", 4, 1.0),
@@ -160,9 +250,30 @@ def test_scores_have_the_layout_that_others_read(command: Command, runs: Path) -
         assert f"{row['frechet']:.3f}" in said.out
 
 
-def test_a_table_of_scores_fits_eighty_columns(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_of_other_budgets_stay_for_the_report(command: Command, runs: Path) -> None:
+    shutil.copytree(runs / "digits", "run", ignore=shutil.ignore_patterns("scores.json"))
+    for steps in ("1 4", "1", "2"):
+        assert command(f"evaluate run --steps {steps} --num 16 --metrics frechet").code == 0
+    assert [row["steps"] for row in json.loads(Path("run/scores.json").read_text())["scores"]] == [4, 1, 2]
+
+
+def test_scores_that_the_run_cannot_keep_are_still_told_and_written(command: Command, runs: Path) -> None:
+    shutil.copytree(runs / "digits", "run", ignore=shutil.ignore_patterns("scores.json"))
+    Path("run/scores.json").mkdir()
+    said = command("evaluate run --steps 1 --num 16 --metrics frechet --json scores.json")
+    (row,) = json.loads(Path("scores.json").read_text())["scores"]
+    assert said.code == 0 and f"{row['frechet']:.3f}" in said.out
+    assert said.err == "anystep: scores are not kept in run/scores.json: Is a directory\n"
+    assert said.out.endswith("\nscores with their protocol: scores.json\n")
+
+
+@pytest.mark.parametrize("run", ["digits", "guided"])
+def test_a_table_of_scores_fits_eighty_columns(command: Command, monkeypatch: pytest.MonkeyPatch, run: str) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    assert "…" not in command("evaluate RUNS/digits --steps 1 --num 64").out
+    said = command(f"evaluate RUNS/{run} --steps 1 128 --num 64")
+    assert "(of real)" in said.out and "…" not in said.out
+    assert max(map(len, said.out[: said.out.index("scores with")].splitlines())) <= 80
+    assert len(re.findall(r"^ *shortcut +(?:1|128) +[12] ", said.out, re.MULTILINE)) == 2
 
 
 def test_a_report_is_one_page_that_loads_nothing(command: Command, runs: Path) -> None:

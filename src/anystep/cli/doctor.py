@@ -48,7 +48,7 @@ def run(argv: Sequence[str]) -> int:
     console.print(table)
     extras = Table("extra", "installed", "enables", box=box.SIMPLE_HEAD, pad_edge=False)
     for name, extra in found["extras"].items():
-        extras.add_row(name, extra["installed"] or f"no: pip install 'anystep\\[{name}]'", extra["enables"])
+        extras.add_row(name, extra["installed"] or f"no: pip install -e '.\\[{name}]'", extra["enables"])
     console.print(extras)
     if args.json is not None:
         write_json(args.json, found)

@@ -1,18 +1,21 @@
 """`anystep evaluate`: score a run's samples against its data."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from anystep.cli.files import check_writable
 from anystep.cli.parse import parse
 from anystep.cli.scores import print_scores
 from anystep.data import DataError, Dataset, Source
-from anystep.evaluation.sweep import evaluate, write_json
+from anystep.evaluation.scores import keep_scores, write_scores
+from anystep.evaluation.sweep import evaluate
 from anystep.interchange.run import load_run
 from anystep.training.checkpoint import reason
 from anystep.training.errors import RunError, UsageError
@@ -20,7 +23,7 @@ from anystep.training.trainer import read_config
 
 DESCRIPTION = """Score samples against the run's own training data. Nothing is downloaded.
 
-Scores go to RUN/scores.json, each with its protocol: a score without it cannot be compared.
+Scores join those in RUN/scores.json, each with its protocol: a score without it cannot be compared.
 
 example: anystep evaluate runs/digits --steps 1 2 4 8 128 --num 2048 --json scores.json"""
 
@@ -40,11 +43,13 @@ class Args:
     guidance: float | None = None
     """Guidance scale W, 1 for none; without it as trained."""
     guide_twice: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Allow guidance of steps that were trained with guidance."""
+    """Allow guidance of steps that have it from training, or that were not trained for it."""
     seed: int = 0
     """Seed of the noise."""
     weights: Literal["ema", "raw"] = "ema"
     """ema: the average kept for evaluation; raw: the trained parameters."""
+    checkpoint: int | None = None
+    """Step of the checkpoint to use, one that checkpoint.keep_every kept; without it the newest."""
     batch: int = 256
     """Samples drawn at a time."""
     json: Path | None = None
@@ -64,7 +69,9 @@ def run(argv: Sequence[str]) -> int:
     if args.batch < 1:
         raise UsageError(f"--batch must be at least 1, got {args.batch}")
     metrics = [name for word in args.metrics or () for name in word.split(",") if name]
-    generator = load_run(args.run, weights=args.weights, device=args.device)
+    if args.json is not None:
+        check_writable(args.json)
+    generator = load_run(args.run, weights=args.weights, device=args.device, step=args.checkpoint)
     source = read_config(args.run).data
     console = Console(stderr=True)
     with Progress(
@@ -89,14 +96,30 @@ def run(argv: Sequence[str]) -> int:
             batch=args.batch,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    for path in filter(None, (args.run / "scores.json", args.json)):
-        try:
-            write_json(path, rows)
-        except OSError as error:
-            raise RunError(f"cannot write {path}: {reason(error)}") from error
     print_scores(rows)
-    print(f"scores with their protocol: {args.json or args.run / 'scores.json'}")
+    for path in written(rows, args.run / "scores.json", args.json):
+        print(f"scores with their protocol: {path}")
     return 0
+
+
+def written(rows: Sequence[Mapping[str, Any]], kept: Path, asked: Path | None) -> list[Path]:
+    """Write the rows to the file that was asked for, and add them to those kept in the run; returns where they are.
+
+    A run that cannot be written to, somebody else's perhaps, is worth a warning; a file that was asked for a RunError.
+    """
+    paths = []
+    if asked is not None:
+        try:
+            write_scores(asked, rows)
+        except OSError as error:
+            raise RunError(f"cannot write {asked}: {reason(error)}") from error
+        paths.append(asked)
+    try:
+        keep_scores(kept, rows)
+        paths.append(kept)
+    except (OSError, ValueError) as error:
+        print(f"anystep: scores are not kept in {kept}: {reason(error)}", file=sys.stderr)
+    return paths
 
 
 def heldout(source: Source) -> Dataset | None:

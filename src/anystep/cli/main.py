@@ -75,11 +75,20 @@ def _run(words: list[str], debug: bool) -> int:
     except Exception as error:
         if debug:
             raise
-        return _fail(*explain(error))
+        return _fail(*explain(error, verb))
 
 
-def explain(error: Exception) -> tuple[str, int]:
-    """Return an error in one or two lines for a person, and the exit code."""
+#: verb -> what takes less memory
+LESS_MEMORY = {
+    "train": "compute the batch in parts (--training.accumulate 2), or take a smaller --batch or network",
+    "sample": "draw fewer samples at a time (--num), or on another --device",
+    "evaluate": "draw fewer samples at a time (--batch), or on another --device",
+    "report": "report one run at a time, or on another --device",
+}
+
+
+def explain(error: Exception, verb: str = "") -> tuple[str, int]:
+    """Return an error of a verb in one or two lines for a person, and the exit code."""
     from anystep.data import DataError
     from anystep.training.errors import RunError
 
@@ -90,11 +99,19 @@ def explain(error: Exception) -> tuple[str, int]:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror, 1
     if isinstance(error, ValueError):
         return text, 2
-    if isinstance(error, MemoryError) or "alloc" in text or "out of memory" in text:  # torch raises RuntimeError
-        return f"out of memory ({text.splitlines()[0]})\ntry a smaller --batch, or training.accumulate", 1
+    if out_of_memory(error):
+        hint = f"\n{LESS_MEMORY[verb]}" if verb in LESS_MEMORY else ""
+        return f"out of memory ({text.splitlines()[0]}){hint}", 1
     if isinstance(error, ImportError):
         return text.splitlines()[0], 1
     return f"{type(error).__name__}: {text.splitlines()[0]}\nthis is a fault of the program; --debug shows where", 1
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Tell whether memory ran out: Python's or NumPy's own error, torch's for a GPU, or its plain one for the CPU."""
+    import torch
+
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def _fail(message: str, code: int) -> int:

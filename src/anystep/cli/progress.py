@@ -1,7 +1,9 @@
 """What a person sees while a run trains, or samples are drawn."""
 
+import os
 import sys
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -12,6 +14,8 @@ from rich.text import Text
 
 from anystep.training.config import Config
 from anystep.training.trainer import Record
+
+STOPPING = "stopping after this update; once more stops now"
 
 
 class ImagesPerSecond(ProgressColumn):
@@ -42,7 +46,8 @@ class TrainingProgress:
             expand=True,
         )
         self.losses = Text("", style="dim")
-        self.live = Live(Group(self.bar, self.losses), console=self.console, refresh_per_second=4)
+        self.screen = Group(self.bar, self.losses)
+        self.live = Live(self.screen, console=self.console, refresh_per_second=4)
         self.watched = sys.stderr.isatty()
         self.total = config.training.steps * config.training.batch
         self.task = self.bar.add_task("train", total=self.total)
@@ -68,6 +73,14 @@ class TrainingProgress:
                 elapsed = time.monotonic() - self.started
                 print(f"{images:,} / {self.total:,} images  {elapsed:.0f} s  {losses(record)}", file=sys.stderr)
         self.bar.update(self.task, completed=images)
+
+    def stopping(self) -> None:
+        """Say that a signal was heard; called in its handler, where `print` might find its own buffer half-way."""
+        if self.watched:
+            self.screen.renderables.append(Text(STOPPING))
+        else:
+            with suppress(OSError):
+                os.write(2, f"{STOPPING}\n".encode())
 
 
 def losses(record: dict[str, Any]) -> str:

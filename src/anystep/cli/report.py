@@ -1,7 +1,7 @@
 """`anystep report`: pictures, tables and an HTML page of one or more runs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +10,7 @@ import tyro
 from numpy.typing import NDArray
 from PIL import Image
 
+from anystep.cli.files import write_picture
 from anystep.cli.parse import parse
 from anystep.cli.scores import print_scores
 from anystep.evaluation.generator import Generator
@@ -53,16 +54,18 @@ def run(argv: Sequence[str]) -> int:
         raise UsageError("report needs a run directory, e.g. anystep report runs/digits")
     if min(args.steps, default=0) < 1:
         raise UsageError(f"--steps must be at least 1, got {min(args.steps, default=0)}")
+    if len({path.resolve() for path in args.runs}) < len(args.runs):
+        raise UsageError(f"each run once, got {' '.join(map(str, args.runs))}")
     generators = {path: load_run(path, device=args.device) for path in args.runs}
-    summaries = [RunSummary.read(path) for path in args.runs]
-    names = dict(zip(args.runs, labels(summaries), strict=True))
+    summaries = told_apart(args.runs, [RunSummary.read(path) for path in args.runs])
+    names = dict(zip(args.runs, labels(args.runs, [summary.method for summary in summaries]), strict=True))
     out = args.out or args.runs[0] / "report"
     pictures = draw({names[path]: generator for path, generator in generators.items()}, args.steps, args.seed)
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, picture in pictures.items():
             assert isinstance(picture.image, Image.Image)
-            picture.image.save(out / f"{name}.png")
+            write_picture(out / f"{name}.png", picture.image)
             print(out / f"{name}.png")
         page = write_report(
             out / "report.html",
@@ -79,10 +82,24 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def labels(summaries: Sequence[RunSummary]) -> list[str]:
-    """Return a name a run: its method, or the directory's name where two runs have the same method."""
-    methods = [summary.method for summary in summaries]
-    return methods if len(set(methods)) == len(methods) else [summary.name for summary in summaries]
+def told_apart(runs: Sequence[Path], summaries: Sequence[RunSummary]) -> list[RunSummary]:
+    """Return the runs with their paths for names, in their scores too, where two directories have the same name."""
+    if len({summary.name for summary in summaries}) == len(runs):
+        return list(summaries)
+    return [
+        replace(
+            summary,
+            name=str(path),
+            scores=[{**row, "run": str(row["run"]).replace(summary.name, str(path), 1)} for row in summary.scores],
+        )
+        for path, summary in zip(runs, summaries, strict=True)
+    ]
+
+
+def labels(runs: Sequence[Path], methods: Sequence[str]) -> list[str]:
+    """Return a name a run, each another: the methods, else the directories' names, else their paths."""
+    candidates = (list(methods), [path.resolve().name for path in runs], [str(path) for path in runs])
+    return next(names for names in candidates if len(set(names)) == len(runs))
 
 
 def draw(generators: dict[str, Generator], steps: Sequence[int], seed: int) -> dict[str, Picture]:

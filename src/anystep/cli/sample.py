@@ -1,7 +1,8 @@
 """`anystep sample`: draw from a run, in any number of steps."""
 
+import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,11 +12,14 @@ import tyro
 from numpy.typing import NDArray
 from PIL import Image
 
+from anystep.cli.files import write_picture
 from anystep.cli.parse import parse
+from anystep.data.files import write_bytes
 from anystep.evaluation.generator import Generator
-from anystep.flow.ladder import Order, Schedule, shortcut_schedule
+from anystep.flow.ladder import Order
 from anystep.flow.sampling import interpolate_noise
 from anystep.interchange.run import load_run
+from anystep.report.canvas import picture
 from anystep.report.grids import grid, steps_figure
 from anystep.training.checkpoint import reason
 from anystep.training.errors import RunError, UsageError
@@ -42,7 +46,7 @@ class Args:
     guidance: float | None = None
     """Guidance scale W, 1 for none; without it as trained: what training built in is not applied twice."""
     guide_twice: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Allow guidance of steps that were trained with guidance."""
+    """Allow guidance of steps that have it from training, or that were not trained for it."""
     seed: int = 0
     """Seed of the noise."""
     refine: list[int] | None = None
@@ -53,6 +57,8 @@ class Args:
     """Where a budget that is no power of two has its small steps; default as the run's objective."""
     weights: Literal["ema", "raw"] = "ema"
     """ema: the average kept for evaluation; raw: the trained parameters."""
+    checkpoint: int | None = None
+    """Step of the checkpoint to use, one that checkpoint.keep_every kept; without it the newest."""
     out: Path | None = None
     """Folder to write; default RUN/samples."""
     format: Literal["png", "npz"] = "png"
@@ -65,16 +71,17 @@ def run(argv: Sequence[str]) -> int:
     """Draw and write; returns 0."""
     args = parse(Args, argv, "sample", DESCRIPTION)
     check(args)
-    generator = load_run(args.run, weights=args.weights, device=args.device)
+    generator = load_run(args.run, weights=args.weights, device=args.device, step=args.checkpoint)
+    if args.order is not None:
+        generator = ordered(generator, args.order)
+    if args.format == "png" and len(generator.shape) == 1 and generator.shape != (2,):
+        raise UsageError(f"vectors of {generator.shape[0]} numbers have no picture: write arrays with --format npz")
     index = list(range(args.num)) if args.refine is None else args.refine
     noise = generator.noise(args.seed, index)
     label = generator.labels(index) if args.label is None else torch.full((len(index),), args.label)
     if args.interpolate is not None:
         noise, label = between(noise, label, args.interpolate)
-    plans = {
-        n: generator.plan(schedule(generator, n, args.order), guidance=args.guidance, twice=args.guide_twice)
-        for n in args.steps
-    }
+    plans = {n: generator.plan(n, guidance=args.guidance, twice=args.guide_twice) for n in args.steps}
     drawn = {n: generator.decode(generator.draw(noise, plan, label=label)) for n, plan in plans.items()}
     out = args.out or args.run / "samples"
     try:
@@ -105,13 +112,12 @@ def check(args: Args) -> None:
         raise UsageError(f"--interpolate must be at least 2 points, got {args.interpolate}")
 
 
-def schedule(generator: Generator, steps: int, order: Order | None) -> int | Schedule:
-    """Return what to draw with: the objective's own schedule, or the dyadic one in another order."""
-    if order is None:
-        return steps
-    if not generator.objective.uses_step:
-        raise UsageError(f"--order is for models that are told the step; {generator.objective.name} takes equal steps")
-    return shortcut_schedule(steps, getattr(generator.objective, "ladder", None), order)
+def ordered(generator: Generator, order: Order) -> Generator:
+    """Return the generator with its small steps elsewhere. Raises UsageError for a method that has no order."""
+    objective: Any = generator.objective
+    if "order" not in {field.name for field in fields(objective)}:
+        raise UsageError(f"--order is for models that are told the step; {objective.name} takes equal steps")
+    return replace(generator, objective=replace(objective, order=order))
 
 
 def between(noise: torch.Tensor, label: torch.Tensor | None, points: int) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -129,10 +135,10 @@ def write_arrays(out: Path, drawn: dict[int, NDArray[np.generic]], label: NDArra
     paths = []
     for n, samples in drawn.items():
         paths.append(out / f"samples_{n}.npz")
-        partial = out / f".partial-samples_{n}.npz"  # a file is there whole or not at all
         arrays: dict[str, Any] = {"samples": samples} | ({} if label is None else {"labels": label})
-        np.savez(partial, **arrays)
-        partial.replace(paths[-1])
+        content = io.BytesIO()
+        np.savez(content, **arrays)
+        write_bytes(paths[-1], content.getvalue())
     return paths
 
 
@@ -142,7 +148,7 @@ def write_pictures(out: Path, drawn: dict[int, NDArray[np.generic]], columns: in
     if first.ndim == 2:
         from anystep.report.scatter import scatter
 
-        scatter({"samples": drawn}).savefig(out / "samples.png", dpi=150)
+        write_picture(out / "samples.png", picture(scatter({"samples": drawn})))
         return [out / "samples.png"]
     pictures: dict[Path, Image.Image] = {}
     for n, samples in drawn.items():
@@ -151,6 +157,6 @@ def write_pictures(out: Path, drawn: dict[int, NDArray[np.generic]], columns: in
     if len(drawn) > 1:
         few = {n: samples[: columns or 16].astype(np.uint8) for n, samples in drawn.items()}
         pictures[out / "steps.png"] = steps_figure({"samples": few})
-    for path, picture in pictures.items():
-        picture.save(path)
+    for path, image in pictures.items():
+        write_picture(path, image)
     return list(pictures)

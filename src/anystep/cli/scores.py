@@ -28,8 +28,13 @@ def print_scores(rows: Sequence[Mapping[str, Any]]) -> None:
         table.add_column(head, justify="right", no_wrap=True)
     for row in rows:
         values = ["-" if row.get(name) is None else f"{row[name]:.3f}" for name in names]
-        table.add_row(str(row["method"]), str(row["steps"]), str(row["guidance"]), *values)
+        table.add_row(str(row["method"]), str(row["steps"]), _guidance(row["guidance"]), *values)
     console = Console()
     console.print(table)
     for note in dict.fromkeys(note for row in rows for note in row["notes"]):
         console.print(f"note: {note}")
+
+
+def _guidance(value: float | str) -> str:
+    """Return the scale; older scores have words."""
+    return value.split(":")[0] if isinstance(value, str) else f"{value:g}"

@@ -15,7 +15,8 @@ from anystep.cli.parse import parse
 from anystep.cli.progress import TrainingProgress
 from anystep.recipes import find_recipe
 from anystep.recipes.images import PATHS
-from anystep.training.config import Config, to_json
+from anystep.recipes.vectors import PATH as VECTORS_PATH
+from anystep.training.config import Config
 from anystep.training.errors import UsageError
 from anystep.training.signals import stop_on_signal
 from anystep.training.trainer import read_config, train
@@ -59,21 +60,19 @@ def run(argv: Sequence[str]) -> int:
         raise UsageError(
             "train begins with a recipe, e.g. anystep train digits-shortcut --images 100000; anystep recipes lists them"
         )
-    args, config, stored = read(argv, named)
+    args, config = read(argv, named)
     out = args.out or default_out(args.recipe, args.resume)
     path = getattr(config.data, "path", None)
-    if path is not None and path in PATHS.values() and not Path(path).exists():
-        raise UsageError(f"{config.recipe} needs pictures: say where they are with --data.path ({path} is not here)")
-    if stored is not None:
-        check_unchanged(stored, config, out)
-    with stop_on_signal() as stop, TrainingProgress(config) as progress:
+    if path in {*PATHS.values(), VECTORS_PATH} and not Path(path).exists():
+        raise UsageError(f"{config.recipe} needs data: say where it is with --data.path ({path} is not here)")
+    config = replace(config, data=config.data.located())
+    with TrainingProgress(config) as progress, stop_on_signal(progress.stopping) as stop:
         outcome = train(config, out, resume=args.resume, watch=progress.show, stop=stop)
     if args.json is not None:
         write_json(args.json, {"run": str(out), "step": outcome.step, **progress.last})
     if outcome.stopped is not None:
         print(f"stopped at step {outcome.step} of {config.training.steps}; a checkpoint is saved", file=sys.stderr)
-        again = shlex.join(["anystep", "train", args.recipe, "--out", str(out), "--resume"])
-        print(f"go on with: {again}", file=sys.stderr)
+        print(f"go on with: {shlex.join(['anystep', 'train', str(out), '--resume'])}", file=sys.stderr)
         return 128 + outcome.stopped
     print(f"trained {outcome.step} steps: {out}\nsample it with: anystep sample {out} --steps 1 4 128")
     return 0
@@ -89,48 +88,33 @@ def default_out(recipe: str, resume: bool) -> Path:
     return Path("runs") / Path(read_config(path).recipe).name
 
 
-def read(argv: Sequence[str], named: bool) -> tuple[Head, Config, Config | None]:
-    """Return the arguments, the config they make, and the config of the run that they resume, if any."""
-    recipe = argv[0] if named else "digits-shortcut"
-    stored = stored_config(argv, recipe)
-    base = stored or (read_config(Path(recipe)) if Path(recipe).exists() else find_recipe(recipe))
+def read(argv: Sequence[str], named: bool) -> tuple[Head, Config]:
+    """Return the arguments and the config that they make."""
+    base = base_config(argv, argv[0] if named else "digits-shortcut")
     sections = [(name, type(getattr(base, name)), field(default=getattr(base, name))) for name in SECTIONS]
     kind: type[Head] = make_dataclass("Options", sections, bases=(Head,), frozen=True, kw_only=True)
     args = parse(kind, list(argv), "train", DESCRIPTION)
-    config = Config(base.recipe, **{name: getattr(args, name) for name in SECTIONS})
     short = {name: getattr(args, name) for name in ("images", "batch", "seed", "device")}
     given: dict[str, Any] = {name: value for name, value in short.items() if value is not None}
-    return args, replace(config, training=replace(config.training, **given)), stored
+    made = {name: getattr(args, name) for name in SECTIONS}
+    made["training"] = replace(made["training"], **given)
+    return args, Config(base.recipe, **made)
 
 
-def stored_config(argv: Sequence[str], recipe: str) -> Config | None:
-    """Return the config of the run that ``--resume`` goes on with, if there is one in ``--out``."""
-    if "--resume" not in argv:
-        return None
+def base_config(argv: Sequence[str], recipe: str) -> Config:
+    """Return what the options change: the config that RECIPE is, else that of the run to go on with, else RECIPE's."""
+    if Path(recipe).exists():
+        return read_config(Path(recipe))
+    named = find_recipe(recipe)
     given = [
         word.partition("=")[2] or next(iter(argv[n + 1 : n + 2]), "")
         for n, word in enumerate(argv)
         if word.split("=")[0] == "--out"
     ]
     out = Path(given[-1]) if given else default_out(recipe, resume=True)
-    if not (out / "config.json").exists():
-        return None
+    if "--resume" not in argv or not (out / "config.json").exists():
+        return named
     stored = read_config(out)
-    if not Path(recipe).exists() and find_recipe(recipe).recipe != stored.recipe:
+    if stored.recipe != named.recipe:
         raise UsageError(f"{out} holds a run of {stored.recipe}, not of {recipe}: give its recipe or another --out")
     return stored
-
-
-def check_unchanged(stored: Config, config: Config, out: Path) -> None:
-    """Raise UsageError unless the resumed run differs at most in its length and its device."""
-    before, after = to_json(stored), to_json(config)
-    for section in SECTIONS:
-        for name, value in after[section].items():
-            if value != before[section][name] and (section, name) not in {
-                ("training", "images"),
-                ("training", "device"),
-            }:
-                raise UsageError(
-                    f"--resume goes on with {out} as it was configured: {section}.{name} is {before[section][name]}, "
-                    f"not {value}; only --images and --device may change"
-                )

@@ -1,0 +1,46 @@
+"""What the documents say to type is accepted, and what they point to is there."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from anystep.cli import doctor, evaluate, recipes, report, sample, train
+from anystep.cli.main import VERBS
+from anystep.cli.parse import parse
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+OPTIONS = {module.__name__.rpartition(".")[2]: module.Args for module in (doctor, evaluate, recipes, report, sample)}
+
+
+def commands() -> list[tuple[str, str]]:
+    """(page, command line) of every line of a fenced block that begins with anystep; comments go."""
+    found = []
+    for page in PAGES:
+        for block in re.findall(r"^```[^\n]*\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+            lines = block.replace("\\\n", " ").splitlines()
+            found += [(str(page.relative_to(ROOT)), line.strip()) for line in lines if line.startswith("anystep ")]
+    return found
+
+
+def test_there_are_commands_to_look_at() -> None:
+    assert len(commands()) > 10
+    assert {line.split()[1] for _, line in commands()} <= set(VERBS)
+
+
+@pytest.mark.parametrize(("page", "line"), commands())
+def test_a_command_that_is_shown_is_accepted(page: str, line: str) -> None:
+    _, verb, *words = shlex.split(line, comments=True)
+    if verb == "train":
+        train.read(words, named=True)
+    else:
+        parse(OPTIONS[verb], words, verb, "")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_link_leads_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
+    local = [target for target in targets if not re.match(r"[a-z]+:", target)]
+    assert [target for target in local if not (page.parent / target).exists()] == []
