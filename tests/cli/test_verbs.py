@@ -131,6 +131,13 @@ def test_a_label_is_for_all_samples(command: Command) -> None:
         assert file["labels"].tolist() == [3] * 5
 
 
+def test_guidance_that_few_steps_were_not_trained_for_is_told(command: Command) -> None:
+    said = command("sample RUNS/digits --steps 4 64 --guidance 2 --num 2")
+    assert said.code == 0
+    assert said.err.count("note:") == 1 and "note: guidance 2 at d > 0" in said.err
+    assert "note:" not in command("sample RUNS/digits --steps 64 --guidance 2 --num 2").err
+
+
 def test_our_own_samples_can_be_trained_on(command: Command) -> None:
     command("sample RUNS/digits --steps 2 --num 40 --format npz --out drawn")
     said = command("train npz-shortcut --data.path drawn/samples_2.npz --data.images samples DIT --out run")

@@ -209,18 +209,9 @@ def test_a_misspelt_choice_is_not_taken_for_another(field_name: str) -> None:
 
 @pytest.mark.parametrize("guidance", [0.0, 1.5, 3.0])
 def test_a_null_label_that_was_never_trained_guides_nothing_unless_it_is_allowed(guidance: float) -> None:
-    """As released, labels are dropped in flow rows only: at d > 0 the null label is what initialisation made it."""
-    released, everywhere, never = Shortcut(), Shortcut(label_drop_rows="all"), Shortcut(label_drop=0.0)
-    for steps, trained in ((1, False), (64, False), (127, False), (128, True), (129, True)):
-        plan = released.schedule(steps)
-        assert trained == all(step.d == 0 for step in plan)
-        if trained:
-            assert released.step_guidance(plan, guidance) == [guidance] * steps
-        else:
-            with pytest.raises(ValueError, match=r"null label at steps d > 0, .* take 128 steps or more"):
-                released.step_guidance(plan, guidance)
-        assert released.step_guidance(plan, guidance, twice=True) == [guidance] * steps
-        assert everywhere.step_guidance(plan, guidance) == [guidance] * steps
+    never = Shortcut(label_drop=0.0)
+    for steps in (1, 64, 128):
+        plan = never.schedule(steps)
         for objective in (never, FlowMatching(label_drop=0.0)):
             with pytest.raises(ValueError, match=r"null label, which was never trained, .* objective\.label_drop is 0"):
                 objective.step_guidance(plan, guidance)
@@ -234,3 +225,14 @@ def test_guidance_needs_a_null_label_that_is_trained() -> None:
     with pytest.raises(ValueError, match=r"objective\.label_drop above 0"):
         Shortcut(guidance=1.5, label_drop=0.0).check(num_classes=10)
     Shortcut(guidance=1.5).check(num_classes=10)
+
+
+def test_a_null_label_that_was_trained_elsewhere_guides_with_a_word_of_caution() -> None:
+    """As released, labels are dropped in flow rows only: at d > 0 the null label is what it is at d = 0, or nothing."""
+    released, everywhere = Shortcut(), Shortcut(label_drop_rows="all")
+    for steps, all_at_zero in ((1, False), (64, False), (127, False), (128, True), (129, True)):
+        plan = released.schedule(steps)
+        assert all_at_zero == all(step.d == 0 for step in plan)
+        assert released.step_guidance(plan, 1.5) == [1.5] * steps
+        assert (released.caution(plan, 1.5) is None) == all_at_zero
+        assert everywhere.caution(plan, 1.5) is released.caution(plan, None) is released.caution(plan, 1.0) is None

@@ -1,6 +1,7 @@
 """`anystep sample`: draw from a run, in any number of steps."""
 
 import io
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -82,6 +83,8 @@ def run(argv: Sequence[str]) -> int:
     if args.interpolate is not None:
         noise, label = between(noise, label, args.interpolate)
     plans = {n: generator.plan(n, guidance=args.guidance, twice=args.guide_twice) for n in args.steps}
+    for caution in {plan.caution for plan in plans.values() if plan.caution}:
+        print(f"note: {caution}", file=sys.stderr)
     drawn = {n: generator.decode(generator.draw(noise, plan, label=label)) for n, plan in plans.items()}
     out = args.out or args.run / "samples"
     try:

@@ -20,10 +20,11 @@ Labels = int | Sequence[int] | NDArray[np.int64] | Tensor
 
 @dataclass(frozen=True)
 class Plan:
-    """How a budget is sampled: the steps, the guidance scale of each, and the forward passes that a sample costs."""
+    """How a budget is sampled: the steps, the guidance scale of each, and what a person should know of it."""
 
     schedule: Schedule
     guidance: Sequence[float]
+    caution: str | None = None
 
     @property
     def network_calls(self) -> int:
@@ -84,7 +85,8 @@ class Generator:
         chosen = list(steps) if isinstance(steps, Sequence) else (schedule or self.objective.schedule)(steps)
         if self.num_classes is None:
             return Plan(chosen, [1.0] * len(chosen))
-        return Plan(chosen, self.objective.step_guidance(chosen, guidance, twice))
+        scales = self.objective.step_guidance(chosen, guidance, twice)
+        return Plan(chosen, scales, self.objective.caution(chosen, guidance))
 
     def generate(
         self,

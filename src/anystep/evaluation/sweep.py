@@ -155,7 +155,7 @@ class _Sweep:
             "network_calls": plan.network_calls,
             **scores,
             "seconds": round(fake.seconds, 4),
-            "notes": notes,
+            "notes": [plan.caution, *notes] if plan.caution else notes,
             "protocol": protocol.as_dict(),
         }
 

@@ -214,6 +214,10 @@ class Objective(ABC):
     def check_guidance(self, schedule: Schedule, guidance: float) -> None:  # noqa: B027  most allow any
         """Raise ValueError when these steps were not trained for a guidance other than 1 in sampling."""
 
+    def caution(self, schedule: Schedule, guidance: float | None) -> str | None:
+        """Return what a person should know of samples that are drawn like this, or None."""
+        return None
+
     @property
     def cost(self) -> float:
         """Cost of a training step, in units of flow matching's: forward 1, backward 2, over 3."""

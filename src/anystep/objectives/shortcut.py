@@ -201,21 +201,22 @@ class Shortcut(Objective):
         return super().step_guidance(schedule, guidance, twice)
 
     def check_guidance(self, schedule: Schedule, guidance: float) -> None:
-        """Raise ValueError for steps d > 0 that have guidance already, or whose null label was never trained."""
+        """Raise ValueError for steps d > 0 that have guidance already, or a null label that was never trained."""
         check_null_label(self.label_drop, guidance)
-        if all(step.d == 0 for step in schedule):
-            return
-        if self.guidance != 1:
+        if self.guidance != 1 and any(step.d > 0 for step in schedule):
             raise ValueError(
                 f"guidance {self.guidance:g} is already built into this model's steps with d > 0: guiding "
                 f"{len(schedule)} steps by {guidance:g} would guide twice (leave guidance out, or allow it explicitly)"
             )
-        if self.label_drop_rows == "flow":
-            raise ValueError(
-                f"guidance {guidance:g} asks for the null label at steps d > 0, where it was never trained, as "
-                f"objective.label_drop_rows is flow: take {self.M} steps or more (all at d = 0), train with "
-                "objective.label_drop_rows all, or allow it explicitly"
-            )
+
+    def caution(self, schedule: Schedule, guidance: float | None) -> str | None:
+        """Say so when guidance asks for the null label at d > 0, where as released (`flow`) nothing trained it."""
+        if guidance in {None, 1} or self.label_drop_rows == "all" or all(step.d == 0 for step in schedule):
+            return None
+        return (
+            f"guidance {guidance:g} at d > 0 asks for a null label that was trained at d = 0 only "
+            f"(objective.label_drop_rows flow): {self.M} steps or more are all at d = 0"
+        )
 
     @property
     def ladder(self) -> Ladder:
