@@ -13,7 +13,7 @@ COLUMNS = {
     "recall": "recall",
     "energy": "energy",
     "accuracy": "accuracy",
-    "accuracy_real": "(of real)",
+    "accuracy_real": "(real)",
 }
 
 
