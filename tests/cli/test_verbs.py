@@ -278,7 +278,7 @@ def test_scores_that_the_run_cannot_keep_are_still_told_and_written(command: Com
 def test_a_table_of_scores_fits_eighty_columns(command: Command, monkeypatch: pytest.MonkeyPatch, run: str) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     said = command(f"evaluate RUNS/{run} --steps 1 128 --num 64")
-    assert "(of real)" in said.out and "…" not in said.out
+    assert "(real)" in said.out and "…" not in said.out
     assert max(map(len, said.out[: said.out.index("scores with")].splitlines())) <= 80
     assert len(re.findall(r"^ *shortcut +(?:1|128) +[12] ", said.out, re.MULTILINE)) == 2
 
