@@ -5,12 +5,11 @@ from difflib import get_close_matches
 
 from anystep.recipes.digits import DIGITS
 from anystep.recipes.images import IMAGES
-from anystep.recipes.points import POINTS
 from anystep.recipes.vectors import VECTORS
 from anystep.training.config import Config
 from anystep.training.errors import UsageError
 
-RECIPES: dict[str, Callable[[], Config]] = {**DIGITS, **POINTS, **IMAGES, **VECTORS}
+RECIPES: dict[str, Callable[[], Config]] = {**DIGITS, **IMAGES, **VECTORS}
 
 
 def find_recipe(name: str) -> Config:

@@ -1,22 +1,28 @@
-"""Recipes for one's own vectors: float arrays [n, D] in an `.npz`, learned by an MLP."""
+"""Recipes for vectors, learned by an MLP: points in the plane (for figures and understanding), and one's own."""
 
 from collections.abc import Callable
 from functools import partial
 
-from anystep.data import Npz
+from anystep.data import Checkerboard, EightGaussians, Npz, Source, TwoMoons
 from anystep.networks import MLPConfig
 from anystep.objectives import OBJECTIVES, Objective
 from anystep.training.config import CheckpointConfig, Config, EmaConfig, LogConfig, OptimizerConfig, TrainingConfig
 
-#: where vectors are expected unless --data.path says otherwise
+#: where one's own vectors are expected unless --data.path says otherwise
 PATH = "vectors.npz"
+SETS: dict[str, Source] = {
+    "two_moons": TwoMoons(),
+    "eight_gaussians": EightGaussians(),
+    "checkerboard": Checkerboard(),
+    "vectors": Npz(path=PATH, images="vectors"),
+}
 
 
-def vectors(objective: Objective) -> Config:
-    """Return an MLP's run on one's own vectors: `--data.path` and `--data.images` say which, the rest is as in 2-D."""
+def vectors(family: str, objective: Objective) -> Config:
+    """Return an MLP's run on a set of vectors, unconditional unless the set has labels."""
     return Config(
-        recipe=f"vectors-{objective.name}",
-        data=Npz(path=PATH, images="vectors"),
+        recipe=f"{family}-{objective.name}",
+        data=SETS[family],
         network=MLPConfig(step_encoding="log2" if objective.uses_step else "none"),
         objective=objective,
         optimizer=OptimizerConfig(lr=1e-3, betas=(0.9, 0.99), clip_norm=1.0, warmup=50_000, decay=0.5),
@@ -28,5 +34,5 @@ def vectors(objective: Objective) -> Config:
 
 
 VECTORS: dict[str, Callable[[], Config]] = {
-    f"vectors-{name}": partial(vectors, method()) for name, method in OBJECTIVES.items()
+    f"{family}-{name}": partial(vectors, family, method()) for family in SETS for name, method in OBJECTIVES.items()
 }
