@@ -11,9 +11,9 @@ from anystep.training.config import CheckpointConfig, Config, EmaConfig, LogConf
 #: images that flow matching is trained on; the others get the same compute, images / cost
 BUDGET = 280_000
 
-#: what differs from a method's defaults on digits. 32 smallest steps are enough for 8x8 pixels and give each level more
-#: rows; in a run this short a share of 1/8 (the released code's) leaves many-step samples as good as flow matching's;
-#: t is continuous so that 64 and 128 steps at d = 0 find no time that was never trained
+#: what differs from a method's defaults on digits. 32 smallest steps are enough for 8x8 pixels; in a run this short a
+#: share of 1/8 (the released code's) keeps many-step samples near flow matching's; t is continuous so that 64 and 128
+#: steps at d = 0 find no time that was never trained. docs/methods/shortcut.md has what each choice is worth
 CHOICES: dict[str, Objective] = {
     "shortcut": Shortcut(M=32, share=0.125, time="uniform"),
     "flow_matching": FlowMatching(time="uniform"),
