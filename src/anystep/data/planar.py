@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anystep.data.base import Dataset, Split
-from anystep.data.source import Source, at_least, one_of
+from anystep.data.source import Source, at_least
+from anystep.flow.check import one_of
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class PlanarSource(Source):
 
     def open(self, split: Split = "train") -> Dataset:
         """Return ``num`` points, float32 [num, 2]."""
-        one_of("split", split, ("train", "heldout"))
+        one_of("split", split, Split)
         points, mode = self.draw(np.random.default_rng([self.seed, int(split == "heldout")]))
         return Dataset.from_arrays(self.name, points.astype(np.float32), mode)
 

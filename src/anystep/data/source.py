@@ -1,7 +1,6 @@
 """Where examples come from. A source is a frozen dataclass of options that opens as a `Dataset`."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
@@ -9,6 +8,7 @@ from typing import ClassVar, Self
 from anystep.data.base import Dataset, Split
 from anystep.data.images import Channels
 from anystep.data.pictures import Decoding, OnBadImage
+from anystep.flow.check import one_of, require
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class ImageSource(Source):
     def __post_init__(self) -> None:
         if self.size is not None:
             at_least("size", self.size, 1)
-        one_of("channels", self.channels, ("auto", "grey", "rgb"))
+        one_of("channels", self.channels, Channels)
         share("heldout", self.heldout)
-        one_of("on_bad_image", self.on_bad_image, ("error", "skip"))
+        one_of("on_bad_image", self.on_bad_image, OnBadImage)
 
     def decoding(self, workers: int = 0) -> Decoding:
         """Return how images become rows; ``workers`` threads (0: one a core)."""
@@ -69,20 +69,13 @@ def absolute(path: str) -> str:
 
 def at_least(field: str, value: int, least: int) -> None:
     """Raise ValueError unless ``value`` is an integer of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{field} must be an integer of at least {least}, got {value!r}")
-
-
-def one_of(field: str, value: str, choices: Sequence[str]) -> None:
-    """Raise ValueError unless ``value`` is one of ``choices``."""
-    if value not in choices:
-        raise ValueError(f"{field} must be one of {', '.join(choices)}, got {value!r}")
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    require(whole and value >= least, field, value, f"an integer of at least {least}")
 
 
 def share(field: str, value: float) -> None:
     """Raise ValueError unless ``value`` is at least 0 and below 1."""
-    if not 0 <= value < 1:
-        raise ValueError(f"{field} must be at least 0 and below 1, got {value}")
+    require(0 <= value < 1, field, value, "at least 0 and below 1")
 
 
 def not_empty(field: str, value: str | None) -> None:
