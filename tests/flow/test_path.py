@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from anystep.flow.path import advance, data_from_velocity, interpolate, noise_from_velocity, velocity
+from anystep.flow.path import advance, data_from_velocity, interpolate, noise_from_velocity, velocity, velocity_to_data
 
 
 @pytest.fixture
@@ -35,3 +35,11 @@ def test_advancing_along_the_velocity_stays_on_the_path(ends, sigma_min: float) 
     d = (1 - t) * 0.7
     there = advance(interpolate(x0, x1, t, sigma_min), d, velocity(x0, x1, sigma_min))
     torch.testing.assert_close(there, interpolate(x0, x1, t + d, sigma_min))
+
+
+def test_the_velocity_to_an_end_leads_there(ends) -> None:
+    """It undoes `data_from_velocity`; on the straight path it is the path's own, everywhere but at t = 1."""
+    x0, x1, t = ends
+    x_t = interpolate(x0, x1, t)
+    torch.testing.assert_close(velocity_to_data(x_t, t, x1), velocity(x0, x1))
+    torch.testing.assert_close(data_from_velocity(x0, t, velocity_to_data(x0, t, x1)), x1)

@@ -1,4 +1,7 @@
-"""Sampling: P1's Algorithm 2 for any budget, interpolation of noises, refinement. Pure functions of their arguments."""
+"""Sampling: P1's Algorithm 2 for any budget, stochastic consistency sampling, interpolation of noises, refinement.
+
+Pure functions of their arguments.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -7,11 +10,14 @@ from torch import Tensor
 
 from anystep.flow.check import finite
 from anystep.flow.guidance import guided_velocity
-from anystep.flow.ladder import Schedule, Step, shortcut_schedule
+from anystep.flow.ladder import Schedule, Step, instantaneous_schedule, shortcut_schedule
 from anystep.flow.network import Network
-from anystep.flow.path import advance
+from anystep.flow.path import advance, data_from_velocity, interpolate
 
+#: sees step n = 0, 1, ..., how long it was, and where it led
 Callback = Callable[[int, Step, Tensor], None]
+#: gives the fresh noise of step n = 0, 1, ...
+Renoise = Callable[[int], Tensor]
 
 
 @torch.no_grad()
@@ -33,19 +39,60 @@ def sample(
     Raises ValueError for a budget below 1, guidance that is not finite or a list of another length than the schedule,
     or guidance of an unconditional network.
     """
+    x, rows = noise, len(noise)
+    for n, (step, scale) in enumerate(_plan(steps, guidance, schedule)):
+        t, d, length = noise.new_tensor([[step.t], [step.d], [step.length]], dtype=torch.float32).expand(3, rows)
+        x = advance(x, length, guided_velocity(network, x, t, d, label, scale).to(x.dtype))
+        if callback is not None:
+            callback(n, step, x)
+    return x
+
+
+@torch.no_grad()
+def sample_consistency(
+    network: Network,
+    noise: Tensor,
+    *,
+    steps: int | Schedule = 1,
+    label: Tensor | None = None,
+    guidance: float | Sequence[float] = 1.0,
+    schedule: Callable[[int], Schedule] = instantaneous_schedule,
+    callback: Callback | None = None,
+    renoise: Renoise | None = None,
+) -> Tensor:
+    """Carry ``noise`` [B, ...] to data by jumps to the end, each but the last followed by fresh noise (METHODS 7).
+
+    ``x1hat = x + (1 - t) v(x, t)``, then ``x = t' x1hat + (1 - t') eps`` at the next step's time t', with
+    ``eps = renoise(n)``, shaped like ``noise``, after step n = 0, 1, ...; the last step returns x1hat. The network is
+    never asked at t = 1. ``callback(n, step, x)`` sees each x1hat. The rest as in `sample`.
+    Raises ValueError as `sample` does, and for more than one step without ``renoise``.
+    """
+    plan = _plan(steps, guidance, schedule)
+    x, rows = noise, len(noise)
+    for n, (step, scale) in enumerate(plan):
+        t, d = noise.new_tensor([[step.t], [step.d]], dtype=torch.float32).expand(2, rows)
+        end = data_from_velocity(x, t, guided_velocity(network, x, t, d, label, scale).to(x.dtype))
+        if callback is not None:
+            callback(n, step, end)
+        if n + 1 == len(plan):
+            return end
+        if renoise is None:
+            raise ValueError(f"{len(plan)} steps take fresh noise after each but the last: pass `renoise`")
+        x = interpolate(renoise(n), end, torch.full_like(t, plan[n + 1][0].t))
+    return noise
+
+
+def _plan(
+    steps: int | Schedule, guidance: float | Sequence[float], schedule: Callable[[int], Schedule]
+) -> list[tuple[Step, float]]:
+    """Return each step with its guidance scale."""
     plan = list(steps) if isinstance(steps, Sequence) else schedule(steps)
     scales = [guidance] * len(plan) if isinstance(guidance, int | float) else list(guidance)
     for scale in scales:
         finite("guidance", scale)
     if len(scales) != len(plan):
         raise ValueError(f"guidance has {len(scales)} values for {len(plan)} steps: give one, or one a step")
-    x, rows = noise, len(noise)
-    for n, (step, scale) in enumerate(zip(plan, scales, strict=True)):
-        t, d, length = noise.new_tensor([[step.t], [step.d], [step.length]], dtype=torch.float32).expand(3, rows)
-        x = advance(x, length, guided_velocity(network, x, t, d, label, scale).to(x.dtype))
-        if callback is not None:
-            callback(n, step, x)
-    return x
+    return list(zip(plan, scales, strict=True))
 
 
 def refine(

@@ -1,6 +1,6 @@
 """Velocity networks: any module with ``forward(x, t, d, label=None, guidance=None)`` will do; these are ours."""
 
-from anystep.networks.base import NetworkConfig, VelocityNetwork
+from anystep.networks.base import NetworkConfig, Prediction, VelocityNetwork
 from anystep.networks.dit import DIT_PRESETS, DiT, DiTConfig, dit_preset
 from anystep.networks.embeddings import StepEncoding
 from anystep.networks.mlp import MLP, MLPConfig
@@ -16,6 +16,7 @@ __all__ = [
     "DiTConfig",
     "MLPConfig",
     "NetworkConfig",
+    "Prediction",
     "StepEncoding",
     "VelocityNetwork",
     "dit_preset",

@@ -1,25 +1,34 @@
-"""What every network of the library shares: how it is configured, and how it reads its labels."""
+"""What every network of the library shares: how it is configured, what it says, and how it reads its labels."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from anystep.networks.embeddings import StepEncoding
+from anystep.flow.conventions import to_vp, velocity_from_noise
+from anystep.networks.embeddings import Condition, StepEncoding
+
+Prediction = Literal["velocity", "noise"]
 
 
 class VelocityNetwork(nn.Module, ABC):
-    """A module that keeps the contract of `anystep.flow.network.Network`.
+    """A module that keeps the contract of `anystep.flow.network.Network`, whatever its last layer says.
 
     ``shape`` is that of one example, without the batch axis; ``num_classes`` is None for an unconditional network.
+    With ``prediction`` "noise" the last layer says the noise in x_t; it is shown ``x_tau = x_t / sqrt(t^2 + (1-t)^2)``,
+    diffusion's variance-preserving input. `forward` makes a velocity of it, so that nobody else need know.
     """
 
-    def __init__(self, shape: tuple[int, ...], num_classes: int | None) -> None:
+    #: what t, d and label come in by
+    condition: Condition
+
+    def __init__(self, shape: tuple[int, ...], num_classes: int | None, prediction: Prediction = "velocity") -> None:
         super().__init__()
         if num_classes is not None and num_classes < 1:
             raise ValueError(f"num_classes must be at least 1, or None for an unconditional network, got {num_classes}")
         self.shape = tuple(shape)
+        self.prediction = prediction
         self._num_classes = num_classes
 
     @property
@@ -27,15 +36,31 @@ class VelocityNetwork(nn.Module, ABC):
         """Number of classes, which is also the null label; None for an unconditional network."""
         return self._num_classes
 
-    @abstractmethod
     def forward(
         self, x: Tensor, t: Tensor, d: Tensor, label: Tensor | None = None, guidance: Tensor | None = None
     ) -> Tensor:
-        """Return the average velocity from ``t`` to ``t + d``, shaped like ``x``.
+        """Return the average velocity from ``t`` to ``t + d``, shaped and typed like ``x``. Subclasses write `output`.
 
-        ``x``: [B, *shape]; ``t``, ``d``, ``guidance``: float32 [B]; ``label``: int64 [B], None means that every label
-        is null.
+        ``x``: [B, *shape]; ``t``, ``d``, ``guidance``: float32 [B]; ``label``: int64 [B], where ``num_classes`` is
+        null, None: all null. Raises ValueError for labels out of range (on the CPU) or given to an unconditional
+        network, and for a shape that does not fit.
         """
+        if self.prediction == "velocity":
+            return self.output(x, t, d, label, guidance)
+        x_t = x.to(torch.promote_types(x.dtype, torch.float32))  # what comes of it is divided by t: no rounding first
+        noise = self.output(to_vp(x_t, t), t, d, label, guidance)
+        return velocity_from_noise(x_t, t, noise).to(x.dtype)
+
+    @abstractmethod
+    def output(self, x: Tensor, t: Tensor, d: Tensor, label: Tensor | None, guidance: Tensor | None) -> Tensor:
+        """Return what the last layer says, shaped like ``x`` and of its dtype; the arguments are those of `forward`."""
+
+    def forget_step(self) -> None:
+        """Make the output independent of d until training says otherwise: the step's embedding becomes exactly 0.
+
+        For a network that begins with weights which were trained without a step. The gradient reaches the embedder.
+        """
+        self.condition.forget_step()
 
     def read_label(self, label: Tensor | None, t: Tensor) -> Tensor | None:
         """Return the labels to embed: all null where ``label`` is None, None for an unconditional network.
@@ -65,6 +90,10 @@ class NetworkConfig(ABC):
 
     #: how the network is told d; subclasses have it as a field
     step_encoding: StepEncoding
+    #: what the last layer says; subclasses have it as a field
+    prediction: Prediction
+    #: what t, and d or its rung, in [0, 1], are multiplied by for their sinusoids; subclasses have it as a field
+    time_scale: float
 
     @abstractmethod
     def build(self, shape: tuple[int, ...], num_classes: int | None, M: int = 128) -> VelocityNetwork:

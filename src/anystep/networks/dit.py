@@ -12,8 +12,8 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anystep.flow.check import at_least, one_of, require
-from anystep.networks.base import NetworkConfig, VelocityNetwork
+from anystep.flow.check import at_least, one_of, positive, require
+from anystep.networks.base import NetworkConfig, Prediction, VelocityNetwork
 from anystep.networks.blocks import (
     Attention,
     Block,
@@ -24,6 +24,7 @@ from anystep.networks.blocks import (
     SwigluMlp,
 )
 from anystep.networks.embeddings import (
+    TIME_SCALE,
     Condition,
     StepEncoding,
     grid_coordinates,
@@ -37,10 +38,13 @@ Positions = Literal["sincos", "rotary"]
 _CHOICES = {
     "variant": Variant,
     "step_encoding": StepEncoding,
+    "prediction": Prediction,
     "norm": Norm,
     "mlp": Mlp,
     "positions": Positions,
 }
+#: what the released weights expect
+_REFERENCE = {"prediction": "velocity", "qk_norm": False, "norm": "layer", "mlp": "gelu", "positions": "sincos"}
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,11 @@ class DiTConfig(NetworkConfig):
     """The published DiT, or the function that the shortcut authors' released weights expect."""
     step_encoding: StepEncoding = "log2"
     """How the network is told d: its rung on the dyadic ladder, its value, or not at all."""
+    prediction: Prediction = "velocity"
+    """What the last layer says: the velocity, or the noise in x_t (DDPM's epsilon), of which the network makes one."""
+    time_scale: float = TIME_SCALE
+    """What t in [0, 1], and d or its rung, are multiplied by for their sinusoids, above 0 (DiT: 1000 levels).
+    Methods that differentiate the network in time want 1 to 16."""
     qk_norm: bool = False
     """RMS-normalise queries and keys in each head: keeps logits bounded in long bf16 runs."""
     norm: Norm = "layer"
@@ -79,6 +88,7 @@ class DiTConfig(NetworkConfig):
         for field in ("hidden", "depth", "heads", "patch"):
             at_least(field, getattr(self, field), 1)
         require(self.mlp_ratio > 0, "mlp_ratio", self.mlp_ratio, "above 0")
+        positive("time_scale", self.time_scale)
         require(self.hidden % self.heads == 0, "hidden", self.hidden, f"a multiple of heads ({self.heads})")
         for field, choices in _CHOICES.items():
             one_of(field, getattr(self, field), choices)
@@ -87,9 +97,11 @@ class DiTConfig(NetworkConfig):
         else:
             require(self.hidden % 4 == 0, "hidden", self.hidden, "a multiple of 4 for sincos positions")
         if self.variant == "reference":
-            for field, fixed in {"qk_norm": False, "norm": "layer", "mlp": "gelu", "positions": "sincos"}.items():
+            for field, fixed in _REFERENCE.items():
                 value = getattr(self, field)
                 require(value == fixed, field, value, f'{fixed!r} with variant "reference"')
+            raw = 'left alone with variant "reference", which takes raw t'
+            require(self.time_scale == TIME_SCALE, "time_scale", self.time_scale, raw)
 
     @property
     def head_dim(self) -> int:
@@ -107,13 +119,13 @@ class DiTConfig(NetworkConfig):
 
 
 class DiT(VelocityNetwork):
-    """A diffusion transformer: NCHW in, velocity of the same shape out, whatever the autocast type.
+    """A diffusion transformer: NCHW in, velocity of the same shape out, whatever the autocast type. Ignores guidance.
 
     It is built for images of ``shape`` (C, H, W) and takes any others with sides that are multiples of the patch.
     """
 
     def __init__(self, config: DiTConfig, shape: tuple[int, ...], num_classes: int | None, M: int = 128) -> None:
-        super().__init__(shape, num_classes)
+        super().__init__(shape, num_classes, config.prediction)
         if len(shape) != 3:
             raise ValueError(
                 f"a DiT needs images of shape (channels, height, width), got {tuple(shape)}; vectors: recipes vectors-*"
@@ -123,7 +135,8 @@ class DiT(VelocityNetwork):
         self._check_sides(height, width)
         hidden = config.hidden
         self.patch_embed = nn.Conv2d(channels, hidden, config.patch, stride=config.patch)
-        self.condition = Condition(hidden, num_classes, config.step_encoding, M, raw=config.variant == "reference")
+        time_scale = None if config.variant == "reference" else config.time_scale
+        self.condition = Condition(hidden, num_classes, config.step_encoding, M, time_scale)
         mlp: type[GeluMlp | SwigluMlp] = SwigluMlp if config.mlp == "swiglu" else GeluMlp
         self.blocks = nn.ModuleList(
             Block(
@@ -148,14 +161,10 @@ class DiT(VelocityNetwork):
             block.reset_parameters(zero_modulation=self.config.variant == "standard")
         self.final.reset_parameters()
 
-    def forward(
-        self, x: Tensor, t: Tensor, d: Tensor, label: Tensor | None = None, guidance: Tensor | None = None
-    ) -> Tensor:
-        """Return the average velocity from ``t`` to ``t + d``: [B, C, H, W], dtype of ``x``.
+    def output(self, x: Tensor, t: Tensor, d: Tensor, label: Tensor | None, guidance: Tensor | None) -> Tensor:
+        """Return what the last layer says: [B, C, H, W], dtype of ``x``. ``guidance`` is ignored.
 
-        ``x``: [B, C, H, W]; ``t``, ``d``: float32 [B]; ``label``: int64 [B], ``num_classes`` is null, None: all null.
-        ``guidance`` is ignored. Raises ValueError for labels out of range (on the CPU) or given to an unconditional
-        network, and for sides that are no multiples of the patch.
+        Raises ValueError for sides that are no multiples of the patch.
         """
         rows, columns = self._check_sides(*x.shape[2:])
         coordinates = grid_coordinates(rows, columns, x.device)

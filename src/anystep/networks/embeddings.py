@@ -48,19 +48,24 @@ class Condition(nn.Module):
     """The sum of the embeddings of t, d and label: the vector that conditions every block.
 
     ``step``: ``log2`` embeds the rung of the dyadic ladder of ``ladder`` smallest steps (d = 0 and d = 1/M share one),
-    ``continuous`` embeds d itself, ``none`` makes a network that takes no d. ``raw`` feeds t and the rung to the
-    sinusoids as they are, as the released code does. Otherwise both are stretched to [0, 1000]: raw, 128 sinusoids
-    of which only the fastest fifth turn by a radian give neighbouring rungs nearly the same code.
+    ``continuous`` embeds d itself, ``none`` makes a network that takes no d. All are stretched to [0, time_scale]
+    for their sinusoids; None feeds t and the rung as they are, as the released code does. Raw, 128 sinusoids of which
+    only the fastest fifth turn by a radian give neighbouring rungs nearly the same code.
     """
 
     def __init__(
-        self, width: int, num_classes: int | None, step: StepEncoding, ladder: int, *, raw: bool = False
+        self,
+        width: int,
+        num_classes: int | None,
+        step: StepEncoding,
+        ladder: int,
+        time_scale: float | None = TIME_SCALE,
     ) -> None:
         super().__init__()
         self.encoding = step
         self.ladder = Ladder(ladder)
-        self.time_scale = 1.0 if raw else TIME_SCALE
-        self.rung_scale = 1.0 if raw else TIME_SCALE / self.ladder.levels
+        self.time_scale = 1.0 if time_scale is None else time_scale
+        self.rung_scale = 1.0 if time_scale is None else time_scale / self.ladder.levels
         self.time = ScalarEmbedding(width)
         self.step = None if step == "none" else ScalarEmbedding(width)
         self.label = None if num_classes is None else nn.Embedding(num_classes + 1, width)
@@ -84,6 +89,12 @@ class Condition(nn.Module):
         if self.encoding == "log2":
             return self.ladder.index(d) * self.rung_scale
         return d * self.time_scale
+
+    def forget_step(self) -> None:
+        """Make the step's embedding exactly zero, whatever d: its outer layer becomes zero, and can learn."""
+        if self.step is not None:
+            nn.init.zeros_(self.step.outer.weight)
+            nn.init.zeros_(self.step.outer.bias)
 
     def reset_parameters(self) -> None:
         """Initialise: weights and label table normal(0.02), biases zero."""

@@ -10,10 +10,10 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anystep.flow.check import at_least, one_of
-from anystep.networks.base import NetworkConfig, VelocityNetwork
+from anystep.flow.check import at_least, one_of, positive
+from anystep.networks.base import NetworkConfig, Prediction, VelocityNetwork
 from anystep.networks.blocks import xavier_, zero_
-from anystep.networks.embeddings import Condition, StepEncoding
+from anystep.networks.embeddings import TIME_SCALE, Condition, StepEncoding
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,18 @@ class MLPConfig(NetworkConfig):
     """Number of residual blocks, two linear layers each."""
     step_encoding: StepEncoding = "log2"
     """How the network is told d: its rung on the dyadic ladder, its value, or not at all."""
+    prediction: Prediction = "velocity"
+    """What the last layer says: the velocity, or the noise in x_t (DDPM's epsilon), of which the network makes one."""
+    time_scale: float = TIME_SCALE
+    """What t in [0, 1], and d or its rung, are multiplied by for their sinusoids, above 0 (DiT: 1000 levels).
+    Methods that differentiate the network in time want 1 to 16."""
 
     def __post_init__(self) -> None:
         at_least("hidden", self.hidden, 1)
         at_least("depth", self.depth, 1)
         one_of("step_encoding", self.step_encoding, StepEncoding)
+        one_of("prediction", self.prediction, Prediction)
+        positive("time_scale", self.time_scale)
 
     def build(self, shape: tuple[int, ...], num_classes: int | None, M: int = 128) -> "MLP":
         """Return the network for vectors of ``shape`` (D,); raises ValueError for any other number of axes."""
@@ -40,14 +47,14 @@ class MLPConfig(NetworkConfig):
 
 
 class MLP(VelocityNetwork):
-    """Vectors [B, D] in, velocity [B, D] out."""
+    """Vectors [B, D] in, velocity [B, D] out; ``guidance`` is ignored."""
 
     def __init__(self, config: MLPConfig, shape: tuple[int, ...], num_classes: int | None, M: int = 128) -> None:
-        super().__init__(shape, num_classes)
+        super().__init__(shape, num_classes, config.prediction)
         if len(shape) != 1:
             raise ValueError(f"an MLP needs vectors of shape (D,), got {tuple(shape)}")
         self.config = config
-        self.condition = Condition(config.hidden, num_classes, config.step_encoding, M)
+        self.condition = Condition(config.hidden, num_classes, config.step_encoding, M, config.time_scale)
         self.enter = nn.Linear(shape[0], config.hidden)
         self.blocks = nn.ModuleList(ModulatedBlock(config.hidden) for _ in range(config.depth))
         self.leave = nn.Linear(config.hidden, shape[0])
@@ -64,15 +71,8 @@ class MLP(VelocityNetwork):
             zero_(block.modulation)
         zero_(self.leave)
 
-    def forward(
-        self, x: Tensor, t: Tensor, d: Tensor, label: Tensor | None = None, guidance: Tensor | None = None
-    ) -> Tensor:
-        """Return the average velocity from ``t`` to ``t + d``: [B, D], dtype of ``x``.
-
-        ``x``: [B, D]; ``t``, ``d``: float32 [B]; ``label``: int64 [B], ``num_classes`` is null, None: all null.
-        ``guidance`` is ignored. Raises ValueError for labels out of range (on the CPU) or given to an unconditional
-        network.
-        """
+    def output(self, x: Tensor, t: Tensor, d: Tensor, label: Tensor | None, guidance: Tensor | None) -> Tensor:
+        """Return what the last layer says: [B, D], dtype of ``x``. ``guidance`` is ignored."""
         condition = F.silu(self.condition(t, d, self.read_label(label, t)))
         h = self.enter(x.to(self.enter.weight.dtype)).to(condition.dtype)
         for block in self.blocks:

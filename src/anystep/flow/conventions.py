@@ -1,0 +1,96 @@
+"""Other papers' conventions <-> ours: the variance-preserving path, EDM's sigma, (r, t) pairs. Pure functions.
+
+Ours: ``x_t = (1 - t) x0 + t x1`` with noise ``x0`` at t = 0. Any path ``a x1 + b x0`` is ours at ``t = a / (a + b)``,
+scaled by ``a + b``; so networks of other papers say velocities of ours, and their samplers are Euler steps of ours.
+"""
+
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from anystep.flow.check import in_range
+from anystep.flow.path import expand
+
+#: noise levels of the variance-preserving path, tau = 0 (least noise) ... 999 (DDPM, DiT)
+VP_LEVELS = 1000
+#: beta of the first and the last level; linear in between
+VP_BETAS = (1e-4, 0.02)
+
+
+@cache
+def vp_alpha_bar() -> Tensor:
+    """Return ``abar = prod (1 - beta)`` of every level, float64 [1000] on the CPU: x_tau has data ``sqrt(abar) x1``."""
+    return torch.cumprod(1 - torch.linspace(*VP_BETAS, VP_LEVELS, dtype=torch.float64, device="cpu"), 0)
+
+
+@cache
+def vp_times() -> Tensor:
+    """Return every level's ``t = a / (a + b)``, float64 [1000], falling; ``a = sqrt(abar)``, ``b = sqrt(1 - abar)``."""
+    a, b = vp_alpha_bar().sqrt(), (1 - vp_alpha_bar()).sqrt()
+    return a / (a + b)
+
+
+def vp_time(tau: int) -> float:
+    """Return the straight path's time of level ``tau`` in 0 ... 999; -1, where diffusion ends, is the data: t = 1."""
+    in_range("tau", tau, -1, VP_LEVELS - 1)
+    return 1.0 if tau == -1 else float(vp_times()[tau])
+
+
+def vp_level(t: Tensor) -> Tensor:
+    """Return the level, int64 shaped like ``t``, whose time is nearest: what diffusion pipelines call the timestep."""
+    rising = vp_times().flip(0).to(t.dtype).to(t.device)
+    above = torch.searchsorted(rising, t.contiguous()).clamp(1, VP_LEVELS - 1)
+    lower = t - rising[above - 1] < rising[above] - t
+    return VP_LEVELS - 1 - torch.where(lower, above - 1, above)
+
+
+#: time of the noisiest level, about 0.0063: the variance-preserving path has nothing before it
+VP_START = vp_time(VP_LEVELS - 1)
+
+
+def vp_scale(t: Tensor) -> Tensor:
+    """Return ``a + b = 1 / sqrt(t^2 + (1 - t)^2)``, shaped like ``t``; ``a = t (a + b)``, ``b = (1 - t) (a + b)``."""
+    return (t.square() + (1 - t).square()).rsqrt()
+
+
+def to_vp(x_t: Tensor, t: Tensor) -> Tensor:
+    """Return ``x_tau = (a + b) x_t``, which has variance 1 if the data has; ``t``: [B]."""
+    return x_t * expand(vp_scale(t), x_t)
+
+
+def from_vp(x_tau: Tensor, t: Tensor) -> Tensor:
+    """Return ``x_t = x_tau / (a + b)``; ``t``: [B]."""
+    return x_tau / expand(vp_scale(t), x_tau)
+
+
+def velocity_from_noise(x_t: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+    """Return ``v = (x_t - noise) / t``: the velocity of a network that says the noise in ``x_t``. ``t``: [B].
+
+    Times before `VP_START` count as that. An error of ``noise`` is multiplied by 1 / t, up to 158; float32 rounding
+    alone makes up to 1e-4 there. `anystep.flow.path.noise_from_velocity` goes back.
+    """
+    return (x_t - noise) / expand(t.clamp(min=VP_START), x_t)
+
+
+def time_from_sigma(sigma: Tensor) -> Tensor:
+    """Return our time of EDM's ``x_sigma = x1 + sigma x0 = x_t / t``: ``t = 1 / (1 + sigma)``."""
+    return 1 / (1 + sigma)
+
+
+def sigma_from_time(t: Tensor) -> Tensor:
+    """Return EDM's noise level ``sigma = (1 - t) / t``; infinite at t = 0."""
+    return (1 - t) / t
+
+
+def step_from_pair(r: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """Return our (t, d) of MeanFlow's pair r <= t, noise at t = 1: from ``1 - t`` by ``t - r``.
+
+    Its average velocity ``u(z, r, t)`` points to the noise: ours is ``-u``.
+    """
+    return 1 - t, t - r
+
+
+def pair_from_step(t: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
+    """Return MeanFlow's pair (r, t) of our step from ``t`` by ``d``: ``(1 - t - d, 1 - t)``."""
+    return 1 - t - d, 1 - t

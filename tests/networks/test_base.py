@@ -1,0 +1,148 @@
+"""What all networks share: noise said, velocity given; the scale of time; a step that is forgotten."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor
+
+from anystep.flow.conventions import VP_START, to_vp, velocity_from_noise
+from anystep.flow.path import data_from_velocity, expand
+from anystep.networks import DiTConfig, MLPConfig, NetworkConfig, VelocityNetwork
+
+SHAPES = {"dit": (3, 8, 8), "mlp": (6,)}
+CONFIGS = (DiTConfig(hidden=32, depth=2, heads=4), MLPConfig(hidden=32, depth=2))
+CLASSES = 4
+both = pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.name)
+
+
+def build(config: NetworkConfig, **changes: object) -> VelocityNetwork:
+    """Every weight a normal one, drawn in the order of its name but for the step's: alike whatever the encoding."""
+    network = dataclasses.replace(config, **changes).build(SHAPES[config.name], CLASSES)  # type: ignore[type-var]
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for _, p in sorted(network.named_parameters(), key=lambda named: ("step." in named[0], named[0])):
+            p.copy_(torch.randn(p.shape, generator=generator) * 0.15)
+    return network
+
+
+def inputs(config: NetworkConfig, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    x = torch.randn(5, *SHAPES[config.name], generator=torch.Generator().manual_seed(1)).to(dtype)
+    return x, torch.tensor([VP_START, 0.1, 0.4, 0.8, 1.0]), torch.zeros(5), torch.arange(5)
+
+
+@both
+def test_noise_is_the_velocity_of_the_same_weights_read_otherwise(config: NetworkConfig) -> None:
+    """Shown the variance-preserving input, the same weights say the same numbers: now the noise."""
+    says_velocity, says_noise = build(config), build(config, prediction="noise")
+    assert list(says_velocity.state_dict()) == list(says_noise.state_dict())
+    x, t, d, label = inputs(config)
+    said = says_velocity(to_vp(x, t), t, d, label)
+    assert torch.equal(says_noise(x, t, d, label), velocity_from_noise(x, t, said))
+
+
+@both
+def test_a_fresh_noise_network_says_that_there_is_none(config: NetworkConfig) -> None:
+    """eps = 0, so v = x_t / t: everything is data. Finite at t = 0 too."""
+    network = dataclasses.replace(config, prediction="noise").build(SHAPES[config.name], CLASSES)  # type: ignore[type-var]
+    x, t, d, label = inputs(config)
+    torch.testing.assert_close(data_from_velocity(x, t, network(x, t, d, label)), x / expand(t, x))
+    assert torch.isfinite(network(x, torch.zeros(5), d, label)).all()
+
+
+@both
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_noise_network_answers_in_the_dtype_of_x_and_divides_in_float32_or_more(
+    config: NetworkConfig, dtype: torch.dtype
+) -> None:
+    network = build(config, prediction="noise")
+    x, t, d, label = inputs(config, dtype)
+    exact = network(x.float(), t, d, label)
+    answer = network(x, t, d, label)
+    assert answer.dtype == dtype
+    torch.testing.assert_close(answer.float(), exact, rtol=2**-8, atol=1e-3)
+
+
+@both
+def test_autocast_rounds_the_noise_that_is_said_and_nothing_after_it(config: NetworkConfig) -> None:
+    network = build(config, prediction="noise")
+    x, t, d, label = inputs(config)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        velocity = network(x, t, d, label)
+        said = network.output(to_vp(x, t), t, d, label, None)
+    assert velocity.dtype == torch.float32
+    torch.testing.assert_close(velocity, velocity_from_noise(x, t, said), rtol=0, atol=0)
+
+
+def test_a_noise_network_is_one_graph_for_any_batch() -> None:
+    network = build(CONFIGS[0], prediction="noise").eval()
+    rows = {0: torch.export.Dim("rows", min=2)}
+    program = torch.export.export(network, inputs(CONFIGS[0]), dynamic_shapes=(rows, rows, rows, rows), strict=True)
+    few = tuple(argument[:3] for argument in inputs(CONFIGS[0]))
+    torch.testing.assert_close(program.module()(*few), network(*few))
+
+
+@both
+@pytest.mark.parametrize("encoding", ["log2", "continuous"])
+def test_a_forgotten_step_is_no_step_bit_for_bit_and_can_be_learned(config: NetworkConfig, encoding: str) -> None:
+    network, stepless = build(config, step_encoding=encoding), build(config, step_encoding="none")
+    x, t, _, label = inputs(config)
+    d = torch.tensor([0.0, 1 / 128, 0.25, 0.5, 1.0])
+    assert not torch.allclose(network(x, t, d, label), stepless(x, t, d, label), atol=1e-3)
+    network.forget_step()
+    assert torch.equal(network(x, t, d, label), stepless(x, t, d, label))
+    network(x, t, d, label).square().mean().backward()
+    step = network.condition.step
+    assert step is not None and step.outer.weight.grad is not None and step.outer.bias.grad is not None
+    assert bool(step.outer.weight.grad.any()) and bool(step.outer.bias.grad.any())
+    with torch.no_grad():
+        for p in step.outer.parameters():
+            p.sub_(p.grad, alpha=0.1)  # one step of learning
+    answer = network(x, t, d, label)
+    assert not torch.equal(answer, network(x, t, d.flip(0), label))
+    step.inner.zero_grad()
+    network(x, t, d, label).square().mean().backward()
+    assert bool(step.inner.weight.grad.any())  # type: ignore[union-attr]
+
+
+@both
+def test_a_network_without_a_step_has_none_to_forget(config: NetworkConfig) -> None:
+    network = build(config, step_encoding="none")
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    network.forget_step()
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+@both
+def test_time_and_step_are_multiplied_by_the_time_scale(config: NetworkConfig) -> None:
+    """A network of scale 2 at (t, d) is one of scale 1 at (2t, 2d)."""
+    one, two = (build(config, step_encoding="continuous", time_scale=scale) for scale in (1.0, 2.0))
+    x, _, _, label = inputs(config)
+    t, d = torch.linspace(0, 0.5, 5), torch.linspace(0.5, 0, 5)
+    assert torch.equal(two(x, t, d, label), one(x, 2 * t, 2 * d, label))
+
+
+def test_rungs_are_spread_over_the_time_scale() -> None:
+    condition = MLPConfig(time_scale=16.0).build((2,), None).condition
+    assert condition.step_value(torch.tensor([1.0, 1 / 128, 0.0])).tolist() == pytest.approx([0, 16, 16])
+
+
+@both
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"prediction": "data"}, "prediction must be one of velocity, noise, got 'data'"),
+        ({"time_scale": 0.0}, r"time_scale must be greater than 0 and finite, got 0.0"),
+        ({"time_scale": float("inf")}, "time_scale must be greater than 0"),
+    ],
+)
+def test_invalid_configurations_name_the_field(config: NetworkConfig, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(config, **changes)  # type: ignore[type-var]
+
+
+def test_the_released_network_says_velocities_and_takes_raw_time() -> None:
+    with pytest.raises(ValueError, match="prediction must be 'velocity' with variant \"reference\", got 'noise'"):
+        DiTConfig(variant="reference", prediction="noise")
+    with pytest.raises(ValueError, match='time_scale must be left alone with variant "reference", which takes raw t'):
+        DiTConfig(variant="reference", time_scale=16.0)
