@@ -1,4 +1,4 @@
-"""`sample` draws what the released sampler draws from the same noise: shortcut and flow-matching models."""
+"""We draw what the released sampler draws from the same noise: shortcut, flow-matching and consistency models."""
 
 import pytest
 import torch
@@ -6,13 +6,16 @@ from tests.reference.recorded import ATOL, ATOL_128, WithoutStep, image, integer
 
 from anystep.flow.ladder import Schedule, Step, instantaneous_schedule, shortcut_schedule
 from anystep.flow.network import Network
-from anystep.flow.sampling import sample
+from anystep.flow.sampling import sample, sample_consistency
 
 FILE = load("sampler")
 PARAMS = load("params_h32")
 CASES = [
     name.removesuffix("/meta") for name in FILE if name.endswith("/meta") and name.startswith(("shortcut_", "naive_"))
 ]
+
+
+CONSISTENCY = [name.removesuffix("/meta") for name in FILE if name.endswith("/meta") and "consistency" in name]
 
 
 def schedule(case: str, steps: int) -> Schedule:
@@ -39,5 +42,20 @@ def test_same_noise_same_samples(case: str) -> None:
     torch.testing.assert_close(drawn, image(FILE[f"{case}/x"]), atol=atol, rtol=0)
 
 
+@pytest.mark.parametrize("case", CONSISTENCY)
+def test_same_noises_same_consistency_samples(case: str) -> None:
+    """Their times are n/N too, and their n-th noise, from 0, follows step n: the last is never used."""
+    flags, renoise = meta(FILE, case), FILE[f"{case}/renoise"]
+    drawn = sample_consistency(
+        WithoutStep(network(PARAMS, "params", side=8)),  # type: ignore[arg-type]
+        image(FILE["start_noise"]),
+        steps=flags["steps"],
+        label=integers(FILE["labels"]),
+        renoise=lambda n: image(renoise[n]),
+    )
+    torch.testing.assert_close(drawn, image(FILE[f"{case}/x"]), atol=ATOL, rtol=0)
+
+
 def test_all_recorded_cases_are_here() -> None:
     assert len(CASES) == 22
+    assert len(CONSISTENCY) == 3

@@ -1,21 +1,48 @@
 """Methods, one a file. `OBJECTIVES` is the one registry: a name in a config, a recipe or a table is a key of it."""
 
 from anystep.objectives.base import Batch, Draw, Losses, Networks, Objective, Progress, Query, Targets
+from anystep.objectives.consistency_distillation import ConsistencyDistillation
+from anystep.objectives.consistency_training import ConsistencyTraining
+from anystep.objectives.diffusion import Diffusion
 from anystep.objectives.flow_matching import FlowMatching
+from anystep.objectives.ict import ImprovedConsistencyTraining
+from anystep.objectives.live_reflow import LiveReflow
+from anystep.objectives.progressive_distillation import ProgressiveDistillation
+from anystep.objectives.reflow import Reflow
 from anystep.objectives.shortcut import Shortcut
 
-OBJECTIVES: dict[str, type[Objective]] = {method.name: method for method in (Shortcut, FlowMatching)}
+OBJECTIVES: dict[str, type[Objective]] = {
+    method.name: method
+    for method in (
+        Shortcut,
+        FlowMatching,
+        Diffusion,
+        Reflow,
+        ProgressiveDistillation,
+        ConsistencyDistillation,
+        ConsistencyTraining,
+        ImprovedConsistencyTraining,
+        LiveReflow,
+    )
+}
 
 __all__ = [
     "OBJECTIVES",
     "Batch",
+    "ConsistencyDistillation",
+    "ConsistencyTraining",
+    "Diffusion",
     "Draw",
     "FlowMatching",
+    "ImprovedConsistencyTraining",
+    "LiveReflow",
     "Losses",
     "Networks",
     "Objective",
     "Progress",
+    "ProgressiveDistillation",
     "Query",
+    "Reflow",
     "Shortcut",
     "Targets",
 ]

@@ -17,6 +17,7 @@ from anystep.flow.check import finite
 from anystep.flow.ladder import Schedule
 from anystep.flow.loss import squared_error
 from anystep.flow.network import Network, null_label
+from anystep.flow.sampling import Callback, Renoise, sample, sample_consistency
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,15 @@ class Networks:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the run is: ``step`` updates done, of ``steps`` in all."""
+    """How far the phase is: ``step`` updates done, of ``steps`` in it; ``index`` is the phase's own (`Phase.index`)."""
 
     step: int
     steps: int
+    index: int = 0
 
     @property
     def fraction(self) -> float:
-        """Share of the run that is done, in [0, 1)."""
+        """Share of the phase that is done, in [0, 1)."""
         return self.step / self.steps
 
 
@@ -87,6 +89,40 @@ class Losses:
     tag: Tensor
 
 
+@dataclass(frozen=True)
+class Pairs:
+    """Noise joined to the data that a trained flow carries it to: ``num`` pairs, in ``steps`` Euler steps, guided."""
+
+    num: int
+    steps: int
+    guidance: float = 1.0
+
+    @property
+    def cost(self) -> int:
+        """Network forward passes that all of them take: a guided step takes two."""
+        return self.num * self.steps * (1 if self.guidance in {0, 1} else 2)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of a run: what is trained in it, on how much of the run's images, and what it begins with.
+
+    Every phase but the first begins with a hand-over: the average that is kept for evaluation becomes the frozen
+    teacher, and the student goes on from a copy of it. ``share`` is relative to the other phases' shares; ``cost`` is
+    that of an update, flow matching's being 1. ``pairs`` are made by the teacher first, and trained on in place of the
+    data. ``index`` reaches the objective as `Progress.index`. ``teaches`` marks the phase that trains the first
+    teacher: it is left out of a run that begins with a trained network (`init.run`).
+    """
+
+    name: str
+    objective: "Objective"
+    share: float
+    cost: float
+    index: int = 0
+    pairs: Pairs | None = None
+    teaches: bool = False
+
+
 #: rows that one generator draws
 BLOCK = 32
 
@@ -125,6 +161,14 @@ class Draw:
         rows = torch.cat([make(source) for source in sources])
         return rows[self.rows.start - first * BLOCK : self.rows.stop - first * BLOCK].to(self.device)
 
+    def spread(self, share: float) -> Tensor:
+        """Return which rows of the global batch are a ``share`` of it, bool [total], spread evenly over it.
+
+        Every rank and micro-batch has its part of them, to within one row.
+        """
+        count = torch.arange(self.total + 1, dtype=torch.float64).mul(share).round()
+        return count.diff() > 0
+
     def ours(self, every: Tensor) -> Tensor:
         """Return our rows of a quantity that was made for the global batch."""
         return every[self.rows].to(self.device)
@@ -151,6 +195,14 @@ def check_null_label(label_drop: float, guidance: float) -> None:
         )
 
 
+def check_built_in(guidance: float, label_drop: float, num_classes: int | None) -> None:
+    """Raise ValueError for guidance in training on data without classes, or with a null label that nothing trains."""
+    if guidance != 1 and num_classes is None:
+        raise ValueError(f"objective.guidance {guidance:g} needs classes, and this data has none: set it to 1")
+    if guidance != 1 and label_drop == 0:
+        raise ValueError("objective.guidance needs a trained null label: set objective.label_drop above 0, e.g. 0.1")
+
+
 class Objective(ABC):
     """One method. Subclasses are frozen dataclasses whose fields are the method's hyper-parameters."""
 
@@ -159,13 +211,32 @@ class Objective(ABC):
     M: int
     #: whether the network needs the step d as an input
     uses_step: ClassVar[bool] = False
+    #: whether d takes any value in [0, 1], not rungs of the ladder only: the network's step encoding is continuous then
+    any_step: ClassVar[bool] = False
     #: whether targets come from a moving average of the online network
     uses_target: ClassVar[bool] = False
+    #: whether targets come from a frozen, trained network
+    uses_teacher: ClassVar[bool] = False
+    #: whether targets differentiate the network in forward mode (a JVP): its inputs should be smooth then
+    uses_jvp: ClassVar[bool] = False
+    #: what the network's last layer says: the velocity, or the noise in x_t (the network makes a velocity of it)
+    predicts: ClassVar[str] = "velocity"
+    #: whether samples are drawn by jumps to the end with fresh noise in between (consistency models)
+    stochastic: ClassVar[bool] = False
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """Names of the kinds of row: ``flow`` for empirical velocities, otherwise the trained step d."""
+        """Names of the kinds of row over all phases: ``flow`` (empirical velocities) first, otherwise the step d."""
         return ("flow",)
+
+    @property
+    def group(self) -> int:
+        """Neighbouring rows that are compared with each other: a micro-batch holds a multiple of so many."""
+        return 1
+
+    def phases(self) -> tuple[Phase, ...]:
+        """Return the parts of a run, one for nearly every method."""
+        return (Phase("train", self, share=1.0, cost=self.cost),)
 
     def check(self, num_classes: int | None) -> None:  # noqa: B027  most methods take any data
         """Raise ValueError when data of so many classes (None: without labels) cannot be trained on."""
@@ -182,18 +253,35 @@ class Objective(ABC):
         targets = self.targets(networks, batch, draw, progress)
         query = targets.query
         prediction = networks.online(query.x_t, query.t, query.d, query.label, query.guidance)
-        rows = self.penalty(prediction, targets.target)
+        rows = self.penalty(prediction, targets.target, query)
         if targets.weight is not None:
             rows = rows * targets.weight
         return Losses(rows, query.t, targets.tag)
 
-    def penalty(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Return the squared error, [B]."""
+    def penalty(self, prediction: Tensor, target: Tensor, query: Query) -> Tensor:
+        """Return how far the answer to ``query`` is off, [B]: the squared error."""
         return squared_error(prediction, target)
 
-    def velocity(self, network: Network) -> Network:
-        """Return the network as a velocity field, for sampling."""
-        return network
+    def sample(
+        self,
+        network: Network,
+        noise: Tensor,
+        *,
+        steps: Schedule,
+        label: Tensor | None,
+        guidance: Sequence[float],
+        callback: Callback | None = None,
+        renoise: Renoise | None = None,
+    ) -> Tensor:
+        """Carry ``noise`` [B, ...] to data: by Euler steps or, with a `stochastic` method, by jumps to the end.
+
+        After each jump but the last comes fresh noise, ``renoise(n)`` of step n = 0, 1, ..., shaped like ``noise``.
+        """
+        if not self.stochastic:
+            return sample(network, noise, steps=steps, label=label, guidance=guidance, callback=callback)
+        return sample_consistency(
+            network, noise, steps=steps, label=label, guidance=guidance, callback=callback, renoise=renoise
+        )
 
     @abstractmethod
     def schedule(self, steps: int) -> Schedule:
@@ -220,5 +308,5 @@ class Objective(ABC):
 
     @property
     def cost(self) -> float:
-        """Cost of a training step, in units of flow matching's: forward 1, backward 2, over 3."""
+        """Cost of an update on this objective's own targets, flow matching's being 1: forward 1, backward 2, over 3."""
         return 1.0

@@ -21,6 +21,7 @@ from anystep.objectives.base import (
     Progress,
     Query,
     Targets,
+    check_built_in,
     check_null_label,
     drop_label,
 )
@@ -101,12 +102,7 @@ class Shortcut(Objective):
 
     def check(self, num_classes: int | None) -> None:
         """Raise ValueError for guidance on data without classes, or with a null label that nothing would train."""
-        if self.guidance != 1 and num_classes is None:
-            raise ValueError(f"objective.guidance {self.guidance:g} needs classes, and this data has none: set it to 1")
-        if self.guidance != 1 and self.label_drop == 0:
-            raise ValueError(
-                "objective.guidance needs a trained null label: set objective.label_drop above 0, e.g. 0.1"
-            )
+        check_built_in(self.guidance, self.label_drop, num_classes)
 
     def check_batch(self, batch: int) -> None:
         """Raise ValueError when fewer rows than levels would train d = 1 only, silently (METHODS 2)."""
@@ -147,8 +143,7 @@ class Shortcut(Objective):
 
         Self-consistency rows are spread evenly over the batch, so that every rank and micro-batch has its share.
         """
-        count = torch.arange(draw.total + 1, dtype=torch.float64).mul(self.share).round().long()
-        chosen = count.diff() > 0  # [total]
+        chosen = draw.spread(self.share)  # [total]
         level = torch.full((draw.total,), FLOW_ROW)
         level[chosen] = self.ladder.equal_share(int(chosen.sum()))
         level = draw.ours(level)

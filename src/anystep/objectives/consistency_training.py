@@ -1,0 +1,103 @@
+"""Consistency training in velocity space: the paper's end-to-end baseline of few-step models."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from anystep.flow.check import in_range, power_of_two
+from anystep.flow.ladder import Ladder, Schedule, instantaneous_schedule
+from anystep.flow.network import Network
+from anystep.flow.path import data_from_velocity, interpolate, velocity_to_data
+from anystep.objectives.base import (
+    Batch,
+    Draw,
+    Networks,
+    Objective,
+    Progress,
+    Query,
+    Targets,
+    check_null_label,
+    drop_label,
+)
+
+
+@dataclass(frozen=True)
+class ConsistencyTraining(Objective):
+    """Agree with the network's own answer one bin further along the same straight path (P1 B.2).
+
+    ::
+
+        d = 1 / bins,  bins = 1, 2, 4, ..., M over the run, for equally long
+        x0 ~ N(0, I),  x1 ~ D,  t ~ {0, d, ..., 1 - d},  t' = t + d
+        x_t = (1 - t) x0 + t x1,  x_t' = (1 - t') x0 + t' x1     the same pair
+        x1hat = x_t' + (1 - t') s-(x_t', t')                     s- = moving average of s, no gradient
+        minimise |s(x_t, t) - (x1hat - x_t) / (1 - t)|^2
+
+    At t' = 1 the target is x1 - x0: the boundary condition needs no skip connection. Sampled by jumps to x1hat with
+    fresh noise in between; guidance takes two passes a step.
+
+    Differs from the released code: it stops at M/2 bins (log2 M stages), here the last of log2 M + 1 stages has M; its
+    labels are never dropped, so that guidance would ask for an untrained null label; sigma_min is 1e-5 there.
+    """
+
+    name: ClassVar[str] = "consistency_training"
+    uses_target: ClassVar[bool] = True
+    stochastic: ClassVar[bool] = True
+
+    M: int = 128
+    """Number of bins at the end of the run, a power of two (P1 3.1)."""
+    label_drop: float = 0.1
+    """Probability that a label becomes the null label, in [0, 1] (P1 Table 3)."""
+    sigma_min: float = 0.0
+    """Noise left at t = 1, in [0, 1); the authors' code has 1e-5, the paper 0."""
+
+    def __post_init__(self) -> None:
+        power_of_two("objective.M", self.M)
+        in_range("objective.label_drop", self.label_drop, 0, 1)
+        in_range("objective.sigma_min", self.sigma_min, 0, 1, open_end=True)
+
+    def stage(self, progress: Progress) -> int:
+        """Return j = 0, ..., log2 M, in equal parts of the run: there are 2^j bins now."""
+        return progress.step * (Ladder(self.M).levels + 1) // progress.steps
+
+    def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: Progress) -> Targets:
+        """Map a batch to the velocities that lead to x1hat."""
+        assert networks.target is not None
+        x0, x1 = batch.x0, batch.x1  # [B, ...]
+        stage = self.stage(progress)
+        d = 2.0**-stage
+        t = (draw.uniform("time") / d).floor() * d  # [B]
+        label = drop_label(networks.online, batch.label, self.label_drop, draw)
+        x_t, x_later = (interpolate(x0, x1, time, self.sigma_min) for time in (t, t + d))
+        x1hat = data_end(networks.target, x_later, t + d, label)
+        return Targets(
+            query=Query(x_t, t, d=torch.zeros_like(t), label=label),
+            target=velocity_to_data(x_t, t, x1hat),
+            tag=torch.where(t + d == 1, 0, stage),
+        )
+
+    def schedule(self, steps: int) -> Schedule:
+        """Return equal steps of t from 0; the network is told no step."""
+        return instantaneous_schedule(steps)
+
+    def check_guidance(self, schedule: Schedule, guidance: float) -> None:
+        """Raise ValueError when no label was dropped in training: the null label is noise then."""
+        check_null_label(self.label_drop, guidance)
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """``flow`` for rows with t' = 1, whose target is x1 - x0; otherwise the bin's length."""
+        return ("flow", *(f"1/{2**stage}" for stage in range(1, Ladder(self.M).levels + 1)))
+
+    @property
+    def cost(self) -> float:
+        """Cost of an update, flow matching's being 1: one forward pass more, over 3."""
+        return 4 / 3
+
+
+@torch.no_grad()
+def data_end(network: Network, x_t: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
+    """Return where the network sees the path end, x1hat; at t = 1 that is ``x_t``."""
+    return data_from_velocity(x_t, t, network(x_t, t, torch.zeros_like(t), label))

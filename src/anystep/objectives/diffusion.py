@@ -1,0 +1,105 @@
+"""Diffusion: noise prediction on the variance-preserving path, the baseline that DiT is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from anystep.flow.check import in_range, power_of_two
+from anystep.flow.conventions import VP_LEVELS, from_vp, vp_time, vp_times
+from anystep.flow.ladder import Schedule, Step, instantaneous_schedule
+from anystep.flow.network import Network
+from anystep.flow.path import interpolate, velocity
+from anystep.flow.sampling import Callback, Renoise
+from anystep.objectives.base import (
+    Batch,
+    Draw,
+    Networks,
+    Objective,
+    Progress,
+    Query,
+    Targets,
+    check_null_label,
+    drop_label,
+)
+
+
+@dataclass(frozen=True)
+class Diffusion(Objective):
+    """Predict the noise of the variance-preserving path (DDPM, as DiT trains it), sampled by DDIM (METHODS 4).
+
+    ::
+
+        x0 ~ N(0, I),  x1 ~ D,  tau ~ U{0 ... 999}
+        abar = prod_{i <= tau} (1 - beta_i),  beta from 1e-4 to 0.02,  a = sqrt(abar),  b = sqrt(1 - abar)
+        x_tau = a x1 + b x0
+        minimise |eps(x_tau, tau) - x0|^2
+
+    The same in our coordinates: t = a / (a + b), x_t = x_tau / (a + b) = (1 - t) x0 + t x1, and a network that says
+    eps has the velocity v = (x_t - eps) / t. As x1 - x0 = (x_t - x0) / t, the loss is t^2 |v - (x1 - x0)|^2, and a
+    DDIM step (eta = 0) is an Euler step of v, which is why one sampler serves every method.
+
+    Differs from DiT: no learned variance, which DDIM does not use; the network is told t, not tau, of which it is a
+    falling function. One and four steps fail (P1: FID 132 to 467): the data is the difference of x and the noise,
+    divided by the first time, 0.0063.
+    """
+
+    name: ClassVar[str] = "diffusion"
+    predicts: ClassVar[str] = "noise"
+
+    M: int = 128
+    """Number of smallest steps, a power of two (P1 3.1): a network's log2 step encoding uses it."""
+    label_drop: float = 0.1
+    """Probability that a label becomes the null label, in [0, 1] (DiT; P1 Table 3)."""
+
+    def __post_init__(self) -> None:
+        power_of_two("objective.M", self.M)
+        in_range("objective.label_drop", self.label_drop, 0, 1)
+
+    def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: Progress) -> Targets:
+        """Map a batch to the velocities of its paths, weighted so that they count as noise."""
+        x0, x1 = batch.x0, batch.x1  # [B, ...]
+        u = draw.uniform("time")
+        t = vp_times().float().to(u.device)[(u * VP_LEVELS).long()]  # [B]
+        label = drop_label(networks.online, batch.label, self.label_drop, draw)
+        return Targets(
+            query=Query(interpolate(x0, x1, t), t, d=torch.zeros_like(t), label=label),
+            target=velocity(x0, x1),
+            tag=torch.zeros_like(t, dtype=torch.long),
+            weight=t.square(),
+        )
+
+    def sample(
+        self,
+        network: Network,
+        noise: Tensor,
+        *,
+        steps: Schedule,
+        label: Tensor | None,
+        guidance: Sequence[float],
+        callback: Callback | None = None,
+        renoise: Renoise | None = None,
+    ) -> Tensor:
+        """Carry ``noise`` to data by Euler steps: it is x_tau at the first time, as DDIM has it."""
+        start = from_vp(noise, torch.full((len(noise),), steps[0].t, device=noise.device))
+        return super().sample(
+            network, start, steps=steps, label=label, guidance=guidance, callback=callback, renoise=renoise
+        )
+
+    def schedule(self, steps: int) -> Schedule:
+        """Return DDIM's steps: levels in equal strides from 999 down ("trailing" spacing), then the data.
+
+        Raises ValueError for more steps than levels: the network has seen nothing in between.
+        """
+        if steps > VP_LEVELS:
+            raise ValueError(f"steps must be at most {VP_LEVELS}, the noise levels that diffusion knows, got {steps}")
+        budget = len(instantaneous_schedule(steps))  # which refuses what is none
+        times = [*(vp_time(round(VP_LEVELS * left / budget) - 1) for left in range(budget, 0, -1)), 1.0]
+        return [Step(t, end - t, 0.0) for t, end in pairwise(times)]
+
+    def check_guidance(self, schedule: Schedule, guidance: float) -> None:
+        """Raise ValueError when no label was dropped in training: the null label is noise then."""
+        check_null_label(self.label_drop, guidance)

@@ -1,0 +1,142 @@
+"""Live reflow: flow matching and its own distillation to one step, in one run."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from anystep.flow.check import at_least, in_range, require
+from anystep.flow.ladder import Schedule, Step, TimeLaw, flow_time, instantaneous_schedule
+from anystep.flow.path import interpolate, velocity
+from anystep.flow.sampling import sample
+from anystep.objectives.base import (
+    Batch,
+    Draw,
+    Networks,
+    Objective,
+    Progress,
+    Query,
+    Targets,
+    check_built_in,
+    check_null_label,
+    drop_label,
+)
+from anystep.objectives.flow_matching import FlowMatching
+
+
+@dataclass(frozen=True)
+class LiveReflow(Objective):
+    """Train a flow at d = 0 and, at d = 1, the straight paths to the samples that it makes meanwhile (P1 B.2).
+
+    ::
+
+        x0 ~ N(0, I),  x1 ~ D,  t ~ p(t),  x_t = (1 - t) x0 + t x1
+        flow rows, 1 - share of the batch:
+            query (x_t, t, 0),   target x1 - x0                  (eq. 2)
+        reflow rows, share of the batch:                         no gradient
+            x1 = x0 carried to data by s in `generation_steps` Euler steps at d = 0, guided
+            query (x_t, t, 1),   target x1 - x0
+        minimise the mean over all rows of |s(query) - target|^2
+
+    One step asks for d = 1. Any other number asks for d = 0: no other d is trained.
+    Differs from the released code: share 1/8 and sigma_min 1e-5 there (which its reflow targets leave out), and its
+    samplers ask for d between 0 and 1, or d = 1 at every step.
+    Samples come from the network itself, not its average, as in the released code; the paper does not say.
+    """
+
+    name: ClassVar[str] = "live_reflow"
+    uses_step: ClassVar[bool] = True
+
+    share: float = 0.25
+    """Share of reflow rows in the global batch, in (0, 1) (P1 B.2: 1/4; released code: 1/8)."""
+    generation_steps: int = 8
+    """Euler steps that a reflow row's sample is made in, at least 1 (P1 B.2)."""
+    guidance: float = 1.0
+    """Guidance scale W of those samples; 1 means none (P1 Table 3: 1.5 on ImageNet)."""
+    time: TimeLaw = "discrete"
+    """Law of t in all rows: `discrete` (multiples of 1/M), `uniform`, or `logit_normal`."""
+    M: int = 128
+    """Number of smallest steps, a power of two (P1 3.1): `time=discrete` and a network's log2 step encoding use it."""
+    label_drop: float = 0.1
+    """Probability that a label becomes the null label, in [0, 1]; reflow rows keep theirs (P1 Table 3)."""
+    sigma_min: float = 0.0
+    """Noise left at t = 1, in [0, 1); the released code has 1e-5, the paper 0."""
+
+    def __post_init__(self) -> None:
+        FlowMatching(self.time, self.M, self.label_drop, self.sigma_min)  # it checks the fields that are its own
+        require(0 < self.share < 1, "objective.share", self.share, "in (0, 1)")
+        at_least("objective.generation_steps", self.generation_steps, 1)
+        in_range("objective.guidance", self.guidance, 0, 100)
+
+    def check(self, num_classes: int | None) -> None:
+        """Raise ValueError for guidance on data without classes, or with a null label that nothing would train."""
+        check_built_in(self.guidance, self.label_drop, num_classes)
+
+    def check_batch(self, batch: int) -> None:
+        """Raise ValueError when the batch is too small to have rows of both kinds."""
+        if round(self.share * batch) in {0, batch}:
+            raise ValueError(
+                f"objective.share {self.share:g} of training.batch {batch} is {round(self.share * batch)} rows, which "
+                "leaves no rows of one kind: raise training.batch, or set objective.share nearer to 0.5"
+            )
+
+    def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: Progress) -> Targets:
+        """Map a batch to velocities of straight paths, to data at d = 0 and to the network's own samples at d = 1."""
+        x0, x1 = batch.x0, batch.x1  # [B, ...]
+        reflow = self.reflow_rows(draw)  # [B]
+        t = flow_time(draw.uniform("time"), self.time, self.M)
+        label = drop_label(networks.online, batch.label, self.label_drop, draw, kept=reflow)
+        rows = reflow.nonzero().squeeze(1)
+        if len(rows):
+            made = sample(
+                networks.online,
+                x0[rows],
+                steps=instantaneous_schedule(self.generation_steps),
+                label=None if label is None else label[rows],
+                guidance=self.guidance,
+            )
+            x1 = x1.index_copy(0, rows, made)
+        return Targets(
+            query=Query(interpolate(x0, x1, t, self.sigma_min), t, d=reflow.to(t.dtype), label=label),
+            target=velocity(x0, x1, self.sigma_min),
+            tag=reflow.long(),
+        )
+
+    def reflow_rows(self, draw: Draw) -> Tensor:
+        """Return which of our rows are reflow rows, bool [our rows]: spread evenly over the global batch."""
+        return draw.ours(draw.spread(self.share))
+
+    def schedule(self, steps: int) -> Schedule:
+        """Return one step at d = 1, or equal Euler steps at d = 0."""
+        return [Step(0.0, 1.0, d=1.0)] if steps == 1 else instantaneous_schedule(steps)
+
+    def step_guidance(self, schedule: Schedule, guidance: float | None, twice: bool = False) -> list[float]:
+        """Return each step's scale: d = 1 of a model trained with guidance has it already, d = 0 does not."""
+        if guidance is None:
+            return [self.guidance if step.d == 0 else 1.0 for step in schedule]
+        return super().step_guidance(schedule, guidance, twice)
+
+    def check_guidance(self, schedule: Schedule, guidance: float) -> None:
+        """Raise ValueError for d = 1, which has guidance already, or a null label that was never trained."""
+        check_null_label(self.label_drop, guidance)
+        if self.guidance != 1 and any(step.d > 0 for step in schedule):
+            raise ValueError(
+                f"guidance {self.guidance:g} is already built into this model's one step: guiding it by {guidance:g} "
+                "would guide twice (leave guidance out, or allow it explicitly)"
+            )
+
+    def caution(self, schedule: Schedule, guidance: float | None) -> str | None:
+        """Say so when guidance asks for the null label at d = 1, where nothing trained it."""
+        if guidance in {None, 1} or all(step.d == 0 for step in schedule):
+            return None
+        return f"guidance {guidance:g} at d = 1 asks for a null label that was trained at d = 0 only"
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """``flow``, then ``1``: the step that reflow rows train."""
+        return ("flow", "1")
+
+    @property
+    def cost(self) -> float:
+        """Cost of an update: (3 + share n) / 3 with samples of n steps, a guided step counted twice."""
+        return (3 + self.share * self.generation_steps * (1 if self.guidance in {0, 1} else 2)) / 3
