@@ -10,7 +10,7 @@ from pathlib import Path
 from anystep.evaluation.sweep import evaluate
 from anystep.interchange.run import load_run
 from anystep.objectives import Shortcut
-from anystep.training.trainer import read_config
+from anystep.training.facts import read_config
 from record import write
 
 ORDERS = ("small_last", "small_first")

@@ -18,7 +18,10 @@ from anystep.networks import DiTConfig, NetworkConfig
 from anystep.objectives import FlowMatching, Objective, Shortcut
 from anystep.recipes import find_recipe
 from anystep.training.config import Config
-from anystep.training.state import DataFacts, State
+from anystep.training.examples import DataExamples
+from anystep.training.facts import DataFacts
+from anystep.training.phases import segments
+from anystep.training.state import State
 from anystep.training.trainer import pick_device, update
 from record import write
 
@@ -33,11 +36,12 @@ CASES: dict[str, tuple[NetworkConfig | None, float]] = {
 def step_seconds(states: dict[str, State], facts: DataFacts, data: Dataset, repeats: int) -> dict[str, list[float]]:
     """Return the seconds of each update, the methods taking turns; three updates each are not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in states}
+    examples = DataExamples(data, facts.normalization)
     for n in range(repeats + 3):
         for name, state in states.items():
             index = torch.arange(state.config.training.batch).numpy() % len(data)
             begun = time.perf_counter()
-            update(state, data, facts.normalization, index)
+            update(state, examples, index, segments(state.config)[0])
             if state.device.type == "cuda":
                 torch.cuda.synchronize()
             if n >= 3:

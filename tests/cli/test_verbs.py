@@ -19,7 +19,7 @@ from anystep.cli.report import labels
 from anystep.interchange.run import load_run
 from anystep.recipes import RECIPES
 from anystep.training.config import from_json
-from anystep.training.trainer import read_config
+from anystep.training.facts import read_config
 
 from .conftest import Command
 from .test_mistakes import tree

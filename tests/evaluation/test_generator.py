@@ -7,8 +7,10 @@ from torch import nn
 
 from anystep.data.base import Normalization
 from anystep.evaluation.generator import Generator
-from anystep.flow.ladder import instantaneous_schedule
+from anystep.flow.ladder import Step, instantaneous_schedule
 from anystep.objectives import FlowMatching, Shortcut
+from anystep.objectives.base import generator
+from anystep.objectives.consistency_training import ConsistencyTraining
 
 
 class Toward(nn.Module):
@@ -38,6 +40,15 @@ class Mixing(nn.Module):
         return torch.tanh(self.layer(x.flatten(1)) + label[:, None]).reshape(x.shape)
 
 
+class Still(nn.Module):
+    """No velocity: every x is its own end."""
+
+    num_classes = None
+
+    def forward(self, x, t, d, label=None, guidance=None):
+        return torch.zeros_like(x)
+
+
 def make(network, objective=None):
     return Generator(
         network, objective or FlowMatching(), Normalization(127.5, 127.5, "image"), (1, 4, 4), network.num_classes
@@ -58,6 +69,42 @@ def test_samples_do_not_depend_on_their_number_or_batch(batch):
     all_of_them = g.generate(steps=3, seed=1, index=range(20))
     torch.testing.assert_close(g.generate(steps=3, seed=1, index=range(12), batch=batch), all_of_them[:12])
     torch.testing.assert_close(g.generate(steps=3, seed=1, index=[13], batch=batch), all_of_them[13:14])
+
+
+@pytest.mark.parametrize("batch", [1, 7, 64])
+def test_samples_of_a_stochastic_method_do_not_depend_on_their_number_or_batch_either(batch):
+    g = make(Mixing(), ConsistencyTraining())
+    all_of_them = g.generate(steps=3, seed=1, index=range(20))
+    torch.testing.assert_close(g.generate(steps=3, seed=1, index=range(12), batch=batch), all_of_them[:12])
+    torch.testing.assert_close(g.generate(steps=3, seed=1, index=[17, 13], batch=batch), all_of_them[[17, 13]])
+
+
+def test_fresh_noise_is_keyed_by_seed_number_and_step():
+    """A network that sees each x as data (v = 0, so x1hat = x) leaves the sum of the noises: t = 0, 1/2, 3/4."""
+    g = make(Still(), ConsistencyTraining())
+    noise, index = g.noise(5, [4, 9]), [4, 9]
+    plan = g.plan([Step(0.0, 0.5, 0.0), Step(0.5, 0.25, 0.0), Step(0.75, 0.25, 0.0)])
+    first, second = (
+        torch.stack([torch.randn(1, 4, 4, generator=generator(5, i, f"renoise/{n}")) for i in index]) for n in (0, 1)
+    )
+    expected = 0.75 * (0.5 * noise + 0.5 * first) + 0.25 * second
+    torch.testing.assert_close(g.draw(noise, plan, seed=5, index=index), expected)
+    assert not torch.isclose(g.draw(noise, plan, seed=6, index=index), expected).any()
+    torch.testing.assert_close(g.draw(noise, plan, seed=5), g.draw(noise, plan, seed=5, index=[0, 1]))
+
+
+def test_rows_with_one_number_have_the_same_fresh_noise():
+    """Points of an interpolation differ in their start only: here by 1/2 of it after a step from t = 0 to 1/2."""
+    g = make(Still(), ConsistencyTraining())
+    noise = g.noise(0, range(3))
+    drawn = g.draw(noise, g.plan(2), seed=0, index=[8, 8, 8])
+    torch.testing.assert_close(drawn - drawn[:1], (noise - noise[:1]) / 2)
+
+
+def test_each_row_has_a_number():
+    g = make(Still(), ConsistencyTraining())
+    with pytest.raises(ValueError, match="index must have one number a row, 3 of them, got 2"):
+        g.draw(g.noise(0, range(3)), g.plan(2), index=[0, 1])
 
 
 def test_labels_are_balanced_and_reach_the_network():

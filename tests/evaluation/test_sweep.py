@@ -174,7 +174,7 @@ def test_a_set_sorted_by_class_covers_itself(rows):
     one = rng.standard_normal((500, 2)).astype(np.float32)
     data = Dataset.from_arrays("sorted", np.concatenate([one, one + 50]), np.repeat([0, 1], 500))
 
-    def real(noise, plan, *, label, batch):
+    def real(noise, plan, *, label, **rest):
         """Real rows of the classes that were asked for."""
         index = 500 * label.numpy() + rng.integers(500, size=len(label))
         return data.normalization().encode(data.read(index))

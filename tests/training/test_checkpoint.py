@@ -16,7 +16,8 @@ from anystep.training import checkpoint
 from anystep.training.checkpoint import Checkpoint
 from anystep.training.config import CheckpointConfig, Config
 from anystep.training.errors import RunError
-from anystep.training.trainer import read_config, train
+from anystep.training.facts import read_config
+from anystep.training.trainer import train
 
 SMALL = Checkpoint({"network": {"w": torch.arange(6.0).reshape(2, 3)}}, {"step": 1})
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from anystep.objectives import Draw, FlowMatching, Shortcut
+from anystep.objectives import OBJECTIVES, Draw, FlowMatching, Shortcut
 from anystep.recipes import RECIPES, find_recipe
 from anystep.training.config import (
     CheckpointConfig,
@@ -51,7 +51,7 @@ def test_values_left_out_are_the_defaults(small: Config) -> None:
         ("training.accumulate", 5, r"training.accumulate must be a divisor of training.batch \(32\), got 5"),
         ("network.heads", 3, r"network.hidden must be a multiple of heads \(3\), got 16"),
         ("network.name", "unet", "network.name must be one of dit, mlp, got 'unet'"),
-        ("objective.name", "shortcuts", "objective.name must be one of shortcut, flow_matching, got 'shortcuts'"),
+        ("objective.name", "shortcuts", f"objective.name must be one of {', '.join(OBJECTIVES)}, got 'shortcuts'"),
         ("objective.M", 100, "objective.M must be a power of two of at least 2, got 100"),
         ("data.heldout", 2.0, "data.heldout must be at least 0 and below 1, got 2.0"),
         ("network.step_encoding", "none", "shortcut needs a network that is told the step: set network.step_encoding"),

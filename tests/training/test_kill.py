@@ -27,7 +27,8 @@ from pathlib import Path
 import torch
 from anystep.data import files
 from anystep.training import checkpoint, log
-from anystep.training.trainer import read_config, train
+from anystep.training.facts import read_config
+from anystep.training.trainer import train
 torch.set_num_threads(1)
 config, run = read_config(Path(sys.argv[1])), Path(sys.argv[2])
 # torch imports more when it is first used: once, here

@@ -17,7 +17,8 @@ from anystep.objectives import Losses, Shortcut
 from anystep.training import checkpoint
 from anystep.training.config import CheckpointConfig, Config, LogConfig
 from anystep.training.errors import RunError
-from anystep.training.state import DataFacts, State
+from anystep.training.facts import DataFacts
+from anystep.training.state import State
 from anystep.training.trainer import train
 
 

@@ -27,7 +27,8 @@ CHILD = """
 import sys
 from pathlib import Path
 from anystep.training.signals import stop_on_signal
-from anystep.training.trainer import read_config, train
+from anystep.training.facts import read_config
+from anystep.training.trainer import train
 with stop_on_signal() as stop:
     outcome = train(read_config(Path(sys.argv[1])), Path(sys.argv[2]), resume=True, stop=stop,
                     watch=lambda step, record: print(step, flush=True))

@@ -61,7 +61,7 @@ def test_an_average_copies_buffers_and_takes_no_gradient() -> None:
 def rates(batch: int = 50, images: int = 1000, **optimizer: float) -> list[float]:
     training = TrainingConfig(images=images, batch=batch)
     config = OptimizerConfig(lr=2.0, **optimizer)  # type: ignore[arg-type]
-    return [learning_rate(step, config, training) for step in range(training.steps)]
+    return [learning_rate(step, config, batch, 0, training.steps) for step in range(training.steps)]
 
 
 def test_without_warm_up_and_decay_the_rate_is_constant() -> None:

@@ -19,7 +19,7 @@ from anystep.evaluation.sweep import evaluate
 from anystep.interchange.run import load_run
 from anystep.training.checkpoint import reason
 from anystep.training.errors import RunError, UsageError
-from anystep.training.trainer import read_config
+from anystep.training.facts import read_config
 
 DESCRIPTION = """Score samples against the run's own training data. Nothing is downloaded.
 

@@ -128,8 +128,11 @@ def interpolation(name: str, generator: Generator, seed: int) -> Picture:
     noise = generator.noise(seed, range(2))
     between = interpolate_noise(noise[1], noise[0], COLUMNS)
     label = None if generator.num_classes is None else 3 % generator.num_classes
+    one = [0] * COLUMNS  # a stochastic method's fresh noise is the same for all: only the start differs
     rows = {
-        n: generator.decode(generator.draw(between, generator.plan(n), label=label)).astype(np.uint8)
+        n: generator.decode(generator.draw(between, generator.plan(n), label=label, seed=seed, index=one)).astype(
+            np.uint8
+        )
         for n in (1, 4, 128)
     }
     caption = f"Samples 0 and 1 of seed {seed} at the ends, {name}" + (

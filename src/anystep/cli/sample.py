@@ -81,11 +81,14 @@ def run(argv: Sequence[str]) -> int:
     noise = generator.noise(args.seed, index)
     label = generator.labels(index) if args.label is None else torch.full((len(index),), args.label)
     if args.interpolate is not None:
-        noise, label = between(noise, label, args.interpolate)
+        noise, label, index = between(noise, label, index, args.interpolate)
     plans = {n: generator.plan(n, guidance=args.guidance, twice=args.guide_twice) for n in args.steps}
     for caution in {plan.caution for plan in plans.values() if plan.caution}:
         print(f"note: {caution}", file=sys.stderr)
-    drawn = {n: generator.decode(generator.draw(noise, plan, label=label)) for n, plan in plans.items()}
+    drawn = {
+        n: generator.decode(generator.draw(noise, plan, label=label, seed=args.seed, index=index))
+        for n, plan in plans.items()
+    }
     out = args.out or args.run / "samples"
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -123,14 +126,20 @@ def ordered(generator: Generator, order: Order) -> Generator:
     return replace(generator, objective=replace(objective, order=order))
 
 
-def between(noise: torch.Tensor, label: torch.Tensor | None, points: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Return rows of ``points`` noises between samples 0 and 1, 2 and 3, ..., each with its first sample's label."""
+def between(
+    noise: torch.Tensor, label: torch.Tensor | None, index: Sequence[int], points: int
+) -> tuple[torch.Tensor, torch.Tensor | None, list[int]]:
+    """Return rows of ``points`` noises between samples 0 and 1, 2 and 3, ..., with their labels and numbers.
+
+    A whole row has its first sample's label and number: fresh noise of a stochastic method is the same along it.
+    """
     pairs = max(1, len(noise) // points)
     if 2 * pairs > len(noise):
         raise UsageError(f"--interpolate needs two samples, got {len(noise)}: raise --num")
     rows = [interpolate_noise(noise[2 * n + 1], noise[2 * n], points) for n in range(pairs)]
     labels = None if label is None else label[0 : 2 * pairs : 2].repeat_interleave(points)
-    return torch.cat(rows), labels
+    numbers = [index[2 * n] for n in range(pairs) for _ in range(points)]
+    return torch.cat(rows), labels, numbers
 
 
 def write_arrays(out: Path, drawn: dict[int, NDArray[np.generic]], label: NDArray[np.int64] | None) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from anystep.data.base import Normalization
 from anystep.flow.ladder import Schedule
 from anystep.flow.network import Network
-from anystep.flow.sampling import Callback, sample
+from anystep.flow.sampling import Callback
 from anystep.objectives.base import Objective, generator
 
 Progress = Callable[[int, int], None]
@@ -56,8 +57,7 @@ class Generator:
 
     def noise(self, seed: int, index: Sequence[int]) -> Tensor:
         """Return standard normal noise [n, *shape], float32 on the CPU; row i depends on (seed, index[i]) alone."""
-        rows = [torch.randn(self.shape, generator=generator(seed, int(i), "sample")) for i in index]
-        return torch.stack(rows) if rows else torch.empty(0, *self.shape)
+        return self._normal(seed, index, "sample")
 
     def labels(self, index: Sequence[int]) -> Tensor | None:
         """Return balanced class labels, ``index mod num_classes``, int64 [n]; None for an unconditional network."""
@@ -110,6 +110,8 @@ class Generator:
             self.noise(seed, index),
             self.plan(steps, guidance=guidance, twice=twice, schedule=schedule),
             label=self.labels(index) if label is None else label,
+            seed=seed,
+            index=index,
             batch=batch,
             callback=callback,
             progress=progress,
@@ -121,6 +123,8 @@ class Generator:
         plan: Plan,
         *,
         label: Labels | None = None,
+        seed: int = 0,
+        index: Sequence[int] | None = None,
         batch: int = 256,
         callback: Callback | None = None,
         progress: Progress | None = None,
@@ -128,25 +132,30 @@ class Generator:
         """Carry ``noise`` [n, *shape] to data, ``batch`` rows at a time; returns x float32 [n, *shape] on the CPU.
 
         ``label`` is one class for all rows or one a row; a conditional network without it makes class "none".
+        ``seed`` and ``index`` (None: 0, 1, ...), one number a row, key the fresh noise that stochastic methods take on
+        the way; rows with the same number have the same. Other methods do not look at them.
         ``callback(n, step, x)`` sees each batch in turn after each step; ``progress(done, total)`` counts samples.
-        Deterministic: the noise decides all; only the rounding of a matrix product may differ between batch sizes.
-        Raises ValueError for a batch below 1, labels out of range or of another number than the noise, and labels of
-        an unconditional network.
+        Deterministic: the arguments decide all; only the rounding of a matrix product may differ between batch sizes.
+        Raises ValueError for a batch below 1, labels out of range, labels or numbers of another count than the noise,
+        and labels of an unconditional network.
         """
         if batch < 1:
             raise ValueError(f"batch must be at least 1, got {batch}")
         labels = self._check(label, len(noise))
-        velocity = self.objective.velocity(self.network)
+        numbers = list(range(len(noise)) if index is None else index)
+        if len(numbers) != len(noise):
+            raise ValueError(f"index must have one number a row, {len(noise)} of them, got {len(numbers)}")
         done = []
         for start in range(0, len(noise), batch):
             rows = slice(start, start + batch)
-            x = sample(
-                velocity,
+            x = self.objective.sample(
+                self.network,
                 noise[rows].to(self.device),
                 steps=plan.schedule,
                 label=None if labels is None else labels[rows].to(self.device),
                 guidance=plan.guidance,
                 callback=callback,
+                renoise=partial(self._fresh, seed, numbers[rows]),
             )
             done.append(x.float().cpu())
             if progress is not None:
@@ -156,6 +165,15 @@ class Generator:
     def decode(self, x: Tensor) -> NDArray[np.generic]:
         """Return raw examples from model space: uint8 [n, H, W, C] rounded and clipped, or float32 [n, D]."""
         return self.normalization.decode(x)
+
+    def _normal(self, seed: int, index: Sequence[int], stream: str) -> Tensor:
+        """Return standard normal noise [n, *shape], float32 on the CPU: a generator of its own for each row."""
+        rows = [torch.randn(self.shape, generator=generator(seed, int(i), stream)) for i in index]
+        return torch.stack(rows) if rows else torch.empty(0, *self.shape)
+
+    def _fresh(self, seed: int, index: Sequence[int], n: int) -> Tensor:
+        """Return the fresh noise of step n, where the network is."""
+        return self._normal(seed, index, f"renoise/{n}").to(self.device)
 
     def _check(self, label: Labels | None, rows: int) -> Tensor | None:
         """Return int64 [rows] within range, or None; no labels on a conditional network: the null label."""

@@ -19,6 +19,10 @@ from anystep.flow.network import Network
 from anystep.objectives.base import Objective
 
 
+#: kinds of step that a schedule is spelled out for
+MANY = 8
+
+
 @dataclass(frozen=True)
 class CodeVersion:
     """The package's version and, in a checkout, the commit and whether the package's files differ from it."""
@@ -93,15 +97,27 @@ class EvaluationProtocol:
 
 
 def describe_schedule(schedule: Schedule) -> str:
-    """Return a schedule in words: "1/2, 2 x 1/4"; steps that were asked for as d = 0 say so."""
+    """Return a schedule in words: "1/2, 2 x 1/4"; steps that were asked for as d = 0 say so.
+
+    Many unequal steps are summed up: "50 steps of 0.00181 to 0.0408 (d = 0) from t = 0.00631".
+    """
+    runs = [(key, len(list(group))) for key, group in groupby((step.length, step.d) for step in schedule)]
+    if len(runs) > MANY:
+        lengths, asked = [step.length for step in schedule], sorted({step.d for step in schedule})
+        told = f" (d = {_number(asked[0])})" if len(asked) == 1 else ""
+        span = f"{_number(min(lengths))} to {_number(max(lengths))}"
+        return f"{len(schedule)} steps of {span}{told} from t = {_number(schedule[0].t)}"
 
     def words(length: float, d: float) -> str:
-        size = str(Fraction(length).limit_denominator(1 << 16))
-        asked = str(Fraction(d).limit_denominator(1 << 16))
-        return size if d == length else f"{size} (d = {asked})"
+        return _number(length) if d == length else f"{_number(length)} (d = {_number(d)})"
 
-    runs = [(key, len(list(group))) for key, group in groupby((step.length, step.d) for step in schedule)]
     return ", ".join(words(*key) if count == 1 else f"{count} x {words(*key)}" for key, count in runs)
+
+
+def _number(value: float) -> str:
+    """Return a fraction where it is one of small numbers, else three digits."""
+    fraction = Fraction(value).limit_denominator(1 << 16)
+    return str(fraction) if abs(fraction - value) < 1e-12 else f"{value:.3g}"
 
 
 def guidance_in_effect(objective: Objective, asked: float | None) -> float:

@@ -168,7 +168,7 @@ class _Sweep:
             index = range(start, min(start + self.batch, self.num))
             noise, label = self.generator.noise(self.seed, index), self.generator.labels(index)
             begun = time.perf_counter()
-            x = self.generator.draw(noise, plan, label=label, batch=self.batch)
+            x = self.generator.draw(noise, plan, label=label, seed=self.seed, index=index, batch=self.batch)
             seconds += time.perf_counter() - begun
             finite = torch.isfinite(x.flatten(1)).all(1)
             bad += int((~finite).sum())

@@ -1,15 +1,37 @@
-"""Runs by name: each recipe is a Python function that returns one typed `Config`. `RECIPES` is the one registry."""
+"""Runs by name: FAMILY-METHOD. `FAMILIES` is the one registry of families; every method of `OBJECTIVES` is in each."""
 
 from collections.abc import Callable
 from difflib import get_close_matches
+from functools import partial
 
-from anystep.recipes.digits import DIGITS
-from anystep.recipes.images import IMAGES
-from anystep.recipes.vectors import VECTORS
+from anystep.objectives import OBJECTIVES
+from anystep.recipes.digits import digits
+from anystep.recipes.images import PATHS, images
+from anystep.recipes.method import Family, change_method, family_name
+from anystep.recipes.vectors import SETS, vectors
 from anystep.training.config import Config
 from anystep.training.errors import UsageError
 
-RECIPES: dict[str, Callable[[], Config]] = {**DIGITS, **IMAGES, **VECTORS}
+FAMILIES: dict[str, Callable[[], Family]] = {
+    "digits": digits,
+    **{source: partial(images, source) for source in PATHS},
+    **{name: partial(vectors, name) for name in SETS},
+}
+
+
+def _recipe(family: str, method: str) -> Config:
+    return FAMILIES[family]().recipe(method)
+
+
+RECIPES: dict[str, Callable[[], Config]] = {
+    f"{family}-{method}": partial(_recipe, family, method) for family in FAMILIES for method in OBJECTIVES
+}
+
+
+def with_method(config: Config, method: str) -> Config:
+    """Return the run with another method at the same cost, with its family's choices (`recipes/method.py`)."""
+    family = FAMILIES.get(family_name(config))
+    return change_method(config, family().objective(method) if family else OBJECTIVES[method]())
 
 
 def find_recipe(name: str) -> Config:
@@ -21,4 +43,4 @@ def find_recipe(name: str) -> Config:
     raise UsageError(f"no recipe {name!r}; {hint}")
 
 
-__all__ = ["RECIPES", "find_recipe"]
+__all__ = ["FAMILIES", "RECIPES", "Family", "find_recipe", "with_method"]

@@ -6,6 +6,7 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union
 
@@ -16,6 +17,23 @@ from anystep.objectives import OBJECTIVES, Objective
 
 Precision = Literal["float32", "bfloat16"]
 MatmulPrecision = Literal["highest", "high", "medium"]
+
+
+@dataclass(frozen=True)
+class InitConfig:
+    """What the network begins with: nothing, or the weights of a trained run (fine-tuning, or a ready teacher)."""
+
+    run: str | None = None
+    """Run directory whose weights the network begins with; they are the teacher too where a method needs one."""
+    weights: Literal["ema", "raw"] = "ema"
+    """`ema`: the average that the run kept for evaluation; `raw`: its trained parameters."""
+
+    def __post_init__(self) -> None:
+        one_of("init.weights", self.weights, Literal["ema", "raw"])
+
+    def located(self) -> "InitConfig":
+        """Return the same with the run's absolute path."""
+        return self if self.run is None else dataclasses.replace(self, run=str(Path(self.run).absolute()))
 
 
 @dataclass(frozen=True)
@@ -144,6 +162,7 @@ class Config:
     data: Source
     network: NetworkConfig
     objective: Objective
+    init: InitConfig = field(default_factory=InitConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -151,12 +170,29 @@ class Config:
     log: LogConfig = field(default_factory=LogConfig)
 
     def __post_init__(self) -> None:
-        if self.objective.uses_step and self.network.step_encoding == "none":
+        objective, encoding = self.objective, self.network.step_encoding
+        if objective.uses_step and encoding == "none":
             raise ValueError(
-                f"objective {self.objective.name} needs a network that is told the step: "
-                "set network.step_encoding to log2 or continuous"
+                f"objective {objective.name} needs a network that is told the step: set network.step_encoding to "
+                + ("continuous" if objective.any_step else "log2 or continuous")
             )
-        self.objective.check_batch(self.training.batch)
+        if objective.any_step and encoding == "log2":
+            raise ValueError(
+                f"objective {objective.name} asks for steps of any size, and network.step_encoding log2 knows powers "
+                "of two only: set it to continuous"
+            )
+        if objective.predicts == "noise" and self.network.prediction != "noise":
+            raise ValueError(f"objective {objective.name} needs network.prediction noise, got velocity")
+        if self.training.batch // self.training.accumulate % objective.group:
+            raise ValueError(
+                f"objective {objective.name} compares rows in groups of {objective.group}: training.batch / "
+                f"training.accumulate must be a multiple, got {self.training.batch // self.training.accumulate}"
+            )
+        objective.check_batch(self.training.batch)
+
+    def located(self) -> "Config":
+        """Return the same run with absolute paths, so that it can be trained from anywhere."""
+        return dataclasses.replace(self, data=self.data.located(), init=self.init.located())
 
 
 #: sections whose type a name chooses

@@ -2,7 +2,7 @@
 
 from torch import nn, optim
 
-from anystep.training.config import OptimizerConfig, TrainingConfig
+from anystep.training.config import OptimizerConfig
 
 
 def build(network: nn.Module, config: OptimizerConfig) -> optim.AdamW:
@@ -17,10 +17,13 @@ def build(network: nn.Module, config: OptimizerConfig) -> optim.AdamW:
     )
 
 
-def learning_rate(step: int, optimizer: OptimizerConfig, training: TrainingConfig) -> float:
-    """Return the rate of update n = 0, 1, ...: linear warm-up, constant, linear decay to 0 at the end of the run."""
-    seen = (step + 1) * training.batch
+def learning_rate(step: int, optimizer: OptimizerConfig, batch: int, first: int, last: int) -> float:
+    """Return the rate of update n = 0, 1, ... in the phase of updates ``first`` ... ``last - 1``.
+
+    It rises linearly at the beginning of the run, and falls linearly to 0 at the end of every phase.
+    """
+    seen = (step + 1) * batch
     rising = min(1.0, seen / optimizer.warmup) if optimizer.warmup else 1.0
-    left = 1 - step / training.steps
+    left = 1 - (step - first) / (last - first)
     falling = min(1.0, left / optimizer.decay) if optimizer.decay else 1.0
     return optimizer.lr * min(rising, falling)

@@ -1,16 +1,13 @@
 """What a run carries from one update to the next, and how it becomes a checkpoint and comes back."""
 
-import json
-import platform
+import copy
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from anystep.data import Dataset, Normalization, files
 from anystep.networks import VelocityNetwork
 from anystep.objectives import Networks
 from anystep.objectives.base import generator
@@ -19,88 +16,41 @@ from anystep.training.checkpoint import Checkpoint
 from anystep.training.config import Config
 from anystep.training.ema import Ema
 from anystep.training.errors import RunError
+from anystep.training.facts import DataFacts
+from anystep.training.initial import Trained, adopt
 from anystep.training.log import Meter
 
 
-@dataclass(frozen=True)
-class DataFacts:
-    """What a network must know of its data to be sampled from without it; `run.json` holds it."""
-
-    name: str
-    kind: str
-    shape: tuple[int, ...]
-    num_classes: int | None
-    class_names: tuple[str, ...] | None
-    mean: float
-    std: float
-    size: int
-    fingerprint: str
-
-    @classmethod
-    def of(cls, dataset: Dataset) -> "DataFacts":
-        """Return the facts of a data set."""
-        normalization = dataset.normalization()
-        return cls(
-            name=dataset.name,
-            kind=dataset.kind,
-            shape=tuple(dataset.shape),
-            num_classes=dataset.num_classes,
-            class_names=dataset.class_names,
-            mean=normalization.mean,
-            std=normalization.std,
-            size=len(dataset),
-            fingerprint=dataset.fingerprint,
-        )
-
-    @classmethod
-    def read(cls, run: Path) -> "DataFacts":
-        """Read the facts of a run directory. Raises RunError when the file is missing or foreign."""
-        path = run / "run.json"
-        try:
-            values = json.loads(path.read_text())["data"]
-            names = values["class_names"]
-            tuples = {"shape": tuple(values["shape"]), "class_names": None if names is None else tuple(names)}
-            return cls(**(values | tuples))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunError(f"cannot read {path}: {checkpoint.reason(error)}") from error
-
-    def write(self, run: Path, version: str) -> None:
-        """Write `run.json`: these facts and the versions that made the run."""
-        versions = {"anystep": version, "torch": torch.__version__, "python": platform.python_version()}
-        text = json.dumps({"versions": versions, "data": asdict(self)}, indent=2)
-        files.write_text(run / "run.json", text + "\n")
-
-    @property
-    def normalization(self) -> Normalization:
-        """Map between stored data and what the network sees."""
-        return Normalization(mean=self.mean, std=self.std, kind="image" if self.kind == "image" else "vector")
-
-
 class State:
-    """Network, its two moving averages, optimizer, counters, and the log's open window."""
+    """Network, its moving averages, its teacher, optimizer, counters, and the log's open window."""
 
     def __init__(self, config: Config, facts: DataFacts, device: torch.device) -> None:
         with torch.random.fork_rng(devices=[]):  # initialised on the CPU: no other device is touched, nor its seed
             torch.default_generator.manual_seed(generator(config.training.seed, 0, "init").initial_seed())
             network = config.network.build(facts.shape, facts.num_classes, config.objective.M)
-        self.config, self.device = config, device
+        self.config, self.facts, self.device = config, facts, device
         self.network: VelocityNetwork = network.to(device).train()
-        self.target = Ema(self.network, config.ema.target, config.ema.warmup) if config.objective.uses_target else None
-        self.average = Ema(self.network, config.ema.evaluation, config.ema.warmup)
+        decays = {"evaluation": config.ema.evaluation}
+        if config.objective.uses_target:
+            decays["target"] = config.ema.target
+        self.averages = {name: Ema(self.network, decay, config.ema.warmup) for name, decay in decays.items()}
+        self.teacher: VelocityNetwork | None = None
         if config.training.compile:
             self.network.compile()
-            if self.target is not None:
-                self.target.network.compile()
+            if "target" in self.averages:
+                self.averages["target"].network.compile()
         self.optimizer = optimizer.build(self.network, config.optimizer)
         self.meter = Meter(config.objective.tags)
         self.step = 0
+        self.updates = 0
         self.skipped = 0
         self.skipped_in_a_row = 0
 
     @property
     def networks(self) -> Networks:
         """The networks as the objective sees them."""
-        return Networks(self.network, None if self.target is None else self.target.network)
+        target = self.averages.get("target")
+        return Networks(self.network, None if target is None else target.network, self.teacher)
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return the context that the network is computed in."""
@@ -113,20 +63,48 @@ class State:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
-        update = self.step - self.skipped
-        for average in (self.target, self.average):
-            if average is not None:
-                average.update(self.network, update)
+        for average in self.averages.values():
+            average.update(self.network, self.updates)
+        self.updates += 1
+
+    def begin_with(self, trained: Trained) -> None:
+        """Begin with the weights of a trained run, which is the teacher too where the method has one."""
+        adopt(self.network, self.config.network, self.facts, trained)
+        self._start_averages()
+        if self.config.objective.uses_teacher:
+            self._teach(self.network.state_dict())
+
+    def hand_over(self) -> None:
+        """Make the average kept for evaluation the teacher; the student goes on from it, and so do its averages.
+
+        The optimizer keeps its moments: the parameters move a little, their gradients hardly change in size.
+        """
+        trained = self.averages["evaluation"].network.state_dict()
+        self._teach(trained)
+        self.network.load_state_dict(trained)
+        self._start_averages()
+
+    def _start_averages(self) -> None:
+        for average in self.averages.values():
+            average.network.load_state_dict(self.network.state_dict())
+        self.updates = 0
+
+    def _teach(self, weights: Mapping[str, Tensor]) -> None:
+        if self.teacher is None:
+            self.teacher = copy.deepcopy(self.averages["evaluation"].network)  # never compiled, frozen, in eval mode
+            if self.config.training.compile:
+                self.teacher.compile()
+        self.teacher.load_state_dict(weights)
 
     def snapshot(self, log_offset: int) -> Checkpoint:
         """Return everything that a resumed run needs. Raises RunError when a part of it is not finite: no way on."""
         groups: dict[str, dict[str, Tensor]] = {
             "network": dict(self.network.state_dict()),
-            "ema_evaluation": dict(self.average.network.state_dict()),
             "optimizer": self._moments(),
+            **{f"ema_{name}": dict(average.network.state_dict()) for name, average in self.averages.items()},
         }
-        if self.target is not None:
-            groups["ema_target"] = dict(self.target.network.state_dict())
+        if self.teacher is not None:
+            groups["teacher"] = dict(self.teacher.state_dict())
         for group, tensors in groups.items():
             for name, tensor in tensors.items():
                 if not bool(torch.isfinite(tensor).all()):
@@ -137,6 +115,7 @@ class State:
         values = {
             "step": self.step,
             "images": self.step * self.config.training.batch,
+            "updates": self.updates,
             "skipped": self.skipped,
             "skipped_in_a_row": self.skipped_in_a_row,
             "log_offset": log_offset,
@@ -149,12 +128,14 @@ class State:
         found = checkpoint.load(path)
         try:
             self.network.load_state_dict(found.groups["network"])
-            self.average.network.load_state_dict(found.groups["ema_evaluation"])
-            if self.target is not None:
-                self.target.network.load_state_dict(found.groups["ema_target"])
+            for name, average in self.averages.items():
+                average.network.load_state_dict(found.groups[f"ema_{name}"])
+            if "teacher" in found.groups:
+                self._teach(found.groups["teacher"])
             self._restore_moments(found.groups["optimizer"])
             values = found.values
             self.step, self.skipped = int(values["step"]), int(values["skipped"])
+            self.updates = int(values["updates"])
             self.skipped_in_a_row = int(values["skipped_in_a_row"])
             self.meter.restore(values["meter"])
             return int(values["log_offset"])

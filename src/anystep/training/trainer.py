@@ -6,7 +6,7 @@ A run directory holds `config.json` (complete, re-runnable), `run.json` (facts o
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from signal import Signals
@@ -17,18 +17,24 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from anystep.data import Dataset, Normalization, batch_indices, files
-from anystep.objectives import Batch, Draw, Losses, Progress
+from anystep.data import Dataset, batch_indices, files
+from anystep.objectives import Draw, Losses
 from anystep.training import checkpoint
-from anystep.training.config import Config, from_json, to_json
+from anystep.training.config import Config, to_json
 from anystep.training.errors import RunError, UsageError
+from anystep.training.examples import DataExamples, Examples
+from anystep.training.facts import DataFacts, read_config
+from anystep.training.initial import read_trained
 from anystep.training.log import RunLog, summary_writer
 from anystep.training.optimizer import learning_rate
+from anystep.training.pairs import make_pairs
+from anystep.training.phases import Segment, segments
 from anystep.training.signals import StopRequest
-from anystep.training.state import DataFacts, State
+from anystep.training.state import State
 
 Record = dict[str, Any]
 Watch = Callable[[int, Record | None], None]
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -40,16 +46,23 @@ class Outcome:
 
 
 def train(
-    config: Config, out: Path, *, resume: bool = False, watch: Watch | None = None, stop: StopRequest | None = None
+    config: Config,
+    out: Path,
+    *,
+    resume: bool = False,
+    watch: Watch | None = None,
+    say: Say | None = None,
+    stop: StopRequest | None = None,
 ) -> Outcome:
     """Train as ``config`` says into the run directory ``out``; with ``resume`` go on from its newest checkpoint.
 
-    ``watch(step, record)`` is called after every update, with the log record where one was written. ``stop`` ends the
-    run after the update in flight. Raises RunError (disk, checkpoint, divergence), DataError (data) and ValueError (a
-    config that does not fit the data, or differs from the run's in more than its length and device); on the last two
-    nothing has been written.
+    ``watch(step, record)`` is called after every update, with the log record where one was written; ``say(text)`` with
+    what else a person would want to know. ``stop`` ends the run after the update in flight. Raises RunError (disk,
+    checkpoint, divergence), DataError (data) and ValueError (a config that does not fit the data, or differs from the
+    run's in more than its length and device); on the last two nothing has been written.
     """
     device = pick_device(config.training.device)
+    parts = segments(config)
     if resume and (out / "config.json").exists():
         check_unchanged(read_config(out), config, out)
     writer = summary_writer() if config.log.tensorboard else None  # what may fail comes before what is written
@@ -58,51 +71,74 @@ def train(
     config.objective.check(facts.num_classes)
     state = State(config, facts, device)
     offset = begin(state, facts, out, resume)
-    settings, watch, stop = config.training, watch or (lambda step, record: None), stop or StopRequest()
+    settings = config.training
+    watch, say, stop = watch or (lambda step, record: None), say or (lambda text: None), stop or StopRequest()
     board = writer and writer(str(out / "tensorboard"), purge_step=state.step * settings.batch + 1)
     log = RunLog(out, offset, state.step, board)
     log_every = max(1, config.log.every // settings.batch)
     save_every = max(1, config.checkpoint.every // settings.batch)
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(settings.matmul_precision)
+    if config.objective.uses_jvp:
+        say(f"{config.objective.name} differentiates in forward mode: attention is computed unfused (math)")
     try:
-        for index in batches(dataset, config, state.step):
-            update(state, dataset, facts.normalization, index)
-            record, asked = None, stop.signal  # read once: a later signal waits for the next update
-            if state.step % log_every == 0 or state.step == settings.steps:
-                record = write_record(state, log)
-            if asked or state.step % save_every == 0 or state.step == settings.steps:
-                checkpoint.save(out / "checkpoints", state.step, state.snapshot(log.sync()))
-                checkpoint.prune(out / "checkpoints", config.checkpoint, settings.batch)
-            watch(state.step, record)
-            if asked and state.step < settings.steps:
-                return Outcome(state.step, asked)
+        for part in parts:
+            if state.step >= part.last:
+                continue  # trained before
+            examples = enter(state, part, dataset, out, say, stop)
+            if examples is None:
+                return Outcome(state.step, stop.signal)
+            for index in batches(len(examples), config, state.step, part.last):
+                update(state, examples, index, part)
+                record, asked = None, stop.signal  # read once: a later signal waits for the next update
+                if state.step % log_every == 0 or state.step == part.last:
+                    record = write_record(state, log, part)
+                if asked or state.step % save_every == 0 or state.step == part.last:
+                    checkpoint.save(out / "checkpoints", state.step, state.snapshot(log.sync()))
+                    checkpoint.prune(out / "checkpoints", config.checkpoint, settings.batch)
+                watch(state.step, record)
+                if asked and state.step < settings.steps:
+                    return Outcome(state.step, asked)
     finally:
         torch.set_float32_matmul_precision(precision)  # the whole process has one: it is the caller's again
         log.close()
     return Outcome(state.step)
 
 
-def update(state: State, dataset: Dataset, normalization: Normalization, index: NDArray[np.int64]) -> None:
+def enter(state: State, part: Segment, dataset: Dataset, out: Path, say: Say, stop: StopRequest) -> Examples | None:
+    """Begin a phase, or go on with it; returns what it trains on, None when a signal came while pairs were made.
+
+    The checkpoint at a phase's end was written before the hand-over, so that a resumed run makes it again.
+    """
+    if state.step == part.first > 0:
+        state.hand_over()
+    if len(state.config.objective.phases()) > 1:
+        say(f"phase {part.phase.name}: images {part.first * (b := state.config.training.batch):,} to {part.last * b:,}")
+    if part.phase.pairs is None:
+        return DataExamples(dataset, state.facts.normalization, state.config.data.flip)
+    return make_pairs(state, dataset, part.phase.pairs, out / "pairs", say=say, stop=lambda: stop.signal is not None)
+
+
+def update(state: State, examples: Examples, index: NDArray[np.int64], part: Segment) -> None:
     """Make one update on the global batch of these rows: micro-batches, gradient, non-finite policy, step, averages."""
     config, settings = state.config, state.config.training
-    raw, size = dataset.read(index), settings.batch // settings.accumulate
-    progress = Progress(state.step, settings.steps)
+    rows, size = examples.read(index), settings.batch // settings.accumulate
+    objective, progress = part.phase.objective, part.progress(state.step)
     losses: list[Losses] = []
     for first in range(0, settings.batch, size):
-        rows = slice(first, first + size)
-        draw = Draw(settings.seed, state.step, settings.batch, rows, state.device)
-        batch = make_batch(dataset, normalization, raw, index, draw, flip=config.data.flip)
+        ours = slice(first, first + size)
+        draw = Draw(settings.seed, state.step, settings.batch, ours, state.device)
+        batch = examples.batch(rows, index, draw)
         with state.autocast():
-            part = config.objective.loss(state.networks, batch, draw, progress)
-        (part.rows.sum() / settings.batch).backward()  # type: ignore[no-untyped-call]
-        losses.append(part)
+            share = objective.loss(state.networks, batch, draw, progress)
+        (share.rows.sum() / settings.batch).backward()  # type: ignore[no-untyped-call]
+        losses.append(share)
     gradients = [p.grad for p in state.network.parameters() if p.grad is not None]
     norm = get_total_norm(gradients)
-    if bool(torch.isfinite(norm)) and all(bool(torch.isfinite(part.rows).all()) for part in losses):
+    if bool(torch.isfinite(norm)) and all(bool(torch.isfinite(share.rows).all()) for share in losses):
         if config.optimizer.clip_norm is not None:
             clip_grads_with_norm_(state.network.parameters(), config.optimizer.clip_norm, norm)
-        state.apply(learning_rate(state.step, config.optimizer, settings))
+        state.apply(learning_rate(state.step, config.optimizer, settings.batch, part.first, part.last))
         state.meter.add(losses, float(norm))
         state.skipped_in_a_row = 0
     else:
@@ -117,22 +153,10 @@ def update(state: State, dataset: Dataset, normalization: Normalization, index: 
         )
 
 
-def make_batch(
-    dataset: Dataset, normalization: Normalization, raw: NDArray[Any], index: NDArray[np.int64], draw: Draw, flip: bool
-) -> Batch:
-    """Return our rows of the global batch as tensors: normalised data, its noise, labels; uint8 until here."""
-    x1 = normalization.encode(raw[draw.rows]).to(draw.device)
-    if flip:
-        mirrored = (draw.uniform("flip") < 0.5).reshape(-1, *[1] * (x1.ndim - 1))
-        x1 = torch.where(mirrored, x1.flip(-1), x1)
-    label = None if dataset.labels is None else torch.from_numpy(dataset.labels[index[draw.rows]]).to(draw.device)
-    return Batch(x1=x1, x0=draw.normal("noise", x1.shape[1:]), label=label)
-
-
-def batches(dataset: Dataset, config: Config, start: int) -> Iterator[NDArray[np.int64]]:
-    """Yield the row indices of each update's global batch from update ``start`` on: a pure function of (seed, step)."""
-    for step in range(start, config.training.steps):
-        yield batch_indices(len(dataset), config.training.batch, step, config.training.seed)
+def batches(rows: int, config: Config, start: int, end: int) -> Iterator[NDArray[np.int64]]:
+    """Yield the row numbers of each update's global batch, ``start`` ... ``end - 1``: a function of (seed, step)."""
+    for step in range(start, end):
+        yield batch_indices(rows, config.training.batch, step, config.training.seed)
 
 
 def begin(state: State, facts: DataFacts, out: Path, resume: bool) -> int:
@@ -147,6 +171,8 @@ def begin(state: State, facts: DataFacts, out: Path, resume: bool) -> int:
             check_facts(DataFacts.read(out), facts, out)
         every = checkpoint.listing(out / "checkpoints")
         offset = state.restore(every[-1][1]) if every else 0
+        if not every and state.config.init.run is not None:
+            state.begin_with(read_trained(Path(state.config.init.run), state.config.init.weights))
         if state.step > state.config.training.steps:
             raise ValueError(
                 f"training.images is {state.config.training.images}, and {out} has seen "
@@ -162,8 +188,14 @@ def begin(state: State, facts: DataFacts, out: Path, resume: bool) -> int:
 
 
 def check_unchanged(stored: Config, config: Config, out: Path) -> None:
-    """Raise UsageError unless the resumed run differs at most in its length and its device."""
+    """Raise UsageError unless the resumed run differs at most in its length, if it has one phase, and its device."""
     before, after = options(stored), options(config)
+    phases = len(config.objective.phases())
+    if phases > 1 and stored.training.steps != config.training.steps:
+        raise UsageError(
+            f"--images cannot change with --resume: the {phases} phases of {config.objective.name} are shares of it "
+            f"({stored.training.images} images in {out})"
+        )
     for name, value in after.items():
         if name not in {"training.images", "training.device"} and value != before[name]:
             raise UsageError(
@@ -174,7 +206,7 @@ def check_unchanged(stored: Config, config: Config, out: Path) -> None:
 
 def options(config: Config) -> dict[str, Any]:
     """Return every value of a config by its dotted name, paths made absolute; `network.name` before what is in it."""
-    values = to_json(replace(config, data=config.data.located()))
+    values = to_json(config.located())
     inner = {f"{s}.{name}": value for s, fields in values.items() if s != "recipe" for name, value in fields.items()}
     return {"recipe": values["recipe"], **inner}
 
@@ -188,33 +220,20 @@ def check_facts(recorded: DataFacts, facts: DataFacts, out: Path) -> None:
         )
 
 
-def write_record(state: State, log: RunLog) -> Record:
+def write_record(state: State, log: RunLog, part: Segment) -> Record:
     """Write the window's record to the log and start a new window."""
     settings = state.config.training
     record = {
         "step": state.step,
         "images": state.step * settings.batch,
+        "phase": part.phase.name,
         **state.meter.record(),
-        "lr": learning_rate(state.step - 1, state.config.optimizer, settings),
+        "lr": learning_rate(state.step - 1, state.config.optimizer, settings.batch, part.first, part.last),
         "skipped": state.skipped,
     }
     log.write(record)
     state.meter.clear()
     return record
-
-
-def read_config(run: Path) -> Config:
-    """Read the config of a run directory, or a config.json. Raises RunError when missing, ValueError when wrong."""
-    path = run / "config.json" if run.is_dir() else run
-    try:
-        values = json.loads(path.read_text())
-    except OSError as error:
-        raise RunError(f"cannot read {path}: {checkpoint.reason(error)}") from error
-    except ValueError as error:
-        raise RunError(f"{path} is not JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise RunError(f"{path} is not a config: an object is expected")
-    return from_json(values)
 
 
 def pick_device(name: str) -> torch.device:

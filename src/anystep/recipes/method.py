@@ -1,0 +1,78 @@
+"""One run with another method: what changes with the method, and nothing else."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from anystep.networks import NetworkConfig
+from anystep.objectives import OBJECTIVES, Objective
+from anystep.training.config import Config, InitConfig
+from anystep.training.initial import read_trained
+from anystep.training.phases import forward_units, with_budget
+
+#: t in [0, 1] times this goes into the sinusoids of a network that is differentiated in time; times the usual 1000 a
+#: derivative is mostly that of the fastest sinusoids
+SMOOTH_TIME = 10.0
+#: largest share of a run's cost that goes into making pairs
+PAIRS_SHARE = 0.25
+
+
+@dataclass(frozen=True)
+class Family:
+    """Recipes on one kind of data: flow matching's run, and what differs from a method's defaults there."""
+
+    base: Config
+    choices: Mapping[str, Objective]
+
+    def objective(self, method: str) -> Objective:
+        """Return a method with the family's choices."""
+        return self.choices.get(method) or OBJECTIVES[method]()
+
+    def recipe(self, method: str) -> Config:
+        """Return a method's run: what flow matching's costs, it costs."""
+        return change_method(self.base, self.objective(method))
+
+
+def family_name(config: Config) -> str:
+    """Return a recipe's name without its method's."""
+    return config.recipe.removesuffix(f"-{config.objective.name}")
+
+
+def change_method(config: Config, objective: Objective) -> Config:
+    """Return the run with another method: same data, sizes and optimizer, and the same cost.
+
+    The network is told what the method needs. Pairs are as many as the method says, but for a quarter of the cost at
+    most. Raises ValueError when the cost is too small for the method's phases.
+    """
+    units = forward_units(config)
+    for pairs in filter(None, (phase.pairs for phase in objective.phases())):
+        most = int(PAIRS_SHARE * units / pairs.cost * pairs.num)
+        objective = replace(objective, pairs=max(1, min(pairs.num, most)))  # type: ignore[call-arg]
+    made = replace(
+        config,
+        recipe=f"{family_name(config)}-{objective.name}",
+        network=network_for(config.network, objective),
+        objective=objective,
+    )
+    return with_budget(made, units)
+
+
+def network_for(network: NetworkConfig, objective: Objective) -> NetworkConfig:
+    """Return the network with the inputs and the output that the method needs, of the same size."""
+    encoding = "none" if not objective.uses_step else "continuous" if objective.any_step else "log2"
+    fields = {"step_encoding": encoding, "prediction": objective.predicts}
+    if objective.uses_jvp:
+        fields["time_scale"] = SMOOTH_TIME
+    return replace(network, **fields)  # type: ignore[type-var]
+
+
+def from_run(config: Config, run: Path) -> Config:
+    """Return the run beginning with the weights of ``run``, on a network of its kind and size.
+
+    A network that was not told the step gets a step input where the method needs one; it contributes exactly nothing
+    at first. Raises RunError when ``run`` has no checkpoint.
+    """
+    network = read_trained(run).config.network
+    if config.objective.uses_step and network.step_encoding == "none":
+        network = replace(network, step_encoding=config.network.step_encoding)  # type: ignore[type-var]
+    return replace(config, network=network, init=InitConfig(run=str(run)))

@@ -1,0 +1,50 @@
+"""What an update trains on: rows of the data set with fresh noise, or pairs that a teacher made (`pairs.py`)."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from anystep.data import Dataset, Normalization
+from anystep.objectives import Batch, Draw
+
+
+class Examples(Protocol):
+    """Rows by number; `read` once for the global batch, `batch` for each rank's or micro-batch's part of it."""
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+
+    def read(self, index: NDArray[np.int64]) -> Any:
+        """Return the rows as they are stored."""
+
+    def batch(self, rows: Any, index: NDArray[np.int64], draw: Draw) -> Batch:
+        """Return our part (``draw.rows``) of the rows that `read` gave, as tensors on the draw's device."""
+
+
+@dataclass(frozen=True)
+class DataExamples:
+    """Rows of a data set: normalised, mirrored by chance with ``flip``, each with noise of its own."""
+
+    dataset: Dataset
+    normalization: Normalization
+    flip: bool = False
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def read(self, index: NDArray[np.int64]) -> NDArray[Any]:
+        """Return the rows as they are stored; pictures are uint8 until `batch`."""
+        return self.dataset.read(index)
+
+    def batch(self, rows: NDArray[Any], index: NDArray[np.int64], draw: Draw) -> Batch:
+        """Return our part of the rows: normalised data, its noise, labels."""
+        x1 = self.normalization.encode(rows[draw.rows]).to(draw.device)
+        if self.flip:
+            mirrored = (draw.uniform("flip") < 0.5).reshape(-1, *[1] * (x1.ndim - 1))
+            x1 = torch.where(mirrored, x1.flip(-1), x1)
+        labels = self.dataset.labels
+        label = None if labels is None else torch.from_numpy(labels[index[draw.rows]]).to(draw.device)
+        return Batch(x1=x1, x0=draw.normal("noise", x1.shape[1:]), label=label)

@@ -1,0 +1,84 @@
+"""A trained run as something to begin with: its weights, and what they need to fit."""
+
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor
+
+from anystep.networks import NetworkConfig, VelocityNetwork
+from anystep.training import checkpoint
+from anystep.training.config import Config
+from anystep.training.errors import RunError
+from anystep.training.facts import DataFacts, read_config
+
+Weights = Literal["ema", "raw"]
+#: parameters that only a network has which is told the step
+STEP = "condition.step."
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run's config, the facts of its data, and the weights of one checkpoint, after ``step`` updates."""
+
+    run: Path
+    step: int
+    config: Config
+    facts: DataFacts
+    weights: dict[str, Tensor]
+
+
+def read_trained(run: Path, weights: Weights = "ema", step: int | None = None) -> Trained:
+    """Read the weights of a run directory's checkpoint: the newest, or that after ``step`` updates.
+
+    ``weights``: ``ema``, the average kept for evaluation, or ``raw``, the trained parameters. Raises RunError when
+    ``run`` is no run directory, or has no checkpoint yet or not that one.
+    """
+    if not run.is_dir():
+        raise RunError(f"no run directory {run}")
+    if not (run / "config.json").exists():
+        raise RunError(f"{run} is not a run directory: it has no config.json")
+    config, facts = read_config(run), DataFacts.read(run)
+    found = dict(checkpoint.listing(run / "checkpoints"))
+    if not found:
+        raise RunError(f"{run} has no checkpoint yet: train it first, or go on with --resume")
+    step = max(found) if step is None else step
+    if step not in found:
+        raise RunError(f"{run} has no checkpoint of step {step}; it has those of steps {', '.join(map(str, found))}")
+    group = "ema_evaluation" if weights == "ema" else "network"
+    tensors = checkpoint.load(found[step], (group,)).groups[group]
+    return Trained(run, step, config, facts, dict(tensors))
+
+
+def adopt(network: VelocityNetwork, config: NetworkConfig, facts: DataFacts, trained: Trained) -> None:
+    """Give ``network`` the trained weights. A step input that they lack is made to contribute exactly nothing.
+
+    Raises RunError when the data's shape or classes, or the network but for its step input, are of another kind.
+    """
+    theirs, ours = ({"name": each.name} | asdict(each) for each in (trained.config.network, config))  # type: ignore[call-overload]
+    for field, value in ours.items():
+        if field != "step_encoding" and value != theirs.get(field, value):
+            raise RunError(
+                f"init.run {trained.run} has network.{field} {theirs[field]}, and this run {value}: take the network "
+                "from there with --init-from, or set it alike"
+            )
+    for what, ours, theirs in (
+        ("examples of shape", facts.shape, trained.facts.shape),
+        ("classes", facts.num_classes, trained.facts.num_classes),
+    ):
+        if ours != theirs:
+            raise RunError(f"init.run {trained.run} was trained on {what} {theirs}, and this data has {ours}")
+    if facts.normalization != trained.facts.normalization:
+        logging.getLogger(__name__).warning(
+            "init.run %s saw its data by mean %.4g and std %.4g; this data's are %.4g and %.4g",
+            *(trained.run, trained.facts.mean, trained.facts.std, facts.mean, facts.std),
+        )
+    own = network.state_dict()
+    fresh = {name: own[name] for name in own.keys() - trained.weights.keys() if name.startswith(STEP)}
+    try:
+        network.load_state_dict(trained.weights | fresh)
+    except RuntimeError as error:
+        raise RunError(f"the weights of init.run {trained.run} do not fit: {checkpoint.misfit(error)}") from error
+    if fresh:
+        network.forget_step()
