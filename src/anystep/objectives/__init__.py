@@ -1,12 +1,15 @@
 """Methods, one a file. `OBJECTIVES` is the one registry: a name in a config, a recipe or a table is a key of it."""
 
+from anystep.objectives.alpha_flow import AlphaFlow
 from anystep.objectives.base import Batch, Draw, Losses, Networks, Objective, Progress, Query, Targets
 from anystep.objectives.consistency_distillation import ConsistencyDistillation
 from anystep.objectives.consistency_training import ConsistencyTraining
 from anystep.objectives.diffusion import Diffusion
 from anystep.objectives.flow_matching import FlowMatching
 from anystep.objectives.ict import ImprovedConsistencyTraining
+from anystep.objectives.imm import IMM
 from anystep.objectives.live_reflow import LiveReflow
+from anystep.objectives.mean_flow import MeanFlow
 from anystep.objectives.progressive_distillation import ProgressiveDistillation
 from anystep.objectives.reflow import Reflow
 from anystep.objectives.shortcut import Shortcut
@@ -23,11 +26,16 @@ OBJECTIVES: dict[str, type[Objective]] = {
         ConsistencyTraining,
         ImprovedConsistencyTraining,
         LiveReflow,
+        MeanFlow,
+        AlphaFlow,
+        IMM,
     )
 }
 
 __all__ = [
+    "IMM",
     "OBJECTIVES",
+    "AlphaFlow",
     "Batch",
     "ConsistencyDistillation",
     "ConsistencyTraining",
@@ -37,6 +45,7 @@ __all__ = [
     "ImprovedConsistencyTraining",
     "LiveReflow",
     "Losses",
+    "MeanFlow",
     "Networks",
     "Objective",
     "Progress",

@@ -29,7 +29,7 @@ from anystep.objectives.base import (
 
 @dataclass(frozen=True)
 class Diffusion(Objective):
-    """Predict the noise of the variance-preserving path (DDPM, as DiT trains it), sampled by DDIM (METHODS 4).
+    """Predict the noise of the variance-preserving path (DDPM, as DiT trains it), sampled by DDIM.
 
     ::
 

@@ -1,0 +1,179 @@
+"""Alpha-Flow: from flow matching to MeanFlow in one run, without a derivative."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from anystep.flow.check import finite, in_range, one_of, positive, power_of_two, require
+from anystep.flow.ladder import Schedule, flow_time
+from anystep.flow.network import Network
+from anystep.flow.path import advance, interpolate, velocity
+from anystep.objectives.base import (
+    Batch,
+    Draw,
+    Networks,
+    Objective,
+    Progress,
+    Query,
+    Targets,
+    check_null_label,
+    drop_label,
+)
+from anystep.objectives.mean_flow import adaptive_error, draw_interval, equal_steps
+from anystep.objectives.shortcut import FLOW_ROW, Shortcut
+
+IntervalLaw = Literal["logit_normal", "dyadic"]
+Shift = Literal["data", "network"]
+
+
+@dataclass(frozen=True)
+class AlphaFlow(Objective):
+    """Go the first ``alpha d`` of a step by a known velocity and ask the network for the rest (Zhang et al. 2025).
+
+    ::
+
+        alpha = 1 - sigmoid(temperature (progress - middle) / (end - begin)), clamped      (Algorithm 2)
+        x0 ~ N(0, I),  x1 ~ data,  (t, d) ~ p;  d = 0 in 1 - share of the rows
+        x_t = (1 - t) x0 + t x1,   v = x1 - x0 (shift = data),   v = s-(x_t, t, alpha d) (shift = network)
+        x' = x_t + alpha d v                                     s- = s without gradient, no moving average
+        query (x_t, t, d),   target alpha v + (1 - alpha) s-(x', t + alpha d, (1 - alpha) d)       (eq. 8)
+        minimise alpha |e|^2 / (|e|^2 + floor), e = s(query) - target, alpha = 1 where d = 0       (G.2)
+
+    alpha = 1 takes v = x1 - x0 and is flow matching; alpha -> 0 is MeanFlow. alpha = 1/2 with shift = network and
+    interval = dyadic is the self-consistency target of shortcut models (Theorem 1), of s itself, not its average.
+    The paper's t is the noise level, 1 - t here.
+    Differs from the paper: below ``alpha_min`` it goes on with MeanFlow's target, a JVP; here alpha stays there, so
+    that fused attention and `torch.compile` work unchanged (its Table 5d, ImageNet B/2: FID 45.6 against 43.3). No
+    guidance in the target; two passes a step at sampling. Its XL models sample two steps with fresh noise, ours never.
+    """
+
+    name: ClassVar[str] = "alpha_flow"
+    uses_step: ClassVar[bool] = True
+    any_step: ClassVar[bool] = True
+
+    share: float = 0.75
+    """Share of rows with d > 0 in the global batch, in [0, 1] (paper, Table 3: 75 % for B/2, 50 % for XL/2)."""
+    alpha_min: float = 5e-3
+    """Smallest alpha, in (0, 1]; above 1 - alpha_min it is 1 (paper 4.2: 5e-3, then 0)."""
+    alpha_max: float = 1.0
+    """Largest alpha, in [alpha_min, 1]; alpha_min = alpha_max keeps it constant (paper: 1)."""
+    begin: float = 0.0
+    """Share of the run after which alpha begins to fall, in [0, end) (paper, Table 3: 0 for B/2, 1/2 for XL/2)."""
+    end: float = 1.0
+    """Share of the run after which it has fallen, in (begin, 1] (paper, Table 3: 1 for B/2, 5/6 for XL/2)."""
+    temperature: float = 25.0
+    """Steepness of the fall, above 0 (paper 4.2)."""
+    shift: Shift = "data"
+    """What goes the first part: `data`, x1 - x0, or `network`, asked for that part (paper, Table 5a: data)."""
+    interval: IntervalLaw = "logit_normal"
+    """Law of (t, d): `logit_normal`, two times of that law, or `dyadic`, a shortcut model's."""
+    time_mean: float = 0.4
+    """Mean of the normal law of logit(t), finite; with `interval=logit_normal` (paper, Table 3: -0.4 of 1 - t)."""
+    time_std: float = 1.0
+    """Standard deviation of that law, above 0 (paper, Table 3)."""
+    M: int = 128
+    """Number of smallest steps of the ladder, a power of two; with `interval=dyadic` (P1 3.1)."""
+    adaptive_floor: float = 1e-3
+    """What is added to a row's squared error in the adaptive weight, above 0 (paper 4.2)."""
+    label_drop: float = 0.1
+    """Probability that a label becomes the null label, in [0, 1]."""
+
+    def __post_init__(self) -> None:
+        in_range("objective.share", self.share, 0, 1)
+        require(0 < self.alpha_min <= 1, "objective.alpha_min", self.alpha_min, "in (0, 1]")
+        in_range("objective.alpha_max", self.alpha_max, self.alpha_min, 1)
+        in_range("objective.end", self.end, 0, 1)
+        in_range("objective.begin", self.begin, 0, self.end, open_end=True)
+        positive("objective.temperature", self.temperature)
+        one_of("objective.shift", self.shift, Shift)
+        one_of("objective.interval", self.interval, IntervalLaw)
+        finite("objective.time_mean", self.time_mean)
+        positive("objective.time_std", self.time_std)
+        power_of_two("objective.M", self.M)
+        positive("objective.adaptive_floor", self.adaptive_floor)
+        in_range("objective.label_drop", self.label_drop, 0, 1)
+
+    def check_batch(self, batch: int) -> None:
+        """Raise ValueError when fewer rows than levels of the ladder would train d = 1 only, silently."""
+        if self.interval == "dyadic":
+            self.ladder_rows.check_batch(batch)
+
+    def alpha(self, progress: float) -> float:
+        """Return the share of a step that is gone by v, at a share ``progress`` of the run (Algorithm 2)."""
+        middle, width = (self.begin + self.end) / 2, self.end - self.begin
+        alpha = (1 - math.tanh(self.temperature * (progress - middle) / width / 2)) / 2  # 1 - sigmoid, no overflow
+        alpha = min(max(alpha, self.alpha_min), self.alpha_max)
+        return 1.0 if self.alpha_max == 1 and alpha > 1 - self.alpha_min else alpha
+
+    def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: Progress) -> Targets:
+        """Map a batch to velocities at d = 0, and to averages of both parts of the step at d > 0."""
+        x0, x1 = batch.x0, batch.x1  # [B, ...]
+        alpha = self.alpha(progress.fraction)
+        average, t, d = self.draw_interval(draw)  # [B]
+        x_t, v = interpolate(x0, x1, t), velocity(x0, x1)
+        label = drop_label(networks.online, batch.label, self.label_drop, draw)
+        target = v
+        rows = average.nonzero().squeeze(1)
+        if len(rows) and alpha < 1:  # at 1 it is flow matching of every step, whatever the shift
+            some = None if label is None else label[rows]
+            joined = self.joined(networks.online, x_t[rows], t[rows], d[rows], some, v[rows], alpha)
+            target = v.index_copy(0, rows, joined.to(v.dtype))
+        return Targets(
+            query=Query(x_t, t, d, label=label),
+            target=target,
+            tag=average.long(),
+            weight=torch.where(average, alpha, 1.0),
+        )
+
+    def draw_interval(self, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
+        """Return which of our rows have d > 0, and each row's t and d: [B]."""
+        if self.interval == "logit_normal":
+            average = draw.ours(draw.spread(self.share))
+            return average, *draw_interval(draw, average, self.time_mean, self.time_std)
+        level = self.ladder_rows.draw_levels(draw)
+        average, u = level != FLOW_ROW, draw.uniform("time")
+        d = 2 * self.ladder_rows.ladder.half_step(level)
+        t = torch.where(average, (u / d).floor() * d, flow_time(u, "discrete", self.M))
+        return average, t, torch.where(average, d, 0.0)
+
+    @torch.no_grad()
+    def joined(
+        self, network: Network, x_t: Tensor, t: Tensor, d: Tensor, label: Tensor | None, v: Tensor, alpha: float
+    ) -> Tensor:
+        """Return the average velocity of a first part ``alpha d`` by v and the network's rest (eq. 8)."""
+        if self.shift == "network":
+            v = network(x_t, t, alpha * d, label)
+        rest = network(advance(x_t, alpha * d, v), t + alpha * d, (1 - alpha) * d, label)
+        return alpha * v + (1 - alpha) * rest
+
+    def penalty(self, prediction: Tensor, target: Tensor, query: Query) -> Tensor:
+        """Return the adaptively weighted squared error, [B]."""
+        return adaptive_error(prediction, target, self.adaptive_floor)
+
+    def schedule(self, steps: int) -> Schedule:
+        """Return equal steps, each told its own length."""
+        return equal_steps(steps)
+
+    def check_guidance(self, schedule: Schedule, guidance: float) -> None:
+        """Raise ValueError when no label was dropped in training: the null label is noise then."""
+        check_null_label(self.label_drop, guidance)
+
+    @property
+    def ladder_rows(self) -> Shortcut:
+        """The shortcut model whose draws of (t, d) `interval=dyadic` shares."""
+        return Shortcut(share=self.share, M=self.M)
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """``flow``, and ``average`` for the rows with d > 0."""
+        return ("flow", "average")
+
+    @property
+    def cost(self) -> float:
+        """Cost of an update, averaged over the run: as long as alpha is 1 the targets take no forward pass."""
+        steps = 1000
+        asked = sum(self.alpha(step / steps) < 1 for step in range(steps)) / steps
+        return (3 + self.share * asked * (2 if self.shift == "network" else 1)) / 3

@@ -1,0 +1,184 @@
+"""Inductive moment matching: groups of samples pushed from two times to one must have the same distribution."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from anystep.flow.check import at_least, finite, in_range, positive
+from anystep.flow.ladder import Schedule, Step, instantaneous_schedule
+from anystep.flow.path import advance, expand, interpolate, velocity
+from anystep.objectives.base import (
+    Batch,
+    Draw,
+    Losses,
+    Networks,
+    Objective,
+    Progress,
+    Query,
+    Targets,
+    check_null_label,
+    drop_label,
+)
+
+#: distances below this have no gradient (paper, C.8)
+NEAREST = 1e-8
+
+
+@dataclass(frozen=True)
+class IMM(Objective):
+    """Match the moments of samples pushed to t + d from t and from a bit later (Zhou et al. 2025, Algorithm 3).
+
+    ::
+
+        M neighbouring rows, a group, share t ~ U(t_min, 1), t + d ~ U(t, 1);  t_min = 1/(1 + eta_max)
+        eta_r = eta_t - eta_max / 2^k,  eta_t = (1 - t)/t;  t + gap <= r <= t + d                  (C.6)
+        x0 ~ N(0, I),  x1 ~ data,  x_t = (1 - t) x0 + t x1,  x_r of the same x0 and x1             (4.1)
+        y = x_t + d s(x_t, t, d),   y' = x_r + (t + d - r) s-(x_r, r, t + d - r)                   s- has no gradient
+        k(a, b) = exp(-|a - b| / (d D)),   D elements a row                                        (4.2)
+        minimise w(t) / M^2 times the sum over pairs i, j of a group of
+            k(y_i, y_j) + k(y'_i, y'_j) - 2 k(y_i, y'_j)                                           (eq. 67)
+        w(t) = sigmoid(b - lambda) dlambda/dt / 2 t^a / (t^2 + (1 - t)^2),  lambda = 2 log(t/(1 - t))  (eq. 13)
+
+    This is the paper's Euler-FM with the step d as the second time ("t - s"), in the settings of its best model
+    (Table 5, last column). Its t is the noise level, 1 - t here. The rows of a group have labels of their own, each
+    dropped alone. y' lies where the average velocity ``targets`` gives leads to: with one particle and a squared
+    error this would be alpha-Flow at alpha = (r - t)/d.
+    Sampling starts at t_min, where x0 stands for x_t, as the paper does (eq. 117); all steps are equal, two steps too.
+    Differs from the paper: data and noise are scaled to standard deviation 1, not 1/2, and the network is shown x_t
+    as it is, not over its standard deviation. The code was not looked at.
+    """
+
+    name: ClassVar[str] = "imm"
+    uses_step: ClassVar[bool] = True
+    any_step: ClassVar[bool] = True
+    #: no hyper-parameter: d takes any value, so there is no ladder
+    M = 128
+
+    particles: int = 4
+    """Rows of a group, at least 1 (paper, Table 5: M = 4); a batch and its parts hold multiples of it."""
+    eta_max: float = 160.0
+    """Largest ratio of noise to data, above 0: training and sampling begin at t = 1/(1 + eta_max) (paper, C.6)."""
+    k: int = 12
+    """The second time is eta_max / 2^k less noisy, in eta; at least 1 (paper, Table 5: 12)."""
+    gap: float = 1e-4
+    """Smallest distance of the two times, in [0, 1) (paper, Table 5: 1e-4)."""
+    a: float = 2.0
+    """Exponent of t in the weight, in [1, 2] (paper, Table 5: 2; 1 is better in one step, worse in eight)."""
+    b: float = 4.0
+    """Shift of the weight's sigmoid in log-SNR, finite; larger weighs times near the data more (paper, Table 5: 4)."""
+    label_drop: float = 0.1
+    """Probability that a label becomes the null label, in [0, 1] (paper, Table 5)."""
+
+    def __post_init__(self) -> None:
+        at_least("objective.particles", self.particles, 1)
+        positive("objective.eta_max", self.eta_max)
+        at_least("objective.k", self.k, 1)
+        in_range("objective.gap", self.gap, 0, 1, open_end=True)
+        in_range("objective.a", self.a, 1, 2)
+        finite("objective.b", self.b)
+        in_range("objective.label_drop", self.label_drop, 0, 1)
+
+    def check_batch(self, batch: int) -> None:
+        """Raise ValueError when the batch is not made of whole groups."""
+        if batch % self.particles:
+            raise ValueError(
+                f"training.batch {batch} is no multiple of objective.particles {self.particles}: groups are compared"
+            )
+
+    def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: Progress) -> Targets:
+        """Map a batch to queries, and the average velocities that lead to where the less noisy branch is pushed."""
+        x0, x1 = batch.x0, batch.x1  # [B, ...]
+        t = self.t_min + (1 - self.t_min) * self.shared(draw.uniform("time"))  # [B]
+        d = (1 - t) * self.shared(draw.uniform("step"))
+        first = self.second_time(t, d) - t  # the part of d that the two branches do not share
+        x_t, v = interpolate(x0, x1, t), velocity(x0, x1)
+        label = drop_label(networks.online, batch.label, self.label_drop, draw)
+        with torch.no_grad():
+            rest = networks.online(advance(x_t, first, v), t + first, d - first, label)
+        alpha = expand(torch.where(d > 0, first / d, 1.0), v)
+        return Targets(
+            query=Query(x_t, t, d, label=label),
+            target=alpha * v + (1 - alpha) * rest,
+            tag=torch.ones_like(t, dtype=torch.long),
+            weight=self.weight(t),
+        )
+
+    def loss(self, networks: Networks, batch: Batch, draw: Draw, progress: Progress) -> Losses:
+        """Return each row's share of the loss: its group's weighted discrepancy (eq. 67)."""
+        made = self.targets(networks, batch, draw, progress)
+        query = made.query
+        prediction = networks.online(query.x_t, query.t, query.d, query.label, query.guidance)
+        assert made.weight is not None
+        x_t, u, u_other = (self.grouped(each) for each in (query.x_t, prediction, made.target))
+        groups = discrepancy(x_t, u, u_other, self.grouped(query.d))
+        rows = made.weight * groups.repeat_interleave(self.particles)
+        return Losses(rows, query.t, made.tag)
+
+    def second_time(self, t: Tensor, d: Tensor) -> Tensor:
+        """Return r in [t, t + d]: less noisy than t by a constant in eta = (1 - t)/t, and by ``gap`` at least (C.6)."""
+        r = t / (1 - self.eta_max / 2**self.k * t).clamp(min=NEAREST)
+        return torch.minimum(torch.maximum(r, t + self.gap), t + d)
+
+    def weight(self, t: Tensor) -> Tensor:
+        """Return w(t), [B], eq. 13 without its divisions by 1 - t: it is 0 at t = 1."""
+        noise, data = (1 - t).square(), t.square()
+        return (1 - t) * t ** (self.a - 1) / ((noise + data * torch.exp(torch.tensor(-self.b))) * (noise + data))
+
+    def shared(self, uniform: Tensor) -> Tensor:
+        """Return each group's first draw in all of its rows."""
+        return self.grouped(uniform)[:, :1].expand(-1, self.particles).flatten()
+
+    def grouped(self, rows: Tensor) -> Tensor:
+        """Return [B, ...] as [groups, particles, elements], and [B] as [groups, particles]."""
+        groups = rows.reshape(-1, self.particles, *rows.shape[1:])
+        return groups.flatten(2) if groups.ndim > 2 else groups
+
+    def schedule(self, steps: int) -> Schedule:
+        """Return equal steps from t_min to 1, each told its own length."""
+        whole = 1 - self.t_min
+        return [
+            Step(self.t_min + whole * step.t, whole * step.length, whole * step.length)
+            for step in instantaneous_schedule(steps)
+        ]
+
+    def check_guidance(self, schedule: Schedule, guidance: float) -> None:
+        """Raise ValueError when no label was dropped in training: the null label is noise then."""
+        check_null_label(self.label_drop, guidance)
+
+    @property
+    def t_min(self) -> float:
+        """The time at which the ratio of noise to data is eta_max: the noisiest that is trained."""
+        return 1 / (1 + self.eta_max)
+
+    @property
+    def group(self) -> int:
+        """The rows of a group."""
+        return self.particles
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """``flow``, of which there are no rows, and ``moment``."""
+        return ("flow", "moment")
+
+    @property
+    def cost(self) -> float:
+        """Cost of an update: one forward pass for the less noisy branch."""
+        return (3 + 1) / 3
+
+
+def discrepancy(x_t: Tensor, u: Tensor, u_other: Tensor, d: Tensor) -> Tensor:
+    """Return each group's squared MMD of ``x_t + d u`` and ``x_t + d u_other``, [G]: eq. 67 without its weight.
+
+    ``x_t``, ``u``, ``u_other``: [G, M, D]; ``d``: [G, M]. Laplace kernel of scale d D. Distances are taken over d,
+    those of x_t and of the velocities apart: so the distance of a particle to its own other push is exact for tiny d.
+    """
+    x_t, u, u_other = x_t.float(), u.float(), u_other.float()
+    apart = (x_t[:, :, None] - x_t[:, None]) / d[:, :, None, None].clamp(min=NEAREST)  # [G, M, M, D]
+
+    def kernel(one: Tensor, other: Tensor) -> Tensor:
+        distance = (apart + one[:, :, None] - other[:, None]).square().sum(3).clamp(min=NEAREST**2).sqrt()
+        return torch.exp(-distance / x_t.shape[2])
+
+    return (kernel(u, u) + kernel(u_other, u_other) - 2 * kernel(u, u_other)).mean((1, 2))

@@ -1,0 +1,143 @@
+"""MeanFlow: the average velocity over any step, learned from its own derivative along the path."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from anystep.flow.check import finite, in_range, positive
+from anystep.flow.ladder import Schedule, instantaneous_schedule
+from anystep.flow.network import Network
+from anystep.flow.path import advance, interpolate, velocity
+from anystep.objectives.base import (
+    Batch,
+    Draw,
+    Networks,
+    Objective,
+    Progress,
+    Query,
+    Targets,
+    check_null_label,
+    drop_label,
+)
+
+
+@dataclass(frozen=True)
+class MeanFlow(Objective):
+    """Regress the average velocity of any step (Geng et al. 2025, "Mean Flows", Algorithm 1).
+
+    ::
+
+        d s(x_t, t, d) = integral of v from t to t + d           what an average velocity is (eq. 3)
+        differentiated along the path, t + d held fixed:
+        s = v + d ds/dt,  ds/dt = v ds/dx + ds/dt - ds/dd        the MeanFlow identity (eq. 6 and 8)
+
+        x0 ~ N(0, I),  x1 ~ data,  two times ~ p,  t the earlier, d to the later;  d = 0 in 1 - share of the rows
+        x_t = (1 - t) x0 + t x1,   v = x1 - x0
+        query (x_t, t, d),   target v + d ds/dt                  no gradient (eq. 10 and 11)
+        minimise |e|^2 / (|e|^2 + floor)^power, e = s(query) - target, no gradient through the divisor (eq. 22)
+
+    The paper's t is the noise level, 1 - t here: the signs of d ds/dt and of p's mean are the other way round.
+    The derivative is one forward-mode product (a JVP) of the rows with d > 0, by plain attention: the fused kernels
+    have none. It is that of the sinusoids of t, times their scale: the network's time_scale should be small.
+    Differs from the paper: no guidance in the target (its 4.2); guidance is two passes a step at sampling.
+    The logged loss stays near 1, whatever the error: the adaptive weight divides by it.
+    """
+
+    name: ClassVar[str] = "mean_flow"
+    uses_step: ClassVar[bool] = True
+    any_step: ClassVar[bool] = True
+    uses_jvp: ClassVar[bool] = True
+    #: no hyper-parameter: d takes any value, so there is no ladder
+    M = 128
+
+    share: float = 0.25
+    """Share of rows with d > 0 in the global batch, in [0, 1] (paper, Table 1a: 25 % of r != t)."""
+    time_mean: float = 0.4
+    """Mean of the normal law of logit(t), finite; above 0 is nearer the data (paper, Table 1d: -0.4 of 1 - t)."""
+    time_std: float = 1.0
+    """Standard deviation of that law, above 0 (paper, Table 1d)."""
+    adaptive_power: float = 1.0
+    """Power of the adaptive weight, in [0, 2]: 0 is the squared error (paper, Table 1e: 1)."""
+    adaptive_floor: float = 1e-3
+    """What is added to a row's squared error in the adaptive weight, above 0 (paper 4.3)."""
+    label_drop: float = 0.1
+    """Probability that a label becomes the null label, in [0, 1] (paper, Table 4)."""
+
+    def __post_init__(self) -> None:
+        in_range("objective.share", self.share, 0, 1)
+        finite("objective.time_mean", self.time_mean)
+        positive("objective.time_std", self.time_std)
+        in_range("objective.adaptive_power", self.adaptive_power, 0, 2)
+        positive("objective.adaptive_floor", self.adaptive_floor)
+        in_range("objective.label_drop", self.label_drop, 0, 1)
+
+    def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: Progress) -> Targets:
+        """Map a batch to velocities at d = 0, and to average velocities by the identity at d > 0."""
+        x0, x1 = batch.x0, batch.x1  # [B, ...]
+        average = draw.ours(draw.spread(self.share))  # [B]
+        t, d = draw_interval(draw, average, self.time_mean, self.time_std)
+        x_t, v = interpolate(x0, x1, t), velocity(x0, x1)
+        label = drop_label(networks.online, batch.label, self.label_drop, draw)
+        target = v
+        rows = average.nonzero().squeeze(1)
+        if len(rows):
+            some = None if label is None else label[rows]
+            rate = total_derivative(networks.online, x_t[rows], t[rows], d[rows], some, v[rows])
+            target = v.index_copy(0, rows, advance(v[rows], d[rows], rate).to(v.dtype))
+        return Targets(query=Query(x_t, t, d, label=label), target=target, tag=average.long())
+
+    def penalty(self, prediction: Tensor, target: Tensor, query: Query) -> Tensor:
+        """Return the adaptively weighted squared error, [B]."""
+        return adaptive_error(prediction, target, self.adaptive_floor, self.adaptive_power)
+
+    def schedule(self, steps: int) -> Schedule:
+        """Return equal steps, each told its own length."""
+        return equal_steps(steps)
+
+    def check_guidance(self, schedule: Schedule, guidance: float) -> None:
+        """Raise ValueError when no label was dropped in training: the null label is noise then."""
+        check_null_label(self.label_drop, guidance)
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """``flow``, and ``average`` for the rows with d > 0."""
+        return ("flow", "average")
+
+    @property
+    def cost(self) -> float:
+        """Cost of an update: the JVP is a forward pass of its rows with a second one beside it."""
+        return (3 + 2 * self.share) / 3
+
+
+@torch.no_grad()
+def total_derivative(network: Network, x_t: Tensor, t: Tensor, d: Tensor, label: Tensor | None, v: Tensor) -> Tensor:
+    """Return ds/dt along the velocity ``v`` with t + d held fixed, shaped like ``x_t``: tangents (v, 1, -1)."""
+
+    def s(x_t: Tensor, t: Tensor, d: Tensor) -> Tensor:
+        return network(x_t, t, d, label)
+
+    with sdpa_kernel(SDPBackend.MATH):
+        pair = torch.func.jvp(s, (x_t, t, d), (v, torch.ones_like(t), -torch.ones_like(d)))
+    rate: Tensor = pair[1]
+    return rate
+
+
+def draw_interval(draw: Draw, average: Tensor, mean: float, std: float) -> tuple[Tensor, Tensor]:
+    """Return t and d [B]: the earlier of two logit-normal times and, in the rows ``average``, how far the later is."""
+    one, other = (torch.special.ndtri(draw.uniform(name).clamp(1e-7, 1 - 1e-7)) for name in ("time", "time_end"))
+    start, end = (torch.sigmoid(mean + std * pick(one, other)) for pick in (torch.minimum, torch.maximum))
+    return start, torch.where(average, end - start, 0.0)
+
+
+def adaptive_error(prediction: Tensor, target: Tensor, floor: float, power: float = 1.0) -> Tensor:
+    """Return ``|e|^2 / (|e|^2 + floor)^power``, e the error summed over a row, with no gradient through the divisor."""
+    error = (prediction.float() - target.float()).square().flatten(1).sum(1)
+    return error / (error.detach() + floor) ** power
+
+
+def equal_steps(steps: int) -> Schedule:
+    """Return ``steps`` equal steps, each told its own length."""
+    return [replace(step, d=step.length) for step in instantaneous_schedule(steps)]
