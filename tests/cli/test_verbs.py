@@ -295,7 +295,8 @@ def test_a_report_is_one_page_that_loads_nothing(command: Command, runs: Path) -
 
 def test_recipes_are_listed_and_their_json_makes_the_configs(command: Command) -> None:
     said = command("recipes --json recipes.json")
-    assert all(name in said.out for name in RECIPES)
+    listed = {line.split()[0] for line in said.out.splitlines() if line.strip()}
+    assert {f"{family}-{method}" for family in listed for method in listed} >= RECIPES.keys()
     written = json.loads(Path("recipes.json").read_text())["recipes"]
     assert {name: from_json(values) for name, values in written.items()} == {n: make() for n, make in RECIPES.items()}
 

@@ -6,7 +6,7 @@ from functools import partial
 
 from anystep.objectives import OBJECTIVES
 from anystep.recipes.digits import digits
-from anystep.recipes.images import PATHS, images
+from anystep.recipes.images import PATHS, images, small_images
 from anystep.recipes.method import Family, change_method, family_name
 from anystep.recipes.vectors import SETS, vectors
 from anystep.training.config import Config
@@ -15,6 +15,7 @@ from anystep.training.errors import UsageError
 FAMILIES: dict[str, Callable[[], Family]] = {
     "digits": digits,
     **{source: partial(images, source) for source in PATHS},
+    **{f"{source}32": partial(small_images, source) for source in PATHS},
     **{name: partial(vectors, name) for name in SETS},
 }
 

@@ -1,7 +1,9 @@
 """Recipes for one's own pictures: a folder, arrays in an `.npz`, or a Hugging Face / parquet data set."""
 
+from dataclasses import replace
+
 from anystep.data import SOURCES
-from anystep.networks import dit_preset
+from anystep.networks import DiTConfig, dit_preset
 from anystep.objectives import FlowMatching
 from anystep.recipes.method import Family
 from anystep.training.config import CheckpointConfig, Config, EmaConfig, LogConfig, OptimizerConfig, TrainingConfig
@@ -26,3 +28,20 @@ def images(source: str) -> Family:
         log=LogConfig(every=25_600),
     )
     return Family(base, {})
+
+
+def small_images(source: str) -> Family:
+    """Return runs of a small DiT (9.7 M parameters) on pictures of 32 pixels a side."""
+    base = images(source).base
+    return Family(
+        replace(
+            base,
+            recipe=f"{source}32-flow_matching",
+            data=replace(base.data, size=32),  # type: ignore[call-arg]
+            network=DiTConfig(hidden=256, depth=8, heads=4, patch=2, step_encoding="none"),
+            optimizer=OptimizerConfig(lr=1e-3, betas=(0.9, 0.99), clip_norm=1.0, warmup=50_000, decay=0.5),
+            ema=EmaConfig(target=0.95, evaluation=0.999),
+            training=replace(base.training, images=3_000_000),
+        ),
+        {},
+    )

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from anystep.networks import NetworkConfig
 from anystep.objectives import OBJECTIVES, Objective
@@ -47,23 +48,24 @@ def change_method(config: Config, objective: Objective) -> Config:
     units = forward_units(config)
     for pairs in filter(None, (phase.pairs for phase in objective.phases())):
         most = int(PAIRS_SHARE * units / pairs.cost * pairs.num)
-        objective = replace(objective, pairs=max(1, min(pairs.num, most)))  # type: ignore[call-arg]
+        objective = replace(objective, pairs=max(1, min(pairs.num, most)))  # type: ignore[type-var]
     made = replace(
         config,
         recipe=f"{family_name(config)}-{objective.name}",
-        network=network_for(config.network, objective),
+        network=network_for(config, objective),
         objective=objective,
     )
     return with_budget(made, units)
 
 
-def network_for(network: NetworkConfig, objective: Objective) -> NetworkConfig:
-    """Return the network with the inputs and the output that the method needs, of the same size."""
+def network_for(config: Config, objective: Objective) -> NetworkConfig:
+    """Return the run's network with the inputs and the output that another method needs, of the same size."""
     encoding = "none" if not objective.uses_step else "continuous" if objective.any_step else "log2"
-    fields = {"step_encoding": encoding, "prediction": objective.predicts}
-    if objective.uses_jvp:
-        fields["time_scale"] = SMOOTH_TIME
-    return replace(network, **fields)  # type: ignore[type-var]
+    fields: dict[str, Any] = {"step_encoding": encoding, "prediction": objective.predicts}
+    if objective.uses_jvp != config.objective.uses_jvp:
+        usual = type(config.network)().time_scale
+        fields["time_scale"] = SMOOTH_TIME if objective.uses_jvp else usual
+    return replace(config.network, **fields)  # type: ignore[type-var]
 
 
 def from_run(config: Config, run: Path) -> Config:
