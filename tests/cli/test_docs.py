@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from anystep.cli import doctor, evaluate, recipes, report, sample, train
+from anystep.cli import compare, doctor, evaluate, recipes, report, sample, train
 from anystep.cli.main import VERBS
 from anystep.cli.parse import parse
 
@@ -35,6 +35,8 @@ def test_a_command_that_is_shown_is_accepted(page: str, line: str) -> None:
     _, verb, *words = shlex.split(line, comments=True)
     if verb == "train":
         train.read(words, named=True)
+    elif verb == "compare":
+        compare.read(words, named=True)
     else:
         parse(OPTIONS[verb], words, verb, "")
 

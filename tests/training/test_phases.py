@@ -43,7 +43,7 @@ METHODS: dict[str, Objective] = {
 
 def of(small: Config, objective: Objective) -> Config:
     """24 updates: 12 of the teacher, then the student's."""
-    return replace(small, objective=objective, network=network_for(small.network, objective))
+    return replace(small, objective=objective, network=network_for(small, objective))
 
 
 @pytest.fixture(autouse=True)

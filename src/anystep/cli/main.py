@@ -16,6 +16,7 @@ VERBS = {
     "train": "train a recipe, or go on with a run",
     "sample": "draw from a run, in any number of steps",
     "evaluate": "score a run's samples against its data",
+    "compare": "train and score every method on one's data at equal compute",
     "report": "write pictures, tables and an HTML page of one or more runs",
     "recipes": "list what can be trained by name",
     "doctor": "print versions, devices, and what each extra would enable",
@@ -83,6 +84,7 @@ LESS_MEMORY = {
     "train": "compute the batch in parts (--training.accumulate 2), or take a smaller --batch or network",
     "sample": "draw fewer samples at a time (--num), or on another --device",
     "evaluate": "draw fewer samples at a time (--batch), or on another --device",
+    "compare": "take a smaller --batch or network, fewer --jobs, or another --device",
     "report": "report one run at a time, or on another --device",
 }
 

@@ -9,13 +9,30 @@ from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
+from anystep.recipes.trials import News, Trial
+from anystep.report.curves import row_name
 from anystep.training.config import Config
 from anystep.training.trainer import Record
 
 STOPPING = "stopping after this update; once more stops now"
+#: the phase of a run that has one
+ONLY = "train"
+#: what a run of a comparison is at
+DOING = {"train": "training", "score": "scoring"}
+#: seconds between lines about a run's losses
+QUIET = 30.0
 
 
 class ImagesPerSecond(ProgressColumn):
@@ -74,6 +91,13 @@ class TrainingProgress:
                 print(f"{images:,} / {self.total:,} images  {elapsed:.0f} s  {losses(record)}", file=sys.stderr)
         self.bar.update(self.task, completed=images)
 
+    def say(self, text: str) -> None:
+        """Print a line above the bar: a phase that begins, pairs that were made."""
+        if self.watched:
+            self.console.print(text, highlight=False)
+        else:
+            print(text, file=sys.stderr)
+
     def stopping(self) -> None:
         """Say that a signal was heard; called in its handler, where `print` might find its own buffer half-way."""
         if self.watched:
@@ -83,12 +107,84 @@ class TrainingProgress:
                 os.write(2, f"{STOPPING}\n".encode())
 
 
+class ComparisonProgress:
+    """A bar for each run that is trained or scored; a few lines a run where nobody watches."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True)
+        self.bar = Progress(
+            TextColumn("{task.fields[run]}  {task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.completed:,.0f} / {task.total:,.0f}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.console,
+            expand=True,
+        )
+        self.watched = sys.stderr.isatty()
+        self.tasks: dict[str, TaskID] = {}
+        self.doing: dict[str, str] = {}
+        self.said: dict[str, float] = {}
+
+    def __enter__(self) -> "ComparisonProgress":
+        if self.watched:
+            self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.watched:
+            self.bar.stop()
+
+    def show(self, trial: Trial, news: News) -> None:
+        """Take note of what a run tells; a signal's own line is left to `stopping`."""
+        run = trial.run.name
+        text = news.text
+        if self.doing.get(run) != news.doing and news.doing != "end":
+            self.doing[run] = news.doing
+            text = (
+                text or f"{DOING[news.doing]} {news.total:,} {'images' if news.doing == 'train' else 'network calls'}"
+            )
+            self._restart(run, news)
+        if news.record is not None and time.monotonic() > self.said.get(run, 0) + QUIET:
+            text = text or f"{news.done:,} / {news.total:,} images  {losses(news.record)}"
+        if news.doing == "end":
+            self._drop(run)
+        elif run in self.tasks:
+            self.bar.update(self.tasks[run], completed=news.done, total=news.total)
+        if text:
+            self.said[run] = time.monotonic()
+            self._say(f"{run}: {text}")
+
+    def stopping(self) -> None:
+        """Say that a signal was heard; called in its handler, where no lock may be taken."""
+        with suppress(OSError):
+            os.write(2, f"\n{STOPPING}\n".encode())
+
+    def _restart(self, run: str, news: News) -> None:
+        self._drop(run)
+        self.tasks[run] = self.bar.add_task(DOING[news.doing], total=news.total, run=run)
+
+    def _drop(self, run: str) -> None:
+        if run in self.tasks:
+            self.bar.remove_task(self.tasks.pop(run))
+
+    def _say(self, line: str) -> None:
+        if self.watched:
+            self.bar.print(line, markup=False, highlight=False)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+
 def losses(record: dict[str, Any]) -> str:
-    """Return a record's losses in one line: flow rows, then each self-consistency level by its step d."""
+    """Return a record's losses in one line: flow rows, then the other kinds, levels by their step d."""
     parts = [
-        f"{tag if tag == 'flow' else f'd={tag}'} {value:.4f}"
+        f"{row_name(tag).replace(' ', '')} {value:.4f}"
         for tag, value in record["loss_by_level"].items()
         if value is not None
     ]
+    phase = record.get("phase", ONLY)
     skipped = f"  skipped {record['skipped']}" if record["skipped"] else ""
-    return "loss  " + "  ".join(parts) + skipped
+    return ("" if phase == ONLY else f"{phase}  ") + "loss  " + "  ".join(parts) + skipped

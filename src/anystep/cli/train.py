@@ -4,22 +4,23 @@ import dataclasses
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, make_dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
 from anystep.cli.files import write_json
 from anystep.cli.parse import parse
 from anystep.cli.progress import TrainingProgress
+from anystep.cli.sections import configured, find_data, with_sections
 from anystep.recipes import find_recipe
-from anystep.recipes.images import PATHS
-from anystep.recipes.vectors import PATH as VECTORS_PATH
+from anystep.recipes.method import from_run
 from anystep.training.config import Config
 from anystep.training.errors import UsageError
+from anystep.training.facts import read_config
 from anystep.training.signals import stop_on_signal
-from anystep.training.trainer import read_config, train
+from anystep.training.trainer import train
 
 DESCRIPTION = """Train a recipe into a run directory. Every part of it is an option, --section.field VALUE.
 
@@ -41,6 +42,8 @@ class Head:
     """Run directory to write; default runs/RECIPE, or with --resume the run directory that RECIPE is."""
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Go on from the newest checkpoint in --out; starts the run where there is none."""
+    init_from: Path | None = None
+    """Begin with the weights of this run directory, on a network of its kind and size (fine-tuning, or a teacher)."""
     images: int | None = None
     """Length of the run in images: short for --training.images; may grow with --resume."""
     batch: int | None = None
@@ -62,12 +65,9 @@ def run(argv: Sequence[str]) -> int:
         )
     args, config = read(argv, named)
     out = args.out or default_out(args.recipe, args.resume)
-    path = getattr(config.data, "path", None)
-    if path in {*PATHS.values(), VECTORS_PATH} and not Path(path).exists():
-        raise UsageError(f"{config.recipe} needs data: say where it is with --data.path ({path} is not here)")
-    config = replace(config, data=config.data.located())
+    config = find_data(config)
     with TrainingProgress(config) as progress, stop_on_signal(progress.stopping) as stop:
-        outcome = train(config, out, resume=args.resume, watch=progress.show, stop=stop)
+        outcome = train(config, out, resume=args.resume, watch=progress.show, say=progress.say, stop=stop)
     if args.json is not None:
         write_json(args.json, {"run": str(out), "step": outcome.step, **progress.last})
     if outcome.stopped is not None:
@@ -91,14 +91,21 @@ def default_out(recipe: str, resume: bool) -> Path:
 def read(argv: Sequence[str], named: bool) -> tuple[Head, Config]:
     """Return the arguments and the config that they make."""
     base = base_config(argv, argv[0] if named else "digits-shortcut")
-    sections = [(name, type(getattr(base, name)), field(default=getattr(base, name))) for name in SECTIONS]
-    kind: type[Head] = make_dataclass("Options", sections, bases=(Head,), frozen=True, kw_only=True)
-    args = parse(kind, list(argv), "train", DESCRIPTION)
-    short = {name: getattr(args, name) for name in ("images", "batch", "seed", "device")}
-    given: dict[str, Any] = {name: value for name, value in short.items() if value is not None}
-    made = {name: getattr(args, name) for name in SECTIONS}
-    made["training"] = replace(made["training"], **given)
-    return args, Config(base.recipe, **made)
+    init = option(argv, "--init-from")
+    if init and base.init.run is None:  # a run that goes on has it in its config
+        base = from_run(base, Path(init))
+    args = parse(with_sections(Head, base, SECTIONS), list(argv), "train", DESCRIPTION)
+    return args, configured(base, args, SECTIONS)
+
+
+def option(argv: Sequence[str], name: str) -> str | None:
+    """Return the value of an option before the options are known: some decide what the others are."""
+    found = [
+        word.partition("=")[2] or next(iter(argv[n + 1 : n + 2]), "")
+        for n, word in enumerate(argv)
+        if word.split("=")[0].replace("_", "-") == name
+    ]
+    return found[-1] if found else None
 
 
 def base_config(argv: Sequence[str], recipe: str) -> Config:
@@ -106,12 +113,8 @@ def base_config(argv: Sequence[str], recipe: str) -> Config:
     if Path(recipe).exists():
         return read_config(Path(recipe))
     named = find_recipe(recipe)
-    given = [
-        word.partition("=")[2] or next(iter(argv[n + 1 : n + 2]), "")
-        for n, word in enumerate(argv)
-        if word.split("=")[0] == "--out"
-    ]
-    out = Path(given[-1]) if given else default_out(recipe, resume=True)
+    given = option(argv, "--out")
+    out = Path(given) if given else default_out(recipe, resume=True)
     if "--resume" not in argv or not (out / "config.json").exists():
         return named
     stored = read_config(out)

@@ -18,7 +18,6 @@ from anystep.flow.ladder import Schedule
 from anystep.flow.network import Network
 from anystep.objectives.base import Objective
 
-
 #: kinds of step that a schedule is spelled out for
 MANY = 8
 

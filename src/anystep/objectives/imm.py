@@ -47,7 +47,7 @@ class IMM(Objective):
     error this would be alpha-Flow at alpha = (r - t)/d.
     Sampling starts at t_min, where x0 stands for x_t, as the paper does (eq. 117); all steps are equal, two steps too.
     Differs from the paper: data and noise are scaled to standard deviation 1, not 1/2, and the network is shown x_t
-    as it is, not over its standard deviation. The code was not looked at.
+    as it is, not over its standard deviation. Written from the paper's text alone.
     """
 
     name: ClassVar[str] = "imm"

@@ -3,6 +3,7 @@
 from anystep.data import Digits
 from anystep.networks import DiTConfig
 from anystep.objectives import (
+    AlphaFlow,
     ConsistencyDistillation,
     FlowMatching,
     LiveReflow,
@@ -17,7 +18,7 @@ from anystep.training.config import CheckpointConfig, Config, EmaConfig, LogConf
 #: what differs from a method's defaults on digits. 32 smallest steps are enough for 8x8 pixels, whatever a method does
 #: with them; t is continuous so that 64 and 128 steps at d = 0 find no time that was never trained. For shortcut models
 #: docs/methods/shortcut.md has what each choice is worth: in a run this short a share of 1/8 (the released code's)
-#: keeps many-step samples near flow matching's
+#: keeps many-step samples near flow matching's. alpha-Flow's floor is the paper's times 64 of its 4,096 elements
 CHOICES: dict[str, Objective] = {
     "shortcut": Shortcut(M=32, share=0.125, time="uniform"),
     "flow_matching": FlowMatching(time="uniform"),
@@ -25,6 +26,7 @@ CHOICES: dict[str, Objective] = {
     "progressive_distillation": ProgressiveDistillation(M=32, time="uniform"),
     "consistency_distillation": ConsistencyDistillation(M=32, time="uniform"),
     "live_reflow": LiveReflow(time="uniform"),
+    "alpha_flow": AlphaFlow(adaptive_floor=1e-5),
 }
 
 

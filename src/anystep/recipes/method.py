@@ -11,8 +11,8 @@ from anystep.training.config import Config, InitConfig
 from anystep.training.initial import read_trained
 from anystep.training.phases import forward_units, with_budget
 
-#: t in [0, 1] times this goes into the sinusoids of a network that is differentiated in time; times the usual 1000 a
-#: derivative is mostly that of the fastest sinusoids
+#: t and d in [0, 1] times this go into the sinusoids of a network that is asked for steps of any size: neighbouring
+#: steps should have neighbouring answers, and a derivative in time is else mostly that of the fastest sinusoids
 SMOOTH_TIME = 10.0
 #: largest share of a run's cost that goes into making pairs
 PAIRS_SHARE = 0.25
@@ -62,9 +62,9 @@ def network_for(config: Config, objective: Objective) -> NetworkConfig:
     """Return the run's network with the inputs and the output that another method needs, of the same size."""
     encoding = "none" if not objective.uses_step else "continuous" if objective.any_step else "log2"
     fields: dict[str, Any] = {"step_encoding": encoding, "prediction": objective.predicts}
-    if objective.uses_jvp != config.objective.uses_jvp:
+    if objective.any_step != config.objective.any_step:
         usual = type(config.network)().time_scale
-        fields["time_scale"] = SMOOTH_TIME if objective.uses_jvp else usual
+        fields["time_scale"] = SMOOTH_TIME if objective.any_step else usual
     return replace(config.network, **fields)  # type: ignore[type-var]
 
 

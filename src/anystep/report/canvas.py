@@ -2,6 +2,7 @@
 
 import io
 import re
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
@@ -14,6 +15,7 @@ INK, MUTED, FAINT = "#1c2430", "#697386", "#dfe3ea"
 SERIES = ("#0b6bcb", "#d9480f", "#0f9d76", "#a33ea1", "#b7860b", "#3aa5d8", "#c2255c", "#5c6b7a")
 #: from small steps to large ones
 LADDER_MAP = "viridis"
+MISSING = "figures need matplotlib: pip install -e '.[report]' in the checkout"
 
 _STYLE: Any = {
     "font.size": 9.5,
@@ -34,6 +36,11 @@ _STYLE: Any = {
 }
 
 
+def can_draw() -> bool:
+    """Tell whether figures can be drawn here, without importing matplotlib."""
+    return find_spec("matplotlib") is not None
+
+
 def panels(rows: int, columns: int, width: float = 9.6, height: float = 3.0, **sharing: Any) -> tuple["Figure", Any]:
     """Return a figure of ``rows`` x ``columns`` panels, ``width`` inches wide and ``height`` a row, and its axes array.
 
@@ -44,7 +51,7 @@ def panels(rows: int, columns: int, width: float = 9.6, height: float = 3.0, **s
         from matplotlib.figure import Figure
         from matplotlib.layout_engine import ConstrainedLayoutEngine
     except ImportError as error:
-        raise ImportError("figures need matplotlib: pip install -e '.[report]' in the checkout") from error
+        raise ImportError(MISSING) from error
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(width, height * rows), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1))
         axes = figure.subplots(rows, columns, squeeze=False, **sharing)

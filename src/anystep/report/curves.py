@@ -1,5 +1,6 @@
 """Curves of a run: its losses and gradients over images seen, and its scores over sampling steps."""
 
+import re
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ TITLES = {
     "energy": "Energy distance",
 }
 LOWER_IS_BETTER = ("frechet", "energy")
+#: a kind of row that is a step of the ladder: 1, 1/64
+STEP = re.compile(r"\d+(/\d+)?")
 
 
 def loss_figure(log: Sequence[Record]) -> "Figure":
@@ -108,32 +111,39 @@ def _lines(scores: Sequence[Record]) -> dict[str, list[Record]]:
     return lines
 
 
+def row_name(tag: str) -> str:
+    """Return what a kind of row is called: a step d by its size, anything else by its own name."""
+    return f"d = {tag}" if STEP.fullmatch(tag) else tag
+
+
 def _by_level(axes: Any, log: Sequence[Record], images: Sequence[int]) -> None:
-    """Draw a line a kind of row: flow rows in ink, self-consistency levels from small steps to large ones."""
-    tags = _tags(log, "loss_by_level")
-    levels = [tag for tag in tags if tag != "flow"]
-    colours = _ladder(len(levels))
-    for tag in tags:
+    """Draw a line a kind of row."""
+    for tag, colour in _row_colours(_tags(log, "loss_by_level")).items():
         values = [(record.get("loss_by_level") or {}).get(tag) for record in log]
-        flow = tag == "flow"
-        _line(axes, images, values, INK if flow else colours[levels.index(tag)], "flow" if flow else f"d = {tag}")
+        _line(axes, images, values, colour, row_name(tag))
     legend(axes, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def _by_time(axes: Any, log: Sequence[Record]) -> None:
-    """Draw the mean loss in each bin of t over the last quarter of the records, for flow and other rows."""
+    """Draw the mean loss in each bin of t over the last quarter of the records, a line a kind of row."""
     last = log[-max(1, len(log) // 4) :]
-    tags = _tags(last, "loss_by_t")
-    levels = [tag for tag in tags if tag != "flow"]
-    colours = _ladder(len(levels))
-    for tag in tags:
+    for tag, colour in _row_colours(_tags(log, "loss_by_t")).items():
         profiles = [record["loss_by_t"][tag] for record in last if tag in (record.get("loss_by_t") or {})]
         bins = list(zip(*profiles, strict=True))
         means = [_mean(values) for values in bins]
         middle = [(n + 0.5) / len(bins) for n in range(len(bins))]
-        _line(axes, middle, means, INK if tag == "flow" else colours[levels.index(tag)], marker="o")
+        _line(axes, middle, means, colour, marker="o")
     axes.set_xlim(0, 1)
     axes.set_xlabel("t (0 noise, 1 data)")
+
+
+def _row_colours(tags: Sequence[str]) -> dict[str, Any]:
+    """Return a colour a kind of row: flow rows in ink, steps from small to large ones, others apart from these."""
+    steps = [tag for tag in tags if STEP.fullmatch(tag)]
+    others = [tag for tag in tags if tag != "flow" and tag not in steps]
+    ladder = dict(zip(steps, _ladder(len(steps)), strict=True))
+    named = {tag: _colour(number + 1) for number, tag in enumerate(others)}
+    return {tag: INK if tag == "flow" else (ladder | named)[tag] for tag in tags}
 
 
 def _ladder(count: int) -> list[Any]:

@@ -7,10 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from anystep.report.methods import grouped, words
+
 CELL = 64
 INK, MUTED, PAPER = (28, 36, 48), (105, 115, 134), (255, 255, 255)
 GAP = 3
 MARGIN = 14
+HEAD = 40
 
 
 def grid(images: NDArray[Any], columns: int | None = None, cell: int = CELL) -> Image.Image:
@@ -43,6 +46,44 @@ def steps_figure(rows: Mapping[str, Mapping[int, NDArray[Any]]], cell: int = CEL
         for method, by in rows.items()
     ]
     return _labelled(blocks, cell, footer=None)
+
+
+def methods_figure(rows: Mapping[str, Mapping[int, NDArray[Any]]], cell: int = 40) -> Image.Image:
+    """Return samples of the same noise for each method (row) and number of steps (column), fewer to the right.
+
+    ``rows[method][steps]``: uint8 [n, H, W, C], a few images each. Methods stand in the groups of P1's Table 1; a place
+    without samples stays empty. Raises ValueError when there is nothing to draw or it is not images.
+    """
+    checked = {name: {n: _checked(x, name) for n, x in by.items()} for name, by in rows.items()}
+    every = [images for by in checked.values() for images in by.values()]
+    if not every:
+        raise ValueError("nothing to draw: no method has samples")
+    height, width = _size(every[0], cell)
+    block = max(map(len, every)) * (width + GAP) - GAP + 2 * MARGIN
+    font, bold = ImageFont.load_default(size=15), ImageFont.load_default(size=16)
+    left = 2 * MARGIN + max(int(bold.getlength(words(name))) for name in checked)
+    budgets = sorted({n for by in checked.values() for n in by}, reverse=True)
+    groups = grouped(checked)
+    tall = HEAD + len(checked) * (height + GAP) + (len(groups) - 1) * MARGIN + MARGIN
+    canvas = Image.new("RGB", (left + len(budgets) * block, tall), PAPER)
+    draw = ImageDraw.Draw(canvas)
+    for column, n in enumerate(budgets):
+        draw.text(
+            (left + column * block, HEAD / 2), f"{n} step{'s' if n > 1 else ''}", fill=INK, font=bold, anchor="lm"
+        )
+    y = HEAD
+    for names in groups.values():
+        for name in names:
+            followed = name == "shortcut"
+            place = (left - MARGIN, y + height // 2)
+            draw.text(place, words(name), fill=INK if followed else MUTED, font=bold if followed else font, anchor="rm")
+            for column, n in enumerate(budgets):
+                for number, image in enumerate(checked[name].get(n, ())):
+                    x = left + column * block + number * (width + GAP)
+                    canvas.paste(_enlarged(image, (width, height)), (x, y))
+            y += height + GAP
+        y += MARGIN
+    return canvas
 
 
 def interpolation_figure(rows: Mapping[int, NDArray[Any]], cell: int = CELL) -> Image.Image:

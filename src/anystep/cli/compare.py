@@ -1,0 +1,227 @@
+"""`anystep compare`: every method on one's own data at equal compute."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.text import Text
+
+from anystep.cli.files import check_writable, write_json, write_picture
+from anystep.cli.parse import parse
+from anystep.cli.progress import ComparisonProgress
+from anystep.cli.sections import configured, find_data, with_sections
+from anystep.data.files import write_text
+from anystep.recipes import FAMILIES, RECIPES, find_recipe, with_method
+from anystep.recipes.comparison import STEPS, Comparison, compare, same_noise
+from anystep.recipes.method import change_method, family_name
+from anystep.recipes.trials import Row
+from anystep.report.canvas import MISSING, can_draw, picture
+from anystep.report.comparison import comparison_figure
+from anystep.report.grids import methods_figure
+from anystep.report.methods import grouped
+from anystep.report.scatter import scatter
+from anystep.report.table1 import table_text
+from anystep.training.checkpoint import reason
+from anystep.training.config import Config
+from anystep.training.errors import RunError, UsageError
+from anystep.training.facts import DataFacts, read_config
+from anystep.training.signals import stop_on_signal
+
+DESCRIPTION = """Train every method at equal compute, score each at several budgets, and write the table of the shortcut
+models' paper for this data: OUT/table.txt, compare.json, scores.png and samples.png; runs are OUT/METHOD-seedK.
+
+What is trained or scored already is not made again; Ctrl-C saves checkpoints, and the same command goes on. Sections
+(--network.hidden, --optimizer.lr, ...) are the same for every method.
+
+example: anystep compare digits
+         anystep compare two_moons --methods shortcut,flow_matching --steps 1 4 128 --seeds 0 1 --jobs 2"""
+
+#: sections of a config that every method shares, in the order that --help shows
+SECTIONS = ("data", "network", "optimizer", "ema", "training", "checkpoint", "log")
+#: fields of the network that each method decides
+DECIDED = ("step_encoding", "prediction")
+#: images, or points, of the picture of samples
+IMAGES, POINTS = 4, 1000
+#: characters of the table
+WIDTH = 100
+WRITTEN = ("compare.json", "table.txt", "scores.png", "samples.png")
+
+
+@dataclass(frozen=True)
+class Head:
+    """The options that have no section."""
+
+    recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")]
+    """A family (digits), a recipe (its method with the recipe's own options), a config.json, or a run directory."""
+    methods: tuple[str, ...] | None = None
+    """Methods to compare, by spaces or commas; default all."""
+    steps: tuple[int, ...] = STEPS
+    """Sampling budgets, any integers of at least 1."""
+    num: int = 2048
+    """Number of samples at each budget. A Frechet distance depends on it: compare at equal numbers only."""
+    metrics: tuple[str, ...] | None = None
+    """Among frechet, precision, recall, energy, accuracy, by spaces or commas; default those of the kind of data."""
+    seeds: tuple[int, ...] = (0,)
+    """Seeds of the training runs; two or more give mean and spread."""
+    images: int | None = None
+    """Compute of every run, in images that flow matching would be trained on: short for --training.images."""
+    batch: int | None = None
+    """Images in a batch: short for --training.batch."""
+    jobs: int = 1
+    """Runs at a time, in processes that share the cores."""
+    out: Path | None = None
+    """Folder to write; default runs/compare-FAMILY."""
+    device: str | None = None
+    """auto, cpu, cuda, mps: short for --training.device."""
+    json: Path | None = None
+    """Write what compare.json holds to this file too."""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Compare, print the table, write the files; returns 0, 1 when a run failed, 128 + n when signal n stopped it."""
+    named = bool(argv) and not argv[0].startswith("-")
+    if not named and "--help" not in argv and "-h" not in argv:
+        raise UsageError("compare begins with a recipe, e.g. anystep compare digits; anystep recipes lists them")
+    args, base = read(argv, named)
+    if args.jobs < 1:
+        raise UsageError(f"--jobs must be at least 1, got {args.jobs}")
+    base = find_data(base)
+    out = args.out or Path("runs") / f"compare-{Path(family_name(base)).name}"
+    if (out / "config.json").exists():
+        raise UsageError(f"{out} is a run directory: runs of the comparison need a folder of their own, another --out")
+    for name in WRITTEN:
+        check_writable(out / name)
+    if args.json is not None:
+        check_writable(args.json)
+    if not can_draw():
+        print(f"{MISSING}; scores are not drawn", file=sys.stderr)
+    with ComparisonProgress() as progress, stop_on_signal(progress.stopping) as stop:
+        comparison = compare(
+            base,
+            out,
+            methods=split(args.methods),
+            seeds=args.seeds,
+            steps=args.steps,
+            num=args.num,
+            metrics=split(args.metrics),
+            jobs=args.jobs,
+            watch=progress.show,
+            stop=stop,
+        )
+    command = shlex.join(["anystep", "compare", *argv])
+    if stop.signal is not None and not comparison.complete:
+        done = sum(bool(result.rows) for result in comparison.results)
+        print(f"stopped; {done} of {len(comparison.trials)} runs are done, and checkpoints saved", file=sys.stderr)
+        print(f"go on with: {command}", file=sys.stderr)
+        return 128 + stop.signal
+    try:
+        write(comparison, out, command, args.json)
+    except OSError as error:
+        raise RunError(f"cannot write to {out}: {reason(error)}") from error
+    return 1 if comparison.failures() else 0
+
+
+def split(words: Sequence[str] | None) -> list[str] | None:
+    """Return names that were given by spaces or commas."""
+    return None if words is None else [name for word in words for name in word.split(",") if name]
+
+
+def read(argv: Sequence[str], named: bool) -> tuple[Head, Config]:
+    """Return the arguments, and the run that sets data, sizes and compute; its own method has its own options.
+
+    Options apply to flow matching's run at the same cost, so that --images counts its images whatever RECIPE is.
+    """
+    recipe = find(argv[0] if named else "digits")
+    flow = with_method(recipe, "flow_matching")
+    args = parse(with_sections(Head, flow, SECTIONS), list(argv), "compare", DESCRIPTION)
+    base = configured(flow, args, SECTIONS)
+    if base.training.seed != flow.training.seed:
+        raise UsageError("--training.seed is one for all: give --seeds")
+    for name in DECIDED:
+        if getattr(base.network, name, None) != getattr(flow.network, name, None):
+            raise UsageError(f"--network.{name.replace('_', '-')} is decided by each method: leave it out")
+    return args, change_method(base, recipe.objective)
+
+
+def find(name: str) -> Config:
+    """Return the config that RECIPE names. Raises UsageError that offers the nearest names, RunError, ValueError."""
+    if name in FAMILIES:
+        return find_recipe(f"{name}-flow_matching")
+    if name in RECIPES or not Path(name).exists():
+        near = get_close_matches(name, FAMILIES, n=2)
+        if name not in RECIPES and near:
+            raise UsageError(f"no recipe {name!r}; did you mean {' or '.join(near)}?")
+        return find_recipe(name)
+    return read_config(Path(name))
+
+
+def write(comparison: Comparison, out: Path, command: str, asked: Path | None) -> None:
+    """Write compare.json, table.txt and the pictures; print the first metric's table and where the files are."""
+    scores, summary, failures = comparison.scores(), comparison.summary(), comparison.failures()
+    record = {
+        "recipe": comparison.base.recipe,
+        "budget": comparison.budget,
+        "command": command,
+        "scores": scores,
+        "summary": summary,
+        "failures": failures,
+    }
+    paths = [out / "compare.json", *([asked] if asked else [])]
+    for path in paths:
+        write_json(path, record)
+    metrics = list(summary[0]["mean"]) or ["frechet"]
+    protocol = protocol_line(comparison, scores)
+    tables = [table_text(summary, metric, failures, WIDTH) for metric in metrics]
+    paths.append(out / "table.txt")
+    write_text(paths[-1], "\n\n\n".join(tables) + f"\n\n{protocol}\n")
+    for name, image in pictures(comparison, summary, scores, metrics[0]).items():
+        paths.append(out / name)
+        write_picture(paths[-1], image)
+    console = Console()
+    shown = table_text(summary, metrics[0], failures, console.width if console.is_terminal else WIDTH)
+    text = Text(f"{shown}\n\n{protocol}")
+    text.highlight_regex(r"\S+( ±\S+)?\*", "bold")
+    console.print(text, soft_wrap=True)
+    for path in paths:
+        print(path)
+
+
+def protocol_line(comparison: Comparison, scores: Sequence[Row]) -> str:
+    """Return what was measured, and what each run costs."""
+    budget = (
+        f"{comparison.budget:,} network forward units a run, in whole updates; an image costs forward 1, backward 2"
+    )
+    if not scores:
+        return budget
+    protocol = scores[0]["protocol"]
+    return (
+        f"{protocol['num']:,} samples against {protocol['reference_num']:,} of {protocol['reference']}, "
+        f"{protocol['features'].replace('_', ' ')}, seed {protocol['seed']}\n{budget}"
+    )
+
+
+def pictures(comparison: Comparison, summary: Sequence[Row], scores: Sequence[Row], metric: str) -> dict[str, Any]:
+    """Return scores.png and samples.png as far as there is something to draw, and something to draw it with."""
+    made: dict[str, Any] = {}
+    if can_draw() and any(row["mean"].get(metric) is not None for row in summary):
+        made["scores.png"] = picture(comparison_figure(summary, scores, metric))
+    runs = [trial.run for trial, result in zip(comparison.trials, comparison.results, strict=True) if result.rows]
+    if not runs:
+        return made
+    facts = DataFacts.read(runs[0])
+    if facts.kind == "image" and (drawn := same_noise(comparison, IMAGES)):
+        made["samples.png"] = methods_figure(drawn)
+    if facts.shape == (2,) and can_draw() and (drawn := same_noise(comparison, POINTS)):
+        data = comparison.base.data.open("train")
+        points = np.asarray(data.read(np.arange(min(len(data), 2 * POINTS))), np.float32)
+        ordered = {name: drawn[name] for names in grouped(drawn).values() for name in names}
+        budgets = sorted({row["steps"] for row in summary}, reverse=True)
+        made["samples.png"] = picture(scatter(ordered, points, budgets=budgets, side=1.3), dpi=110)
+    return made

@@ -1,0 +1,315 @@
+"""What `anystep compare` makes is made once, adds up by hand, and survives being stopped and methods that fail."""
+
+import json
+import signal
+import statistics
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from anystep.cli.compare import read
+from anystep.cli.progress import ComparisonProgress, losses
+from anystep.objectives import OBJECTIVES
+from anystep.recipes import trials
+from anystep.recipes.comparison import compare, plan
+from anystep.recipes.trials import News, Trial
+from anystep.report.methods import words
+from anystep.training import checkpoint
+from anystep.training.errors import RunError
+from anystep.training.phases import forward_units
+from anystep.training.signals import StopRequest
+
+from .conftest import Command
+from .test_mistakes import assert_told, tree
+
+SMALL = "--images 640 --batch 32 --device cpu --network.hidden 16 --network.depth 1 --optimizer.warmup 0"
+POINTS = f"compare two_moons {SMALL} --methods shortcut,flow_matching --steps 1 4 --num 32"
+DIGITS = f"compare digits {SMALL} --network.heads 2 --methods flow_matching reflow --steps 1 2 --num 32"
+#: what depends on the machine and not on the run
+VARYING = ("seconds", "train_seconds")
+
+
+def written(out: str = "runs/compare-two_moons") -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((Path(out) / "compare.json").read_text())
+    return found
+
+
+def fixed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in row.items() if name not in VARYING} for row in rows]
+
+
+def test_a_second_call_trains_and_scores_nothing(command: Command) -> None:
+    assert command(POINTS).code == 0
+    runs, first = tree(Path("runs")), written()
+    said = command(POINTS)
+    assert said.code == 0
+    assert "training" not in said.err and "scoring" not in said.err
+    assert tree(Path("runs")) == runs and written() == first
+
+
+def test_another_budget_is_scored_and_nothing_is_trained(command: Command) -> None:
+    command(POINTS)
+    said = command(POINTS.replace("--steps 1 4", "--steps 1 2 4"))
+    assert said.code == 0 and "training" not in said.err
+    assert said.err.count("scoring 64 network calls") == 2  # 32 samples in 2 steps, for each method
+    assert [row["steps"] for row in written()["scores"]] == [1, 2, 4] * 2
+
+
+def test_the_json_is_a_contract(command: Command) -> None:
+    said = command(f"{POINTS} --json copy/scores.json")
+    found = written()
+    assert json.loads(Path("copy/scores.json").read_text()) == found
+    assert list(found) == ["recipe", "budget", "command", "scores", "summary", "failures"]
+    assert found["recipe"] == "two_moons-flow_matching" and found["command"].startswith("anystep compare two_moons ")
+    assert found["budget"] == 640 * 3 and found["failures"] == []
+    for row in found["scores"]:
+        assert row.keys() > {"method", "seed", "steps", "guidance", "frechet", "energy", "network_calls", "protocol"}
+        assert row["network_calls"] == row["steps"] and row["protocol"]["num"] == 32
+        assert row["train_seconds"] > 0
+        assert row["images"] == (640 if row["method"] == "flow_matching" else 544)  # 640 / (1 + 1/6), in whole batches
+        assert abs(row["forward_units"] - found["budget"]) <= 32 * 3.5 / 2
+    for path in ("compare.json", "table.txt", "scores.png", "samples.png"):
+        assert f"runs/compare-two_moons/{path}" in said.out.splitlines()
+
+
+def test_the_table_has_every_method_and_what_it_cost(command: Command) -> None:
+    said = command(POINTS)
+    found = written()
+    table = said.out.splitlines()[4:]
+    lines = {line.strip().split("  ")[0]: line.split() for line in table if line.startswith("  ")}
+    assert lines.keys() == {"shortcut", "flow matching"}
+    for method, line in lines.items():
+        means = {row["steps"]: row["mean"]["frechet"] for row in found["summary"] if words(row["method"]) == method}
+        units = {row["forward_units"] for row in found["scores"] if words(row["method"]) == method}
+        assert [float(cell.rstrip("*")) for cell in line[-3:-1]] == pytest.approx([means[4], means[1]], abs=6e-3)
+        assert {int(line[-1].replace(",", ""))} == units
+    text = Path("runs/compare-two_moons/table.txt").read_text()
+    assert all(line in text.splitlines() for line in table if line.startswith("  "))
+    assert "32 samples against 20,000 of two_moons" in text and "Energy distance" in text
+    assert max(map(len, said.out.splitlines())) <= 100
+
+
+def test_two_seeds_give_mean_and_spread(command: Command) -> None:
+    said = command(f"{POINTS} --seeds 3 5 --metrics frechet")
+    out = Path("runs/compare-two_moons")
+    for row in written()["summary"]:
+        alone = [
+            score["frechet"]
+            for seed in (3, 5)
+            for score in json.loads((out / f"{row['method']}-seed{seed}/scores.json").read_text())["scores"]
+            if score["steps"] == row["steps"]
+        ]
+        assert len(set(alone)) == 2 and row["seeds"] == [3, 5]
+        assert row["mean"] == {"frechet": statistics.mean(alone)}
+        assert row["spread"] == {"frechet": max(alone) - min(alone)}
+    assert said.out.count("±") == 5  # four cells and the line that says what it is
+    assert "largest minus smallest over seeds 3, 5" in said.out
+
+
+def test_every_method_costs_the_same_and_has_the_same_of_everything_else() -> None:
+    args, base = read(
+        ["digits-shortcut", *["--images", "51200", "--network.hidden", "64", "--optimizer.lr", "0.25"]], named=True
+    )
+    assert args.methods is None and base.objective.name == "shortcut"
+    made = plan(base, Path("out"), seeds=(0, 1))
+    assert {trial.method for trial in made} == set(OBJECTIVES) and len(made) == 2 * len(OBJECTIVES)
+    for trial in made:
+        assert forward_units(trial.config) == pytest.approx(3 * 51200, rel=0.03)
+        assert trial.config.network.hidden == 64 and trial.config.optimizer.lr == 0.25  # type: ignore[attr-defined]
+        assert trial.config.data == base.data and trial.config.training.batch == base.training.batch
+        assert trial.run == Path("out") / f"{trial.method}-seed{trial.seed}"
+
+
+def test_a_config_keeps_its_own_methods_options(command: Command) -> None:
+    command("train eight_gaussians-shortcut TINY --out run --objective.share 0.5")
+    _, base = read(["run", "--methods", "shortcut"], named=True)
+    (trial, other) = plan(base, Path("out"), methods=["shortcut", "flow_matching"])
+    assert trial.config.objective.share == 0.5 and other.config.objective.name == "flow_matching"  # type: ignore[attr-defined]
+    assert forward_units(trial.config) == pytest.approx(320 * (3 + 2 * 0.5), rel=0.06)
+
+
+def test_a_changed_option_is_refused_before_anything_is_trained(command: Command) -> None:
+    command(POINTS)
+    before = tree(Path("runs"))
+    said = command(POINTS.replace("shortcut,", "live_reflow,shortcut,") + " --optimizer.lr 0.5")
+    assert_told(
+        said, 2, r"shortcut-seed0 holds a run with optimizer\.lr 0\.001, not 0\.5: give another --out, or delete"
+    )
+    assert tree(Path("runs")) == before
+
+
+def test_what_is_in_the_way_of_a_run_is_refused_first(command: Command) -> None:
+    Path("out/flow_matching-seed0").mkdir(parents=True)
+    Path("out/flow_matching-seed0/thesis.tex").write_text("x")
+    assert_told(command(f"{POINTS} --out out"), 1, "out/flow_matching-seed0 is in the way and holds no run")
+    assert list(tree(Path("out"))) == ["flow_matching-seed0", "flow_matching-seed0/thesis.tex"]
+
+
+def interrupting(monkeypatch: pytest.MonkeyPatch, images: int) -> list[str]:
+    """Send Ctrl-C once, when a run tells of so many images; the list will hold that run's name."""
+    shown, sent = ComparisonProgress.show, list[str]()
+
+    def show(self: ComparisonProgress, trial: Trial, news: News) -> None:
+        shown(self, trial, news)
+        if not sent and news.doing == "train" and news.done >= images:
+            sent.append(trial.run.name)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(ComparisonProgress, "show", show)
+    return sent
+
+
+def test_a_stopped_comparison_goes_on_to_the_same_scores(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert command(f"{POINTS} --out whole").code == 0
+    with monkeypatch.context() as patched:
+        assert interrupting(patched, 320) == []
+        said = command(f"{POINTS} --out cut")
+    assert said.code == 130, said.err
+    assert "stopped; 0 of 2 runs are done, and checkpoints saved" in said.err
+    assert f"go on with: anystep {POINTS} --out cut\n" in said.err
+    assert {path.name for path in Path("cut").iterdir()} == {"shortcut-seed0"}
+    assert command(f"{POINTS} --out cut").code == 0
+    assert fixed(written("cut")["scores"]) == fixed(written("whole")["scores"])
+    for method in ("shortcut", "flow_matching"):
+        logs = [Path(out, f"{method}-seed0/log.jsonl").read_bytes() for out in ("cut", "whole")]
+        assert logs[0] == logs[1]
+
+
+def test_runs_in_processes_of_their_own_hear_of_a_signal(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        sent = interrupting(patched, 32)
+        said = command(f"{POINTS} --images 64000 --out cut --jobs 2")
+    assert sent and said.code == 130, said.err
+    assert "checkpoints saved\ngo on with: anystep compare" in said.err
+    for run in Path("cut").iterdir():
+        ((step, _),) = checkpoint.listing(run / "checkpoints")
+        assert 0 < step < 64000 // 32
+
+
+def test_runs_in_processes_of_their_own_are_the_same_runs(command: Command) -> None:
+    for jobs in (1, 2):
+        assert command(f"{POINTS} --out jobs{jobs} --jobs {jobs}").code == 0
+    assert fixed(written("jobs1")["scores"]) == fixed(written("jobs2")["scores"])
+
+
+def test_a_method_that_fails_leaves_the_others(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    train = trials.train
+
+    def diverging(config: Any, *args: Any, **kwargs: Any) -> Any:
+        if config.objective.name == "shortcut":
+            raise RunError("stopped at step 7: loss not finite")
+        if config.objective.name == "live_reflow":
+            raise KeyError("a fault")
+        return train(config, *args, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(trials, "train", diverging)
+        said = command(POINTS.replace("shortcut,", "shortcut,live_reflow,"))
+    assert said.code == 1
+    assert "failed: shortcut, seed 0: stopped at step 7: loss not finite" in said.out
+    found = written()
+    assert [(row["method"], row["steps"]) for row in found["failures"]] == [("shortcut", None), ("live_reflow", None)]
+    assert found["failures"][1]["why"] == "KeyError: 'a fault'"
+    assert {row["method"] for row in found["scores"]} == {"flow_matching"}
+    assert {row["mean"]["frechet"] is None for row in found["summary"] if row["method"] == "shortcut"} == {True}
+    (line,) = [line for line in said.out.splitlines() if line.startswith("  shortcut")]
+    assert line.split()[1:3] == ["failed", "failed"]
+    assert command(POINTS).code == 0  # what had failed is tried again
+
+
+def test_samples_that_are_not_finite_are_a_failure_of_their_budget(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate = trials.evaluate
+
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        rows = evaluate(*args, **kwargs)
+        for row in rows:
+            if (row["method"], row["steps"]) == ("shortcut", 4):
+                row |= {"frechet": None, "notes": ["3 of 32 samples are not finite: the network has diverged"]}
+        return rows
+
+    monkeypatch.setattr(trials, "evaluate", broken)
+    said = command(POINTS)
+    assert said.code == 1
+    assert "failed: shortcut, seed 0, 4 steps: 3 of 32 samples are not finite" in said.out
+    (line,) = [line for line in said.out.splitlines() if line.startswith("  shortcut")]
+    assert line.split()[1] == "failed" and float(line.split()[2].rstrip("*")) > 0
+
+
+def test_a_process_that_dies_is_a_failed_run() -> None:
+    """Not one that says why: what the system kills says nothing."""
+    _, base = read(f"two_moons {SMALL}".split(), named=True)
+    made = plan(base, Path("nowhere"), methods=["flow_matching"])
+    results = [trials.Result()]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(trials, "_work", signal.raise_signal)
+        patched.setattr(trials, "get_context", lambda _: _Killed())
+        trials._in_processes(made, [0], results, lambda trial, news: None, StopRequest(), 1)
+    assert results[0].failed == "its process ended with exit code -9"
+
+
+class _Killed:
+    """A context whose processes are killed at once."""
+
+    def __init__(self) -> None:
+        from multiprocessing import get_context
+
+        self.true = get_context("fork")
+        self.RawValue, self.Pipe = self.true.RawValue, self.true.Pipe
+
+    def Process(self, **_: Any) -> Any:  # noqa: N802
+        return self.true.Process(target=signal.raise_signal, args=(signal.SIGKILL,))
+
+
+def test_pictures_show_each_method_and_budget(command: Command) -> None:
+    """Digits in blocks of four, the same noise for all; a network that has hardly learned shows it."""
+    said = command(f"{DIGITS} --out out")
+    assert said.code == 0, said.err
+    with Image.open("out/samples.png") as picture, Image.open("out/scores.png") as figure:
+        assert figure.width > figure.height > 500
+        grey = np.asarray(picture.convert("L"))
+    cell, gap, margin, head = 40, 3, 14, 40
+    block = 4 * (cell + gap) - gap + 2 * margin
+    assert grey.shape[0] == head + 2 * (cell + gap) + 2 * margin  # two groups of one method
+    left = grey.shape[1] - 2 * block
+    rows = [head, head + cell + gap + margin]
+    for y in rows:
+        two, one = (grey[y : y + cell, x : x + cell].astype(float).ravel() for x in (left, left + block))
+        assert one.std() > 0 and np.corrcoef(one, two)[0, 1] > 0.8
+    assert "phase reflow" in said.err
+
+
+def test_without_matplotlib_it_is_said_first_and_the_rest_is_written(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anystep.cli.compare.can_draw", lambda: False)
+    said = command(POINTS)
+    assert said.code == 0
+    assert said.err.splitlines()[0].startswith("figures need matplotlib: pip install -e '.[report]'")
+    assert {path.name for path in Path("runs/compare-two_moons").glob("*.*")} == {"compare.json", "table.txt"}
+
+
+def test_from_python_a_comparison_is_one_call(tmp_path: Path) -> None:
+    _, base = read(f"two_moons {SMALL}".split(), named=True)
+    news: list[tuple[str, str]] = []
+    found = compare(
+        base,
+        tmp_path,
+        methods=["flow_matching"],
+        steps=[1],
+        num=16,
+        watch=lambda trial, told: news.append((trial.method, told.doing)),
+    )
+    (row,) = found.scores()
+    assert found.complete and row["method"] == "flow_matching" and row["forward_units"] == found.budget
+    assert list(dict.fromkeys(news)) == [("flow_matching", doing) for doing in ("train", "score", "end")]
+
+
+def test_a_line_of_losses_names_steps_as_steps_and_phases() -> None:
+    record = {"phase": "1/8", "loss_by_level": {"flow": 1.0, "1/64": 0.5, "reflow": 0.25, "1": None}, "skipped": 0}
+    assert losses(record) == "1/8  loss  flow 1.0000  d=1/64 0.5000  reflow 0.2500"
+    assert losses(record | {"phase": "train", "skipped": 2}).endswith("reflow 0.2500  skipped 2")
