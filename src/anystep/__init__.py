@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from anystep.interchange.run import load_run
     from anystep.networks import DiTConfig, MLPConfig, dit_preset
     from anystep.objectives import FlowMatching, Objective, Shortcut
-    from anystep.recipes import find_recipe
+    from anystep.recipes import find_recipe, with_method
+    from anystep.recipes.comparison import compare
     from anystep.training.config import Config
     from anystep.training.errors import RunError
     from anystep.training.trainer import train
@@ -40,6 +41,7 @@ _HOME = {
     "RunError": "training.errors",
     "Shortcut": "objectives",
     "Step": "flow.ladder",
+    "compare": "recipes.comparison",
     "dit_preset": "networks",
     "evaluate": "evaluation.sweep",
     "find_recipe": "recipes",
@@ -51,6 +53,7 @@ _HOME = {
     "sample": "flow.sampling",
     "shortcut_schedule": "flow.ladder",
     "train": "training.trainer",
+    "with_method": "recipes",
 }
 
 __all__ = [
@@ -70,6 +73,7 @@ __all__ = [
     "RunError",
     "Shortcut",
     "Step",
+    "compare",
     "dit_preset",
     "evaluate",
     "find_recipe",
@@ -81,6 +85,7 @@ __all__ = [
     "sample",
     "shortcut_schedule",
     "train",
+    "with_method",
 ]
 
 

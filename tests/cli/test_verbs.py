@@ -90,6 +90,22 @@ def test_a_batch_and_a_share_that_go_together_need_not_pass_through_one_that_doe
     assert said.code == 0, said.err
 
 
+def test_a_run_that_begins_with_another_has_its_network_and_a_step_input(command: Command) -> None:
+    size = "--network.hidden 24 --network.depth 2 --network.heads 2 --network.patch 2 --batch 32 --device cpu"
+    assert command(f"train digits-flow_matching {size} --images 320 --out flow").code == 0
+    tuned = "train digits-shortcut --init-from flow --images 640 --batch 128 --out tuned"
+    assert command(f"{tuned} --images 128").code == 0
+    flow, config = (read_config(Path(run)) for run in ("flow", "tuned"))
+    assert config.network == replace(flow.network, step_encoding="log2")  # type: ignore[type-var]
+    assert config.init.run == str(Path("flow").absolute())
+    assert command(f"{tuned} --resume").code == 0  # the run it began with is known to it
+    assert command("train tuned --resume --images 768").code == 0
+    assert read_config(Path("tuned")).training.images == 768
+    said = command("train digits-reflow --init-from flow --images 256 --batch 128 --objective.pairs 40 --out straight")
+    assert said.code == 0 and "phase reflow" in said.err and "teacher" not in said.err
+    assert "pairs: 40 of 40" in said.err
+
+
 def test_options_reach_the_config(command: Command) -> None:
     words = "--seed 7 --optimizer.betas 0.8 0.9 --data.labels --objective.clip 4 --ema.no-warmup --log.every 64"
     assert command(f"train two_moons-shortcut TINY {words} --out run").code == 0

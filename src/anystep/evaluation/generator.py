@@ -84,7 +84,7 @@ class Generator:
             raise ValueError(f"guidance {guidance:g} needs classes, and this model is unconditional: leave it out")
         chosen = list(steps) if isinstance(steps, Sequence) else (schedule or self.objective.schedule)(steps)
         if self.num_classes is None:
-            return Plan(chosen, [1.0] * len(chosen))
+            return Plan(chosen, [1.0] * len(chosen), self.objective.caution(chosen, None))
         scales = self.objective.step_guidance(chosen, guidance, twice)
         return Plan(chosen, scales, self.objective.caution(chosen, guidance))
 

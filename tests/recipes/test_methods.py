@@ -1,0 +1,73 @@
+"""Every method on colour pictures with classes and on points without: it trains, goes on exactly, and is drawn from."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.training.same import assert_same
+
+from anystep.interchange.run import load_run
+from anystep.objectives import OBJECTIVES
+from anystep.recipes import find_recipe, with_method
+from anystep.training.config import Config, TrainingConfig
+from anystep.training.phases import forward_units, phases, segments
+from anystep.training.signals import StopRequest
+from anystep.training.trainer import train
+
+#: updates of flow matching at the same cost
+UPDATES = 40
+
+
+def small(config: Config, method: str) -> Config:
+    """The recipe with a network of next to no size, on so few images that a method of seven phases just has them."""
+    network = replace(config.network, hidden=16, depth=1, **({"heads": 2} if config.network.name == "dit" else {}))  # type: ignore[type-var]
+    training = TrainingConfig(images=32 * UPDATES, batch=32, device="cpu")
+    return with_method(replace(config, network=network, training=training), method)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Config:
+    """64 pictures of 32 x 32 pixels in colour, in two classes: the family that a GPU would train on real ones."""
+    rng = np.random.default_rng(0)
+    label = np.arange(64) % 2
+    images = np.clip(rng.normal(120, 20, (64, 32, 32, 3)) + 60 * label[:, None, None, None], 0, 255).astype(np.uint8)
+    np.savez(tmp_path / "images.npz", images=images, labels=label)
+    config = find_recipe("npz32-flow_matching")
+    return replace(config, data=replace(config.data, path=str(tmp_path / "images.npz")))  # type: ignore[type-var]
+
+
+@pytest.mark.parametrize("method", OBJECTIVES)
+@pytest.mark.parametrize("family", ["pictures", "two_moons"])
+def test_it_is_stopped_goes_on_and_is_drawn_from(family: str, method: str, pictures: Config, tmp_path: Path) -> None:
+    base = pictures if family == "pictures" else find_recipe("two_moons-flow_matching")
+    config = small(base, method)
+    network = replace(config.network, patch=8) if family == "pictures" else config.network  # type: ignore[type-var]
+    config = replace(config, network=network)
+    train(config, tmp_path / "whole")
+    stop = StopRequest()
+
+    def watch(step: int, record: object) -> None:
+        if step == config.training.steps - 3:
+            stop.signal = 15  # type: ignore[assignment]
+
+    train(config, tmp_path / "parts", stop=stop, watch=watch)
+    train(config, tmp_path / "parts", resume=True)
+    assert_same(tmp_path / "whole", tmp_path / "parts")
+    generator = load_run(tmp_path / "whole", device="cpu")
+    one, three = (generator.generate(steps=steps, seed=0, index=range(3)) for steps in (1, 3))
+    assert bool(torch.isfinite(one).all()) and bool(torch.isfinite(three).all())
+    again = generator.generate(steps=3, seed=0, index=[2])  # a sample is a function of (seed, number)
+    torch.testing.assert_close(again[0], three[2], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("method", OBJECTIVES)
+@pytest.mark.parametrize("family", ["digits", "folder", "hub32", "eight_gaussians"])
+def test_all_methods_of_a_family_cost_the_same(family: str, method: str) -> None:
+    """To half an update of each phase; how many forward passes an update makes is counted in tests/objectives."""
+    flow, config = find_recipe(f"{family}-flow_matching"), find_recipe(f"{family}-{method}")
+    dearest = max(phase.cost for phase in phases(config))
+    off = 3 * dearest * config.training.batch * len(segments(config))
+    assert abs(forward_units(config) - forward_units(flow)) <= off
+    assert forward_units(flow) == 3 * flow.training.steps * flow.training.batch
