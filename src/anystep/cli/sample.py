@@ -25,7 +25,8 @@ from anystep.report.grids import grid, steps_figure
 from anystep.training.checkpoint import reason
 from anystep.training.errors import RunError, UsageError
 
-DESCRIPTION = """Draw samples. Sample i is decided by (seed, i): more steps make the same picture, sharper.
+DESCRIPTION = """Draw samples. Sample i is decided by (seed, i): more steps make the same picture, sharper; with
+consistency models, which add fresh noise between steps, they make another one.
 
 example: anystep sample runs/digits --steps 1 4 128 --num 64
          anystep sample runs/digits --steps 128 --refine 3 17     two of them again, sharper

@@ -1,0 +1,142 @@
+"""The tables of docs/methods/*.md, made of benchmarks/results/compare_digits.json; no number there is written by hand.
+
+python benchmarks/method_tables.py            rewrites what is between <!-- results --> and <!-- /results -->
+python benchmarks/method_tables.py --check    writes nothing, and ends with 1 when a page is not up to date
+
+Without that file the sections are empty. It is written by anystep compare digits --json, see docs/evaluation.md.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from anystep.objectives import OBJECTIVES
+from anystep.report.methods import grouped
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "compare_digits.json"
+PAGES = ROOT / "docs" / "methods"
+INDEX = "README.md"
+#: what every method stands beside on its page
+BESIDE = ("shortcut", "flow_matching")
+SECTION = re.compile(r"(<!-- results -->\n).*?(<!-- /results -->)", re.DOTALL)
+
+Record = Mapping[str, Any]
+
+
+def pages(results: Path, folder: Path) -> dict[Path, str]:
+    """Return what every page should hold: as it stands, with the results of today in its section.
+
+    Raises SystemExit for a page that is missing, or has no section.
+    """
+    record = json.loads(results.read_text(encoding="utf-8")) if results.exists() else None
+    compared = {row["method"] for row in record["summary"]} if record else set()
+    titles, made = {}, {}
+    for name in [*OBJECTIVES, *sorted(compared - OBJECTIVES.keys())]:
+        path = folder / f"{name}.md"
+        if not path.exists():
+            raise SystemExit(f"{path} is missing: every method has a page")
+        titles[name] = path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+    for name in titles:
+        rows = [name, *(other for other in BESIDE if other != name)]
+        made[folder / f"{name}.md"] = table(record, rows, titles) if record and name in compared else ""
+    made[folder / INDEX] = table(record, sorted(compared), titles, whole=True) if record else ""
+    return {path: with_section(path, body) for path, body in made.items()}
+
+
+def with_section(path: Path, body: str) -> str:
+    """Return a page's text with another section of results."""
+    text = path.read_text(encoding="utf-8")
+    if len(SECTION.findall(text)) != 1:
+        raise SystemExit(f"{path} must have one <!-- results --> and one <!-- /results --> after it")
+    return SECTION.sub(lambda found: found[1] + body + found[2], text)
+
+
+def table(record: Record, methods: Sequence[str], titles: Mapping[str, str], whole: bool = False) -> str:
+    """Return the section: distances at every budget and recall at the fewest steps, a row a method, and the protocol.
+
+    ``whole``: the methods stand in the groups of P1's Table 1, with what each run cost.
+    """
+    rows = {(row["method"], row["steps"]): row for row in record["summary"]}
+    budgets = sorted({steps for _, steps in rows})
+    several = max(len(row["seeds"]) for row in rows.values()) > 1
+    heads = [*map(str, budgets), *(["spread"] if several else []), f"recall at {budgets[0]}"]
+    heads += ["forward units"] if whole else []
+    lines = [["Frechet distance at steps", *heads]]
+    for part, names in (grouped(methods) if whole else {"": methods}).items():
+        lines += [[f"*{part}*", *[""] * len(heads)]] if part else []
+        lines += [
+            cells(titles[name], [rows.get((name, steps)) for steps in budgets], several, whole)
+            for name in names
+            if any((name, steps) in rows for steps in budgets)
+        ]
+    lines.insert(1, ["---", *["---:"] * len(heads)])
+    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"\n{text}\n\n{notes(record, methods, several)}\n\n"
+
+
+def cells(title: str, rows: Sequence[Mapping[str, Any] | None], several: bool, whole: bool) -> list[str]:
+    """Return one line of the table; ``rows`` has what is known at each budget, None where nothing was scored."""
+    meant = [row for row in rows if row and row["caution"] is None]
+    spreads = [row["spread"]["frechet"] for row in meant if row["spread"].get("frechet") is not None]
+    line = [title, *(distance(row) for row in rows)]
+    line += [number(max(spreads, default=None))] if several else []
+    line.append(number(rows[0]["mean"].get("recall") if rows[0] else None))
+    known = next(row for row in rows if row)
+    return [*line, f"{known['forward_units']:,}"] if whole else line
+
+
+def distance(row: Mapping[str, Any] | None) -> str:
+    """Return a cell, in parentheses where the budget is not what the method is for."""
+    text = number(row["mean"].get("frechet") if row else None)
+    return f"({text})" if row and row["caution"] and text != "–" else text
+
+
+def number(value: float | None) -> str:
+    """Return a value with two decimals, one from 100 on, a dash for none."""
+    if value is None:
+        return "–"
+    return f"{value:.2f}" if abs(value) < 100 else f"{value:,.1f}"
+
+
+def notes(record: Record, methods: Sequence[str], several: bool) -> str:
+    """Return the lines under the table: how the numbers came about, what its marks mean, what failed."""
+    protocol = record["scores"][0]["protocol"]  # what is told of it here is the same for all
+    seeds = max((row["seeds"] for row in record["summary"]), key=len)
+    over = f"mean of seeds {', '.join(map(str, seeds))}" if several else f"seed {seeds[0]}"
+    lines = [
+        f"{protocol['num']:,} samples against {protocol['reference_num']:,} of {protocol['reference']}, "
+        f"{protocol['features'].replace('_', ' ')}; {over}; {record['budget']:,} network forward units a run.",
+    ]
+    if several:
+        lines.append("Spread: largest minus smallest distance over the seeds, at the budget where that is most.")
+    if any(row["caution"] for row in record["summary"] if row["method"] in methods):
+        lines.append("( ): not what the method is for.")
+    for failure in record.get("failures", []):
+        if failure["method"] in methods:
+            where = "" if failure["steps"] is None else f", {failure['steps']} steps"
+            lines.append(f"Failed: {failure['method']}, seed {failure['seed']}{where}: {failure['why']}.")
+    where = f"../../{RESULTS.relative_to(ROOT)}"
+    return "\n".join([*lines, f"`{record['command']}`,", f"[results]({where}) with commit, device and protocol."])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; end with 1 when a page is not up to date")
+    args = parser.parse_args()
+    stale = {path: text for path, text in pages(RESULTS, PAGES).items() if text != path.read_text(encoding="utf-8")}
+    for path, text in stale.items():
+        if args.check:
+            print(f"{path.relative_to(ROOT)} is not up to date: python benchmarks/method_tables.py", file=sys.stderr)
+        else:
+            path.write_text(text, encoding="utf-8")
+            print(path)
+    return 1 if args.check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
