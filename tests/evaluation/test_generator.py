@@ -9,8 +9,8 @@ from anystep.data.base import Normalization
 from anystep.evaluation.generator import Generator
 from anystep.flow.ladder import Step, instantaneous_schedule
 from anystep.objectives import FlowMatching, Shortcut
-from anystep.objectives.base import generator
 from anystep.objectives.consistency_training import ConsistencyTraining
+from anystep.objectives.draw import generator
 
 
 class Toward(nn.Module):

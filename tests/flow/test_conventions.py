@@ -1,4 +1,4 @@
-"""Other papers' conventions and ours, there and back."""
+"""Other papers' conventions and ours."""
 
 import math
 
@@ -10,24 +10,18 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from anystep.flow.conventions import (
-    VP_LEVELS,
     VP_START,
     from_vp,
-    pair_from_step,
-    sigma_from_time,
-    step_from_pair,
     time_from_sigma,
     to_vp,
     velocity_from_noise,
     vp_alpha_bar,
-    vp_level,
     vp_scale,
     vp_time,
     vp_times,
 )
 from anystep.flow.path import interpolate, noise_from_velocity, velocity
 
-TAU = torch.arange(VP_LEVELS)
 times = st.floats(VP_START, 1)
 
 
@@ -51,12 +45,6 @@ def test_levels_are_those_of_ddpm() -> None:
     assert math.sqrt(expected[-1]) == pytest.approx(0.00635, abs=5e-6)
     assert pytest.approx(0.00631, abs=5e-6) == VP_START
     assert bool((vp_times().diff() < 0).all()) and float(vp_times()[0]) < vp_time(-1) == 1.0
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_every_level_comes_back_from_its_time(dtype: torch.dtype) -> None:
-    assert torch.equal(vp_level(vp_times().to(dtype)), TAU)
-    assert vp_level(torch.tensor([0.0, 1.0], dtype=dtype)).tolist() == [999, 0]
 
 
 def test_scale_and_coefficients_are_functions_of_time_alone() -> None:
@@ -105,20 +93,6 @@ def test_rounding_of_float32_makes_an_error_below_1e_4_at_the_first_level() -> N
 
 
 @given(sigma=st.floats(1e-3, 1e3))
-def test_sigma_there_and_back(sigma: float) -> None:
-    t = time_from_sigma(at(sigma))
-    assert float(sigma_from_time(t)) == pytest.approx(sigma, rel=1e-12)
-    x0, x1 = ends(0)
+def test_time_of_a_noise_level_has_its_ratio_of_noise_to_data(sigma: float) -> None:
+    t, (x0, x1) = time_from_sigma(at(sigma)), ends(0)
     torch.testing.assert_close(interpolate(x0, x1, t) / t, x1 + sigma * x0, rtol=1e-12, atol=1e-12)
-
-
-@given(t=st.floats(0, 1), share=st.floats(0, 1))
-def test_pairs_there_and_back(t: float, share: float) -> None:
-    """MeanFlow's path (1 - t') x1 + t' x0: both its times name our states, and d is how far they are apart."""
-    d = (1 - t) * share
-    r, later = pair_from_step(at(t), at(d))
-    back, step = step_from_pair(r, later)
-    torch.testing.assert_close(torch.cat([back, step]), torch.cat([at(t), at(d)]), rtol=0, atol=1e-15)
-    x0, x1 = ends(1)
-    for theirs, ours in ((later, at(t)), (r, at(t) + d)):
-        torch.testing.assert_close((1 - theirs) * x1 + theirs * x0, interpolate(x0, x1, ours), rtol=0, atol=1e-14)

@@ -7,11 +7,12 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from anystep.flow.conventions import VP_START, vp_alpha_bar, vp_level
+from anystep.flow.conventions import VP_START, vp_alpha_bar, vp_times
 from anystep.networks import MLPConfig, VelocityNetwork
 from anystep.objectives import FlowMatching
-from anystep.objectives.base import Batch, Draw, Networks, Objective, Progress
+from anystep.objectives.base import Batch, Networks, Objective, Progress
 from anystep.objectives.diffusion import Diffusion
+from anystep.objectives.draw import Draw
 
 MEAN, STD = 1.5, 0.4
 ROWS = 20_000
@@ -80,7 +81,8 @@ def test_every_level_is_drawn_alike() -> None:
     """tau is uniform over 0 ... 999; rows at a level weigh t^2."""
     batch, draw = gaussian_batch()
     made = Diffusion().targets(Networks(BestVelocity()), batch, draw, Progress(0, 1))
-    level = vp_level(made.query.t)
+    level = torch.searchsorted(-vp_times().float(), -made.query.t)
+    assert torch.equal(vp_times().float()[level], made.query.t)
     assert stats.chisquare(torch.bincount(level, minlength=1000).numpy()).pvalue > 1e-3
     assert made.weight is not None
     torch.testing.assert_close(made.weight, made.query.t**2)

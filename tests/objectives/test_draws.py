@@ -3,9 +3,10 @@
 import pytest
 import torch
 from scipy import stats
+from tests.paper.smooth import Smooth, part, smooth_batch
 
-from anystep.objectives import Draw
-from anystep.objectives.base import generator
+from anystep.objectives import OBJECTIVES, Draw, Networks, Progress
+from anystep.objectives.draw import generator
 
 N = 20_000
 ALL = slice(0, N)
@@ -50,6 +51,18 @@ def test_a_rank_has_its_rows_of_the_global_batch() -> None:
         assert torch.equal(torch.cat([part.uniform(stream) for part in parts]), whole.uniform(stream))
     noise = torch.cat([part.normal("noise", (1, 4, 4)) for part in parts])
     assert torch.equal(noise, whole.normal("noise", (1, 4, 4)))
+
+
+@pytest.mark.parametrize("method", OBJECTIVES)
+def test_a_micro_batch_has_the_losses_of_its_rows_of_the_global_batch(method: str) -> None:
+    objective, progress = OBJECTIVES[method](), Progress(6, 10)
+    networks = Networks(Smooth.make(1), Smooth.make(2), Smooth.make(3))
+    batch, draw = smooth_batch(64)
+    whole = objective.loss(networks, batch, draw, progress)
+    parts = [objective.loss(networks, *part(batch, draw, slice(n, n + 16)), progress) for n in range(0, 64, 16)]
+    for name in ("rows", "t", "tag"):
+        joined = torch.cat([getattr(losses, name) for losses in parts])
+        torch.testing.assert_close(joined, getattr(whole, name), rtol=1e-6, atol=1e-6)
 
 
 def test_draws_leave_torchs_own_generator_alone() -> None:

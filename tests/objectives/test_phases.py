@@ -4,10 +4,13 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from tests.paper.smooth import Smooth, smooth_batch
 from torch import Tensor
 
-from anystep.objectives.base import Batch, Draw, Networks, Objective, Pairs, Phase, Progress
+from anystep.objectives import OBJECTIVES
+from anystep.objectives.base import Batch, Networks, Objective, Pairs, Phase, Progress
 from anystep.objectives.consistency_distillation import ConsistencyDistillation
+from anystep.objectives.draw import Draw
 from anystep.objectives.flow_matching import FlowMatching
 from anystep.objectives.live_reflow import LiveReflow
 from anystep.objectives.progressive_distillation import ProgressiveDistillation
@@ -77,6 +80,14 @@ def test_the_steps_are_halved_in_phases_of_equal_length() -> None:
     assert {phase.share for phase in phases} == {0.5 / 7}
     assert [phase.name for phase in ProgressiveDistillation(M=2).phases()] == ["teacher", "1"]
     assert method.tags == ("flow", *(phase.name for phase in phases))
+
+
+@pytest.mark.parametrize("method", OBJECTIVES)
+def test_only_a_scheduled_method_cares_how_long_the_run_is(method: str) -> None:
+    objective, (batch, draw) = OBJECTIVES[method](), smooth_batch(64)
+    networks = Networks(Smooth.make(1), Smooth.make(2), Smooth.make(3))
+    short, long = (objective.loss(networks, batch, draw, Progress(6, steps)).rows for steps in (10, 1000))
+    assert torch.equal(short, long) is not objective.scheduled
 
 
 def test_live_reflow_is_one_phase() -> None:

@@ -7,7 +7,8 @@ import torch
 from anystep.flow.sampling import sample
 from anystep.objectives import Networks, Progress, Shortcut
 from anystep.objectives.alpha_flow import AlphaFlow
-from anystep.objectives.base import Batch, Draw, Targets
+from anystep.objectives.base import Batch, Targets
+from anystep.objectives.draw import Draw
 from anystep.objectives.mean_flow import MeanFlow
 from tests.paper import toy
 from tests.paper.smooth import CLASSES, GaussianFlow, Smooth, part, smooth_batch
@@ -176,9 +177,9 @@ def test_too_few_rows_for_the_ladder_are_refused() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("share", 1.1), ("alpha_min", 0.0), ("alpha_max", 1e-3), ("begin", 1.0), ("end", 1.5), ("temperature", 0.0),
-     ("shift", "noise"), ("interval", "uniform"), ("time_std", -1.0), ("M", 100), ("adaptive_floor", 0.0),
-     ("label_drop", -0.1), ("time_mean", float("nan"))],
+    [("share", 1.1), ("alpha_min", 0.0), ("alpha_min", 0.5), ("alpha_min", 0.7), ("alpha_max", 1e-3), ("begin", 1.0),
+     ("end", 1.5), ("temperature", 0.0), ("shift", "noise"), ("interval", "uniform"), ("time_std", -1.0), ("M", 100),
+     ("adaptive_floor", 0.0), ("label_drop", -0.1), ("time_mean", float("nan"))],
 )  # fmt: skip
 def test_a_value_out_of_range_is_named(name: str, value: object) -> None:
     with pytest.raises(ValueError, match=rf"^objective\.{name} must be .*got {value!r}"):

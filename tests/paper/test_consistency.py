@@ -10,8 +10,9 @@ from torch import Tensor
 
 from anystep.flow.path import data_from_velocity, expand
 from anystep.flow.sampling import sample_consistency
-from anystep.objectives.base import Batch, Draw, Networks, Progress
+from anystep.objectives.base import Batch, Networks, Progress
 from anystep.objectives.consistency_training import ConsistencyTraining
+from anystep.objectives.draw import Draw
 from anystep.objectives.ict import ImprovedConsistencyTraining
 from tests.paper.toy import CLASSES, WIDTH, M, Toy
 
@@ -59,10 +60,17 @@ def test_consistency_training_equals_the_box(stage: int) -> None:
 
 @pytest.mark.parametrize("stage", [0, 2, 3])
 def test_improved_consistency_training_equals_the_box_of_its_own_paper(stage: int) -> None:
-    """In the paper's coordinates: x_sigma = x1 + sigma x0, f(x_sigma, sigma), no moving average."""
+    """In the paper's coordinates, x_sigma = y + sigma x0 with data y of deviation 1/2, and with the paper's numbers.
+
+    Ours is standardised, x1 = 2 y. f(x_sigma, sigma) is half of ours and the weight twice ours: one loss, one gradient.
+    """
     objective, given = ImprovedConsistencyTraining(M=8, initial_bins=3, label_drop=0.3), batch()
     online = Toy.make(1)
     losses = objective.loss(Networks(online), given, DRAW, Progress(stage, 4))
+    made = objective.targets(Networks(online), given, DRAW, Progress(stage, 4))
+    said = online(made.query.x_t, made.query.t, made.query.d, made.query.label).requires_grad_()
+    (made.weight * objective.penalty(said, made.target, made.query)).sum().backward()  # type: ignore[operator]
+    assert said.grad is not None
     count, rho = 3 * 2**stage + 1, 7
     sigma = [
         (0.002 ** (1 / rho) + i / (count - 1) * (80 ** (1 / rho) - 0.002 ** (1 / rho))) ** rho for i in range(count)
@@ -73,18 +81,21 @@ def test_improved_consistency_training_equals_the_box_of_its_own_paper(stage: in
     u = DRAW.uniform("time").numpy()
 
     def f(x_sigma: np.ndarray, s: float, c: int) -> np.ndarray:
-        """Skip 1/(1 + sigma), out sigma/(1 + sigma), in 1/(1 + sigma)."""
-        return x_sigma / (1 + s) + s / (1 + s) * online.row(x_sigma / (1 + s), 1 / (1 + s), 0, c)
+        """Skip sigma_data/(sigma_data + sigma), out sigma times that, in 1/(sigma_data + sigma)."""
+        skip = 0.5 / (0.5 + s)
+        return skip * x_sigma + skip * s * online.row(x_sigma / (0.5 + s), skip, 0, c)
 
     seen = set()
     for n, c in enumerate(labels(given, 0.3)):
         i = int(np.sum(np.cumsum(p / p.sum()) <= u[n]))
         seen.add(i)
-        x0, x1 = given.x0[n].numpy(), given.x1[n].numpy()
-        off = f(x1 + sigma[i + 1] * x0, sigma[i + 1], c) - f(x1 + sigma[i] * x0, sigma[i], c)
+        x0, y = given.x0[n].numpy(), given.x1[n].numpy() / 2
+        off = f(y + sigma[i + 1] * x0, sigma[i + 1], c) - f(y + sigma[i] * x0, sigma[i], c)
         distance = math.sqrt(off @ off + c_huber**2) - c_huber
-        assert float(losses.t[n]) == pytest.approx(1 / (1 + sigma[i + 1]), rel=1e-6)
+        assert float(losses.t[n]) == pytest.approx(0.5 / (0.5 + sigma[i + 1]), rel=1e-6)
         assert float(losses.rows[n]) == pytest.approx(distance / (sigma[i + 1] - sigma[i]), rel=1e-4)
+        slope = off / (distance + c_huber) * 0.5 * sigma[i + 1] / (0.5 + sigma[i + 1]) / (sigma[i + 1] - sigma[i])
+        np.testing.assert_allclose(said.grad[n].numpy(), slope, rtol=1e-3, atol=1e-4 * float(np.abs(slope).max()))
     assert len(seen) > (3 if stage else 1)
 
 
@@ -107,21 +118,22 @@ def test_the_papers_curriculum_ends_at_1280_bins() -> None:
 
 
 def test_noise_levels_follow_their_law() -> None:
+    """In units of the data's deviation they are the paper's: sigma / sigma_data, with sigma_data = 0.5 there."""
     objective = ImprovedConsistencyTraining()
     sigmas = objective.sigmas(1280)
-    assert (float(sigmas[0]), float(sigmas[-1])) == pytest.approx((0.002, 80.0))
+    assert (float(sigmas[0]), float(sigmas[-1])) == pytest.approx((0.002 / 0.5, 80 / 0.5))
     law = objective.law(sigmas)
     assert float(law.sum()) == pytest.approx(1, abs=1e-12)
-    normal = stats.norm(-1.1, 2.0)
+    normal = stats.norm(-1.1 - math.log(0.5), 2.0)
     mass = np.diff(normal.cdf(np.log(sigmas.numpy())))
-    np.testing.assert_allclose(law.numpy(), mass / mass.sum(), rtol=1e-9, atol=1e-15)
+    np.testing.assert_allclose(law.numpy(), mass / mass.sum(), rtol=5e-4)  # log_mean has three digits
 
     rows = 20_000
     x = torch.zeros(rows, 1)
     draw = Draw(0, 0, rows, slice(0, rows))
     made = objective.targets(Networks(Toy1d()), Batch(x, x), draw, Progress(7, 8))
     sigma = 1 / made.query.t.double().numpy() - 1
-    low, high = normal.cdf(np.log([0.002, 80.0]))
+    low, high = normal.cdf(np.log([0.004, 160.0]))
 
     def cdf(value: np.ndarray) -> np.ndarray:
         return (normal.cdf(np.log(value)) - low) / (high - low)
@@ -221,7 +233,7 @@ def test_any_number_of_jumps_ends_at_the_point_and_none_starts_at_the_end(steps:
 
 
 def test_improved_samples_start_at_the_largest_noise_that_was_trained() -> None:
-    """sigma = 80 is t = 1/81, and the paper's 80 z is (80 / 81) z there; the rest of the path has equal steps."""
+    """sigma = 160 is t = 1/161, and 160 z is (160 / 161) z there; the rest of the path has equal steps."""
     asked = []
 
     class Seen(Point):
@@ -233,8 +245,8 @@ def test_improved_samples_start_at_the_largest_noise_that_was_trained() -> None:
     schedule = objective.schedule(5)
     drawn = objective.sample(Seen(), noise, steps=schedule, label=None, guidance=[1.0] * 5, renoise=fresh)
     torch.testing.assert_close(drawn, Point().point.expand(ROWS, WIDTH))
-    torch.testing.assert_close(asked[0][1], noise * (80 / 81))
-    assert [t for t, _ in asked] == pytest.approx([(1 + 16 * n) / 81 for n in range(5)])
+    torch.testing.assert_close(asked[0][1], noise * (160 / 161))
+    assert [t for t, _ in asked] == pytest.approx([(1 + 32 * n) / 161 for n in range(5)])
     assert schedule[-1].t + schedule[-1].length == pytest.approx(1)
 
 
@@ -272,29 +284,3 @@ def test_guidance_of_a_jump_is_that_of_its_velocity() -> None:
 def test_several_jumps_without_fresh_noise_are_refused() -> None:
     with pytest.raises(ValueError, match="2 steps take fresh noise"):
         sample_consistency(Toy.make(3), batch().x0, steps=2)
-
-
-@pytest.mark.parametrize("kind", [ConsistencyTraining, ImprovedConsistencyTraining])
-def test_guidance_needs_dropped_labels(kind: type[ConsistencyTraining] | type[ImprovedConsistencyTraining]) -> None:
-    assert kind().step_guidance(kind().schedule(2), 2.0) == [2.0, 2.0]
-    with pytest.raises(ValueError, match="null label"):
-        kind(label_drop=0.0).step_guidance(kind().schedule(2), 2.0)
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "rule"),
-    [
-        ("M", 12, "a power of two"),
-        ("initial_bins", 0, "at least 1"),
-        ("noise_min", 0.0, "greater than 0"),
-        ("noise_max", 0.001, "greater than noise_min"),
-        ("rho", math.inf, "greater than 0 and finite"),
-        ("log_mean", math.nan, "finite"),
-        ("log_std", -1.0, "greater than 0"),
-        ("huber", 0.0, "greater than 0"),
-        ("label_drop", 1.5, r"in \[0, 1\]"),
-    ],
-)
-def test_impossible_hyper_parameters_are_named(field: str, value: float, rule: str) -> None:
-    with pytest.raises(ValueError, match=rf"objective\.{field} must be {rule}"):
-        ImprovedConsistencyTraining(**{field: value})  # type: ignore[arg-type]

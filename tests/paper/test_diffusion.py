@@ -6,12 +6,13 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from anystep.flow.conventions import VP_START, from_vp, vp_alpha_bar, vp_level
+from anystep.flow.conventions import VP_START, from_vp, vp_alpha_bar, vp_times
 from anystep.flow.guidance import guided_velocity
 from anystep.flow.path import advance
 from anystep.networks import VelocityNetwork
-from anystep.objectives.base import Batch, Draw, Networks, Progress
+from anystep.objectives.base import Batch, Networks, Progress
 from anystep.objectives.diffusion import Diffusion
+from anystep.objectives.draw import Draw
 from tests.paper.toy import CLASSES, WIDTH, Toy
 
 ROWS = 40
@@ -111,9 +112,9 @@ def ddim(network: NoiseToy, x_tau: Tensor, label: Tensor, steps: int, scale: flo
 @pytest.mark.parametrize("steps", [1, 4, 50])
 @torch.no_grad()
 def test_ddim_is_euler_in_our_coordinates(steps: int, scale: float) -> None:
-    """To 1e-10 in float64 throughout; to 1e-6 of the sample's size with the sampler, whose t and lengths are float32.
+    """To 1e-10 in float64 throughout; to 1e-6 with the sampler, whose t and lengths are float32.
 
-    Noise is x_tau at the first level, in the pipeline and here.
+    Both are relative to the largest element of the samples. Noise is x_tau at the first level, there and here.
     """
     network, schedule = NoiseToy(Toy.make(1)), Diffusion().schedule(steps)
     rng = np.random.default_rng(0)
@@ -136,8 +137,8 @@ def test_ddim_is_euler_in_our_coordinates(steps: int, scale: float) -> None:
 def test_steps_visit_the_levels_that_the_pipeline_visits(steps: int) -> None:
     """Other budgets may differ by one level at a tie (48 steps: 937.5), which the pipeline's floats miss."""
     schedule = Diffusion().schedule(steps)
-    visited = vp_level(torch.tensor([step.t for step in schedule], dtype=torch.float64))
-    assert visited.tolist() == pipeline(steps).timesteps.tolist()
+    visited = torch.tensor([step.t for step in schedule], dtype=torch.float64)
+    assert torch.equal(visited, vp_times()[pipeline(steps).timesteps])
     ends = [step.t + step.length for step in schedule]
     assert ends == pytest.approx([*(step.t for step in schedule[1:]), 1.0], abs=1e-15)
     assert {step.d for step in schedule} == {0.0}

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from anystep.flow.ladder import instantaneous_schedule
 from anystep.flow.sampling import sample
-from anystep.objectives.base import Batch, Draw, Networks, Objective, Progress, Targets
+from anystep.objectives.base import Batch, Networks, Objective, Progress, Targets
 from anystep.objectives.consistency_distillation import ConsistencyDistillation
+from anystep.objectives.draw import Draw
 from anystep.objectives.live_reflow import LiveReflow
 from anystep.objectives.progressive_distillation import ProgressiveDistillation
 from anystep.objectives.reflow import Reflow

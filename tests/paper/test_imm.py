@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from anystep.objectives import Networks, Progress
-from anystep.objectives.base import Batch, Draw
+from anystep.objectives.base import Batch
+from anystep.objectives.draw import Draw
 from anystep.objectives.imm import IMM, discrepancy
 from tests.paper.smooth import CLASSES, WIDTH, Smooth, part, smooth_batch
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from anystep.interchange.reference import network_from_params
 from anystep.networks import DiT
-from anystep.objectives.base import Draw
+from anystep.objectives.draw import Draw
 
 FIXTURES = Path(__file__).parent / "fixtures"
 ATOL = 5e-5  # float32 rounding between two frameworks

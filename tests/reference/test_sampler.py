@@ -57,5 +57,7 @@ def test_same_noises_same_consistency_samples(case: str) -> None:
 
 
 def test_all_recorded_cases_are_here() -> None:
-    assert len(CASES) == 22
-    assert len(CONSISTENCY) == 3
+    """Those of live reflow are drawn in test_baselines.py."""
+    live = {f"livereflow_n{steps}_cfg1.0" for steps in (1, 4)}
+    assert {name.removesuffix("/meta") for name in FILE if name.endswith("/meta")} == {*CASES, *CONSISTENCY, *live}
+    assert (len(CASES), len(CONSISTENCY)) == (22, 3)

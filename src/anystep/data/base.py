@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anystep.objectives.base import generator
+from anystep.objectives.draw import generator
 
 Kind = Literal["image", "vector"]
 Split = Literal["train", "heldout"]

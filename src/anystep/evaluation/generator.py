@@ -13,7 +13,8 @@ from anystep.data.base import Normalization
 from anystep.flow.ladder import Schedule
 from anystep.flow.network import Network
 from anystep.flow.sampling import Callback
-from anystep.objectives.base import Objective, generator
+from anystep.objectives.base import Objective
+from anystep.objectives.draw import generator
 
 Progress = Callable[[int, int], None]
 Labels = int | Sequence[int] | NDArray[np.int64] | Tensor
@@ -38,7 +39,8 @@ class Generator:
     """A trained network (put in evaluation mode here) with all that turns noise into examples.
 
     ``shape`` is the model's, [C, H, W] or [D]; ``num_classes`` is None for an unconditional network; ``source`` names
-    the run and ``ema`` the weights ("0.999", "none"), both for the record only.
+    the run and ``ema`` the weights ("0.999", "none"), both for the record only; ``caution`` is what a person should
+    know of the weights, whatever the budget.
     """
 
     network: Network
@@ -50,6 +52,7 @@ class Generator:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     source: str = ""
     ema: str = "none"
+    caution: str | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.network, nn.Module):

@@ -12,7 +12,7 @@ from anystep.data.base import Dataset
 from anystep.evaluation.features import Features
 from anystep.evaluation.frechet import Moments, matrix_root
 from anystep.evaluation.metrics import ClassJudge, class_judge
-from anystep.objectives.base import generator
+from anystep.objectives.draw import generator
 
 READ_ROWS = 1024
 

@@ -155,7 +155,7 @@ class _Sweep:
             "network_calls": plan.network_calls,
             **scores,
             "seconds": round(fake.seconds, 4),
-            "notes": [plan.caution, *notes] if plan.caution else notes,
+            "notes": [note for note in (self.generator.caution, plan.caution, *notes) if note],
             "protocol": protocol.as_dict(),
         }
 

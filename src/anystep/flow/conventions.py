@@ -1,4 +1,4 @@
-"""Other papers' conventions <-> ours: the variance-preserving path, EDM's sigma, (r, t) pairs. Pure functions.
+"""Other papers' conventions <-> ours: the variance-preserving path, EDM's sigma. Pure functions.
 
 Ours: ``x_t = (1 - t) x0 + t x1`` with noise ``x0`` at t = 0. Any path ``a x1 + b x0`` is ours at ``t = a / (a + b)``,
 scaled by ``a + b``; so networks of other papers say velocities of ours, and their samplers are Euler steps of ours.
@@ -37,14 +37,6 @@ def vp_time(tau: int) -> float:
     return 1.0 if tau == -1 else float(vp_times()[tau])
 
 
-def vp_level(t: Tensor) -> Tensor:
-    """Return the level, int64 shaped like ``t``, whose time is nearest: what diffusion pipelines call the timestep."""
-    rising = vp_times().flip(0).to(t.dtype).to(t.device)
-    above = torch.searchsorted(rising, t.contiguous()).clamp(1, VP_LEVELS - 1)
-    lower = t - rising[above - 1] < rising[above] - t
-    return VP_LEVELS - 1 - torch.where(lower, above - 1, above)
-
-
 #: time of the noisiest level, about 0.0063: the variance-preserving path has nothing before it
 VP_START = vp_time(VP_LEVELS - 1)
 
@@ -76,21 +68,3 @@ def velocity_from_noise(x_t: Tensor, t: Tensor, noise: Tensor) -> Tensor:
 def time_from_sigma(sigma: Tensor) -> Tensor:
     """Return our time of EDM's ``x_sigma = x1 + sigma x0 = x_t / t``: ``t = 1 / (1 + sigma)``."""
     return 1 / (1 + sigma)
-
-
-def sigma_from_time(t: Tensor) -> Tensor:
-    """Return EDM's noise level ``sigma = (1 - t) / t``; infinite at t = 0."""
-    return (1 - t) / t
-
-
-def step_from_pair(r: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    """Return our (t, d) of MeanFlow's pair r <= t, noise at t = 1: from ``1 - t`` by ``t - r``.
-
-    Its average velocity ``u(z, r, t)`` points to the noise: ours is ``-u``.
-    """
-    return 1 - t, t - r
-
-
-def pair_from_step(t: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
-    """Return MeanFlow's pair (r, t) of our step from ``t`` by ``d``: ``(1 - t - d, 1 - t)``."""
-    return 1 - t - d, 1 - t

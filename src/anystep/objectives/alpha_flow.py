@@ -11,17 +11,8 @@ from anystep.flow.check import finite, in_range, one_of, positive, power_of_two,
 from anystep.flow.ladder import Schedule, flow_time
 from anystep.flow.network import Network
 from anystep.flow.path import advance, interpolate, velocity
-from anystep.objectives.base import (
-    Batch,
-    Draw,
-    Networks,
-    Objective,
-    Progress,
-    Query,
-    Targets,
-    check_null_label,
-    drop_label,
-)
+from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets
+from anystep.objectives.draw import Draw, drop_label
 from anystep.objectives.mean_flow import adaptive_error, draw_interval, equal_steps
 from anystep.objectives.shortcut import FLOW_ROW, Shortcut
 
@@ -53,11 +44,13 @@ class AlphaFlow(Objective):
     name: ClassVar[str] = "alpha_flow"
     uses_step: ClassVar[bool] = True
     any_step: ClassVar[bool] = True
+    scheduled: ClassVar[bool] = True
 
     share: float = 0.75
     """Share of rows with d > 0 in the global batch, in [0, 1] (paper, Table 3: 75 % for B/2, 50 % for XL/2)."""
     alpha_min: float = 5e-3
-    """Smallest alpha, in (0, 1]; above 1 - alpha_min it is 1 (paper 4.2: 5e-3, then 0)."""
+    """Smallest alpha, in (0, 1]. Where it falls from 1, less than 1/2: above 1 - alpha_min it is 1 (paper 4.2: 5e-3,
+    then 0)."""
     alpha_max: float = 1.0
     """Largest alpha, in [alpha_min, 1]; alpha_min = alpha_max keeps it constant (paper: 1)."""
     begin: float = 0.0
@@ -86,6 +79,9 @@ class AlphaFlow(Objective):
         in_range("objective.share", self.share, 0, 1)
         require(0 < self.alpha_min <= 1, "objective.alpha_min", self.alpha_min, "in (0, 1]")
         in_range("objective.alpha_max", self.alpha_max, self.alpha_min, 1)
+        if self.alpha_min < self.alpha_max == 1:
+            rule = "less than 0.5 when alpha_max is 1, for it would stay 1 above 1 - alpha_min"
+            require(self.alpha_min < 0.5, "objective.alpha_min", self.alpha_min, rule)
         in_range("objective.end", self.end, 0, 1)
         in_range("objective.begin", self.begin, 0, self.end, open_end=True)
         positive("objective.temperature", self.temperature)
@@ -157,10 +153,6 @@ class AlphaFlow(Objective):
     def schedule(self, steps: int) -> Schedule:
         """Return equal steps, each told its own length."""
         return equal_steps(steps)
-
-    def check_guidance(self, schedule: Schedule, guidance: float) -> None:
-        """Raise ValueError when no label was dropped in training: the null label is noise then."""
-        check_null_label(self.label_drop, guidance)
 
     @property
     def ladder_rows(self) -> Shortcut:

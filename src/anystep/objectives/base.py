@@ -4,20 +4,19 @@ An objective never owns a loop, never does I/O and never asks how many processes
 from a `Draw`, which is keyed by (seed, step, stream) and made for the global batch.
 """
 
-import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from anystep.flow.check import finite
 from anystep.flow.ladder import Schedule
 from anystep.flow.loss import squared_error
-from anystep.flow.network import Network, null_label
+from anystep.flow.network import Network
 from anystep.flow.sampling import Callback, Renoise, sample, sample_consistency
+from anystep.objectives.draw import Draw
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ class Phase:
     teacher, and the student goes on from a copy of it. ``share`` is relative to the other phases' shares; ``cost`` is
     that of an update, flow matching's being 1. ``pairs`` are made by the teacher first, and trained on in place of the
     data. ``index`` reaches the objective as `Progress.index`. ``teaches`` marks the phase that trains the first
-    teacher: it is left out of a run that begins with a trained network (`init.run`).
+    teacher: it is left out of a run that begins with a trained network (`init.run`), and its share then is no matter.
     """
 
     name: str
@@ -121,69 +120,6 @@ class Phase:
     index: int = 0
     pairs: Pairs | None = None
     teaches: bool = False
-
-
-#: rows that one generator draws
-BLOCK = 32
-
-
-def generator(seed: int, step: int, stream: str) -> torch.Generator:
-    """Return the CPU generator of one (seed, step, stream): the only source of randomness in a run."""
-    digest = hashlib.blake2b(f"{seed}/{step}/{stream}".encode(), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
-
-
-@dataclass(frozen=True)
-class Draw:
-    """The random quantities of one training step, drawn for the global batch of ``total`` rows; ``rows`` are ours.
-
-    Each block of 32 rows has a generator of its own, so that a rank or a micro-batch draws its own blocks only. Draws
-    are made on the CPU and moved, so that they do not depend on the device either.
-    """
-
-    seed: int
-    step: int
-    total: int
-    rows: slice
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-
-    def normal(self, stream: str, shape: Sequence[int]) -> Tensor:
-        """Return standard normal [our rows, *shape]."""
-        return self._blocks(stream, lambda source: torch.randn(BLOCK, *shape, generator=source))
-
-    def uniform(self, stream: str) -> Tensor:
-        """Return uniform [0, 1) float32 [our rows]."""
-        return self._blocks(stream, lambda source: torch.rand(BLOCK, generator=source))
-
-    def _blocks(self, stream: str, make: Callable[[torch.Generator], Tensor]) -> Tensor:
-        first, last = self.rows.start // BLOCK, -(-self.rows.stop // BLOCK)
-        sources = (generator(self.seed, self.step, f"{stream}/{block}") for block in range(first, last))
-        rows = torch.cat([make(source) for source in sources])
-        return rows[self.rows.start - first * BLOCK : self.rows.stop - first * BLOCK].to(self.device)
-
-    def spread(self, share: float) -> Tensor:
-        """Return which rows of the global batch are a ``share`` of it, bool [total], spread evenly over it.
-
-        Every rank and micro-batch has its part of them, to within one row.
-        """
-        count = torch.arange(self.total + 1, dtype=torch.float64).mul(share).round()
-        return count.diff() > 0
-
-    def ours(self, every: Tensor) -> Tensor:
-        """Return our rows of a quantity that was made for the global batch."""
-        return every[self.rows].to(self.device)
-
-
-def drop_label(
-    network: Network, label: Tensor | None, probability: float, draw: Draw, kept: Tensor | None = None
-) -> Tensor | None:
-    """Replace labels by the null label with the given probability, except in ``kept`` rows (bool [B])."""
-    if label is None:
-        return None
-    dropped = draw.uniform("label_drop") < probability
-    if kept is not None:
-        dropped = dropped & ~kept
-    return torch.where(dropped, null_label(network), label)
 
 
 def check_null_label(label_drop: float, guidance: float) -> None:
@@ -209,6 +145,8 @@ class Objective(ABC):
     name: ClassVar[str]
     #: number of smallest steps of the ladder, a power of two; subclasses have it as a field
     M: int
+    #: probability that training replaces a label by the null label; subclasses have it as a field
+    label_drop: float
     #: whether the network needs the step d as an input
     uses_step: ClassVar[bool] = False
     #: whether d takes any value in [0, 1], not rungs of the ladder only: the network's step encoding is continuous then
@@ -223,6 +161,8 @@ class Objective(ABC):
     predicts: ClassVar[str] = "velocity"
     #: whether samples are drawn by jumps to the end with fresh noise in between (consistency models)
     stochastic: ClassVar[bool] = False
+    #: whether targets depend on how far the run is: its length cannot change
+    scheduled: ClassVar[bool] = False
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -277,11 +217,16 @@ class Objective(ABC):
 
         After each jump but the last comes fresh noise, ``renoise(n)`` of step n = 0, 1, ..., shaped like ``noise``.
         """
+        x_t = self.start(noise, steps)
         if not self.stochastic:
-            return sample(network, noise, steps=steps, label=label, guidance=guidance, callback=callback)
+            return sample(network, x_t, steps=steps, label=label, guidance=guidance, callback=callback)
         return sample_consistency(
-            network, noise, steps=steps, label=label, guidance=guidance, callback=callback, renoise=renoise
+            network, x_t, steps=steps, label=label, guidance=guidance, callback=callback, renoise=renoise
         )
+
+    def start(self, noise: Tensor, schedule: Schedule) -> Tensor:
+        """Return the x_t that sampling begins with, made of ``noise`` [B, ...]: the noise itself for most methods."""
+        return noise
 
     @abstractmethod
     def schedule(self, steps: int) -> Schedule:
@@ -299,8 +244,12 @@ class Objective(ABC):
             self.check_guidance(schedule, scale)
         return [scale] * len(schedule)
 
-    def check_guidance(self, schedule: Schedule, guidance: float) -> None:  # noqa: B027  most allow any
-        """Raise ValueError when these steps were not trained for a guidance other than 1 in sampling."""
+    def check_guidance(self, schedule: Schedule, guidance: float) -> None:
+        """Raise ValueError when these steps were not trained for this guidance in sampling, which is not 1.
+
+        So it is whenever no label was dropped: the null label is noise then.
+        """
+        check_null_label(self.label_drop, guidance)
 
     def caution(self, schedule: Schedule, guidance: float | None) -> str | None:
         """Return what a person should know of samples that are drawn like this, or None."""

@@ -5,16 +5,16 @@ from typing import ClassVar
 
 import torch
 
-from anystep.flow.check import in_range, require
 from anystep.flow.guidance import guided_velocity
-from anystep.flow.ladder import Schedule, TimeLaw, flow_time, instantaneous_schedule
+from anystep.flow.ladder import Schedule, flow_time, instantaneous_schedule
 from anystep.flow.path import advance, data_from_velocity, interpolate, velocity_to_data
-from anystep.objectives.base import Batch, Draw, Networks, Objective, Phase, Progress, Query, Targets, check_built_in
-from anystep.objectives.flow_matching import FlowMatching
+from anystep.objectives.base import Batch, Networks, Phase, Progress, Query, Targets
+from anystep.objectives.distillation import Distillation
+from anystep.objectives.draw import Draw
 
 
 @dataclass(frozen=True)
-class ConsistencyDistillation(Objective):
+class ConsistencyDistillation(Distillation):
     """Train the velocity that leads straight to a teacher's end point (P1 B.2; Song et al. 2023, Algorithm 2).
 
     ::
@@ -27,7 +27,8 @@ class ConsistencyDistillation(Objective):
             minimise |f(x_t, t) - (x1hat - x_t) / (1 - t)|^2
 
     The last step, t = 1 - d, has the teacher's own velocity as its target: the boundary needs no skip connection.
-    Sampled by jumps to the end with fresh noise in between (Song et al., Algorithm 1).
+    Sampled by jumps to the end with fresh noise in between (Song et al., Algorithm 1). The student keeps every label:
+    only the teacher's are dropped.
     Differs from the released code: sigma_min 1e-5 there, and samples of more than one step by Euler steps of f, which
     are off the teacher's path wherever that bends.
     Goes beyond the paper: `guidance`, which neither P1 nor its code gives this teacher.
@@ -35,41 +36,11 @@ class ConsistencyDistillation(Objective):
 
     name: ClassVar[str] = "consistency_distillation"
     uses_target: ClassVar[bool] = True
-    uses_teacher: ClassVar[bool] = True
     stochastic: ClassVar[bool] = True
-
-    M: int = 128
-    """Number of steps of the teacher between noise and data, a power of two (P1 B.2)."""
-    teacher_share: float = 0.5
-    """Share of the run's images that train the teacher, in (0, 1) (P1 B.2: 400k of 800k updates)."""
-    guidance: float = 1.0
-    """Guidance scale W of the teacher's steps, built into the student; 1 means none (P1 and the released code)."""
-    time: TimeLaw = "discrete"
-    """Law of t while the teacher is trained: `discrete` (multiples of 1/M), `uniform`, or `logit_normal`."""
-    label_drop: float = 0.1
-    """Probability that a label becomes null while the teacher is trained, in [0, 1]; the student keeps labels."""
-    sigma_min: float = 0.0
-    """Noise left at t = 1, in [0, 1); the released code has 1e-5, the paper 0."""
-
-    def __post_init__(self) -> None:
-        self.teacher()  # it checks the fields that are its own
-        require(0 < self.teacher_share < 1, "objective.teacher_share", self.teacher_share, "in (0, 1)")
-        in_range("objective.guidance", self.guidance, 0, 100)
-
-    def teacher(self) -> FlowMatching:
-        """Return the method that trains the teacher."""
-        return FlowMatching(self.time, self.M, self.label_drop, self.sigma_min)
-
-    def check(self, num_classes: int | None) -> None:
-        """Raise ValueError for guidance on data without classes, or with a null label that nothing would train."""
-        check_built_in(self.guidance, self.label_drop, num_classes)
 
     def phases(self) -> tuple[Phase, ...]:
         """Return the teacher's phase, then the student's."""
-        return (
-            Phase("teacher", self.teacher(), self.teacher_share, cost=1.0, teaches=True),
-            Phase("consistency", self, 1 - self.teacher_share, cost=self.cost),
-        )
+        return (self.teacher_phase(), Phase("consistency", self, 1 - self.teacher_share, cost=self.cost))
 
     @torch.no_grad()
     def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: Progress) -> Targets:
@@ -91,13 +62,6 @@ class ConsistencyDistillation(Objective):
     def schedule(self, steps: int) -> Schedule:
         """Return equal steps from t = 0; each is a jump to the end, then back to the next one's t."""
         return instantaneous_schedule(steps)
-
-    def check_guidance(self, schedule: Schedule, guidance: float) -> None:
-        """Raise ValueError: the student keeps every label, so its null label is trained for nothing."""
-        raise ValueError(
-            f"guidance {guidance:g} asks the network for its null label, which was never distilled: leave guidance out "
-            "(objective.guidance builds it in), or allow it explicitly"
-        )
 
     @property
     def tags(self) -> tuple[str, ...]:

@@ -10,17 +10,8 @@ from anystep.flow.check import in_range, power_of_two
 from anystep.flow.ladder import Ladder, Schedule, instantaneous_schedule
 from anystep.flow.network import Network
 from anystep.flow.path import data_from_velocity, interpolate, velocity_to_data
-from anystep.objectives.base import (
-    Batch,
-    Draw,
-    Networks,
-    Objective,
-    Progress,
-    Query,
-    Targets,
-    check_null_label,
-    drop_label,
-)
+from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets
+from anystep.objectives.draw import Draw, drop_label
 
 
 @dataclass(frozen=True)
@@ -45,6 +36,7 @@ class ConsistencyTraining(Objective):
     name: ClassVar[str] = "consistency_training"
     uses_target: ClassVar[bool] = True
     stochastic: ClassVar[bool] = True
+    scheduled: ClassVar[bool] = True
 
     M: int = 128
     """Number of bins at the end of the run, a power of two (P1 3.1)."""
@@ -81,10 +73,6 @@ class ConsistencyTraining(Objective):
     def schedule(self, steps: int) -> Schedule:
         """Return equal steps of t from 0; the network is told no step."""
         return instantaneous_schedule(steps)
-
-    def check_guidance(self, schedule: Schedule, guidance: float) -> None:
-        """Raise ValueError when no label was dropped in training: the null label is noise then."""
-        check_null_label(self.label_drop, guidance)
 
     @property
     def tags(self) -> tuple[str, ...]:

@@ -1,6 +1,5 @@
 """Diffusion: noise prediction on the variance-preserving path, the baseline that DiT is."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
@@ -11,20 +10,9 @@ from torch import Tensor
 from anystep.flow.check import in_range, power_of_two
 from anystep.flow.conventions import VP_LEVELS, from_vp, vp_time, vp_times
 from anystep.flow.ladder import Schedule, Step, instantaneous_schedule
-from anystep.flow.network import Network
 from anystep.flow.path import interpolate, velocity
-from anystep.flow.sampling import Callback, Renoise
-from anystep.objectives.base import (
-    Batch,
-    Draw,
-    Networks,
-    Objective,
-    Progress,
-    Query,
-    Targets,
-    check_null_label,
-    drop_label,
-)
+from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets
+from anystep.objectives.draw import Draw, drop_label
 
 
 @dataclass(frozen=True)
@@ -72,22 +60,9 @@ class Diffusion(Objective):
             weight=t.square(),
         )
 
-    def sample(
-        self,
-        network: Network,
-        noise: Tensor,
-        *,
-        steps: Schedule,
-        label: Tensor | None,
-        guidance: Sequence[float],
-        callback: Callback | None = None,
-        renoise: Renoise | None = None,
-    ) -> Tensor:
-        """Carry ``noise`` to data by Euler steps: it is x_tau at the first time, as DDIM has it."""
-        start = from_vp(noise, torch.full((len(noise),), steps[0].t, device=noise.device))
-        return super().sample(
-            network, start, steps=steps, label=label, guidance=guidance, callback=callback, renoise=renoise
-        )
+    def start(self, noise: Tensor, schedule: Schedule) -> Tensor:
+        """Return x_t of the first time: ``noise`` is x_tau there, as DDIM has it."""
+        return from_vp(noise, torch.full((len(noise),), schedule[0].t, device=noise.device))
 
     def schedule(self, steps: int) -> Schedule:
         """Return DDIM's steps: levels in equal strides from 999 down ("trailing" spacing), then the data.
@@ -99,7 +74,3 @@ class Diffusion(Objective):
         budget = len(instantaneous_schedule(steps))  # which refuses what is none
         times = [*(vp_time(round(VP_LEVELS * left / budget) - 1) for left in range(budget, 0, -1)), 1.0]
         return [Step(t, end - t, 0.0) for t, end in pairwise(times)]
-
-    def check_guidance(self, schedule: Schedule, guidance: float) -> None:
-        """Raise ValueError when no label was dropped in training: the null label is noise then."""
-        check_null_label(self.label_drop, guidance)

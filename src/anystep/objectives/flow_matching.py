@@ -8,17 +8,8 @@ import torch
 from anystep.flow.check import in_range, one_of, power_of_two
 from anystep.flow.ladder import Schedule, TimeLaw, flow_time, instantaneous_schedule
 from anystep.flow.path import interpolate, velocity
-from anystep.objectives.base import (
-    Batch,
-    Draw,
-    Networks,
-    Objective,
-    Progress,
-    Query,
-    Targets,
-    check_null_label,
-    drop_label,
-)
+from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets
+from anystep.objectives.draw import Draw, drop_label
 
 
 @dataclass(frozen=True)
@@ -65,7 +56,3 @@ class FlowMatching(Objective):
     def schedule(self, steps: int) -> Schedule:
         """Return equal Euler steps at d = 0."""
         return instantaneous_schedule(steps)
-
-    def check_guidance(self, schedule: Schedule, guidance: float) -> None:
-        """Raise ValueError when no label was dropped in training: the null label is noise then."""
-        check_null_label(self.label_drop, guidance)

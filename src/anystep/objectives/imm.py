@@ -9,18 +9,8 @@ from torch import Tensor
 from anystep.flow.check import at_least, finite, in_range, positive
 from anystep.flow.ladder import Schedule, Step, instantaneous_schedule
 from anystep.flow.path import advance, expand, interpolate, velocity
-from anystep.objectives.base import (
-    Batch,
-    Draw,
-    Losses,
-    Networks,
-    Objective,
-    Progress,
-    Query,
-    Targets,
-    check_null_label,
-    drop_label,
-)
+from anystep.objectives.base import Batch, Losses, Networks, Objective, Progress, Query, Targets
+from anystep.objectives.draw import Draw, drop_label
 
 #: distances below this have no gradient (paper, C.8)
 NEAREST = 1e-8
@@ -142,10 +132,6 @@ class IMM(Objective):
             Step(self.t_min + whole * step.t, whole * step.length, whole * step.length)
             for step in instantaneous_schedule(steps)
         ]
-
-    def check_guidance(self, schedule: Schedule, guidance: float) -> None:
-        """Raise ValueError when no label was dropped in training: the null label is noise then."""
-        check_null_label(self.label_drop, guidance)
 
     @property
     def t_min(self) -> float:

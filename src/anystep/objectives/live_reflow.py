@@ -9,18 +9,8 @@ from anystep.flow.check import at_least, in_range, require
 from anystep.flow.ladder import Schedule, Step, TimeLaw, flow_time, instantaneous_schedule
 from anystep.flow.path import interpolate, velocity
 from anystep.flow.sampling import sample
-from anystep.objectives.base import (
-    Batch,
-    Draw,
-    Networks,
-    Objective,
-    Progress,
-    Query,
-    Targets,
-    check_built_in,
-    check_null_label,
-    drop_label,
-)
+from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets, check_built_in
+from anystep.objectives.draw import Draw, drop_label
 from anystep.objectives.flow_matching import FlowMatching
 
 
@@ -118,7 +108,7 @@ class LiveReflow(Objective):
 
     def check_guidance(self, schedule: Schedule, guidance: float) -> None:
         """Raise ValueError for d = 1, which has guidance already, or a null label that was never trained."""
-        check_null_label(self.label_drop, guidance)
+        super().check_guidance(schedule, guidance)
         if self.guidance != 1 and any(step.d > 0 for step in schedule):
             raise ValueError(
                 f"guidance {self.guidance:g} is already built into this model's one step: guiding it by {guidance:g} "

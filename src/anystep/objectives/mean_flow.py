@@ -11,17 +11,8 @@ from anystep.flow.check import finite, in_range, positive
 from anystep.flow.ladder import Schedule, instantaneous_schedule
 from anystep.flow.network import Network
 from anystep.flow.path import advance, interpolate, velocity
-from anystep.objectives.base import (
-    Batch,
-    Draw,
-    Networks,
-    Objective,
-    Progress,
-    Query,
-    Targets,
-    check_null_label,
-    drop_label,
-)
+from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets
+from anystep.objectives.draw import Draw, drop_label
 
 
 @dataclass(frozen=True)
@@ -96,10 +87,6 @@ class MeanFlow(Objective):
     def schedule(self, steps: int) -> Schedule:
         """Return equal steps, each told its own length."""
         return equal_steps(steps)
-
-    def check_guidance(self, schedule: Schedule, guidance: float) -> None:
-        """Raise ValueError when no label was dropped in training: the null label is noise then."""
-        check_null_label(self.label_drop, guidance)
 
     @property
     def tags(self) -> tuple[str, ...]:

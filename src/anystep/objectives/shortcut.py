@@ -13,18 +13,8 @@ from anystep.flow.guidance import guide
 from anystep.flow.ladder import Ladder, Order, Schedule, TimeLaw, flow_time, shortcut_schedule
 from anystep.flow.network import Network, null_label
 from anystep.flow.path import advance, interpolate, velocity
-from anystep.objectives.base import (
-    Batch,
-    Draw,
-    Networks,
-    Objective,
-    Progress,
-    Query,
-    Targets,
-    check_built_in,
-    check_null_label,
-    drop_label,
-)
+from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets, check_built_in
+from anystep.objectives.draw import Draw, drop_label
 
 #: level of a row that regresses an empirical velocity
 FLOW_ROW = -1
@@ -197,7 +187,7 @@ class Shortcut(Objective):
 
     def check_guidance(self, schedule: Schedule, guidance: float) -> None:
         """Raise ValueError for steps d > 0 that have guidance already, or a null label that was never trained."""
-        check_null_label(self.label_drop, guidance)
+        super().check_guidance(schedule, guidance)
         if self.guidance != 1 and any(step.d > 0 for step in schedule):
             raise ValueError(
                 f"guidance {self.guidance:g} is already built into this model's steps with d > 0: guiding "

@@ -1,0 +1,54 @@
+"""What the methods share that train their teacher first, in the same run: its settings, its phase, its guidance."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from anystep.flow.check import in_range, require
+from anystep.flow.ladder import Schedule, TimeLaw
+from anystep.objectives.base import Objective, Phase, check_built_in
+from anystep.objectives.flow_matching import FlowMatching
+
+
+@dataclass(frozen=True)
+class Distillation(Objective):
+    """A teacher g, trained by flow matching on a share of the run's images, and a student of it on the others."""
+
+    uses_teacher: ClassVar[bool] = True
+
+    M: int = 128
+    """Number of smallest steps, a power of two: those of the teacher between noise and data (P1 B.2)."""
+    teacher_share: float = 0.5
+    """Share of the run's images that train the teacher, in (0, 1) (P1 B.2: 400k of 800k updates); nothing when the run
+    begins with a trained one (init.run)."""
+    guidance: float = 1.0
+    """Guidance scale W of the teacher, built into the student; 1 means none (P1 Table 3: 1.5 on ImageNet)."""
+    time: TimeLaw = "discrete"
+    """Law of t in flow matching: `discrete` (multiples of 1/M), `uniform`, or `logit_normal`."""
+    label_drop: float = 0.1
+    """Probability that flow matching replaces a label by the null label, in [0, 1] (P1 Table 3)."""
+    sigma_min: float = 0.0
+    """Noise left at t = 1, in [0, 1); the released code has 1e-5, the paper 0."""
+
+    def __post_init__(self) -> None:
+        self.teacher()  # it checks the fields that are its own
+        require(0 < self.teacher_share < 1, "objective.teacher_share", self.teacher_share, "in (0, 1)")
+        in_range("objective.guidance", self.guidance, 0, 100)
+
+    def teacher(self) -> FlowMatching:
+        """Return the method that trains the teacher."""
+        return FlowMatching(self.time, self.M, self.label_drop, self.sigma_min)
+
+    def teacher_phase(self) -> Phase:
+        """Return the part of the run that trains the teacher."""
+        return Phase("teacher", self.teacher(), self.teacher_share, cost=1.0, teaches=True)
+
+    def check(self, num_classes: int | None) -> None:
+        """Raise ValueError for guidance on data without classes, or with a null label that nothing would train."""
+        check_built_in(self.guidance, self.label_drop, num_classes)
+
+    def check_guidance(self, schedule: Schedule, guidance: float) -> None:
+        """Raise ValueError: a student that keeps every label has a null label that is trained for nothing."""
+        raise ValueError(
+            f"guidance {guidance:g} asks the network for its null label, which was never distilled: leave guidance out "
+            "(objective.guidance builds it in), or allow it explicitly"
+        )
