@@ -11,9 +11,13 @@ from tests.training.same import assert_same
 from anystep.interchange.run import load_run
 from anystep.objectives import OBJECTIVES
 from anystep.recipes import find_recipe, with_method
+from anystep.recipes.method import from_run
 from anystep.training.config import Config, TrainingConfig
+from anystep.training.errors import UsageError
+from anystep.training.initial import read_trained
 from anystep.training.phases import forward_units, phases, segments
 from anystep.training.signals import StopRequest
+from anystep.training.state import State
 from anystep.training.trainer import train
 
 #: updates of flow matching at the same cost
@@ -60,6 +64,38 @@ def test_it_is_stopped_goes_on_and_is_drawn_from(family: str, method: str, pictu
     assert bool(torch.isfinite(one).all()) and bool(torch.isfinite(three).all())
     again = generator.generate(steps=3, seed=0, index=[2])  # a sample is a function of (seed, number)
     torch.testing.assert_close(again[0], three[2], atol=1e-5, rtol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of four updates of each kind of network: no step, its rung, its value, and one that says the noise."""
+    place = tmp_path_factory.mktemp("trained")
+    for method in ("flow_matching", "shortcut", "mean_flow", "diffusion"):
+        config = small(find_recipe("two_moons-flow_matching"), method)
+        config = replace(config, optimizer=replace(config.optimizer, lr=0.1, warmup=0))
+        train(replace(config, training=replace(config.training, images=32 * 4)), place / method)
+    return place
+
+
+@pytest.mark.parametrize("source", ["flow_matching", "shortcut", "mean_flow", "diffusion"])
+@pytest.mark.parametrize("method", OBJECTIVES)
+def test_every_method_begins_with_any_run_as_that_runs_output(trained: Path, source: str, method: str) -> None:
+    """At d = 0, whatever step input each has; only a network that says velocities cannot become one that says noise."""
+    recipe = small(find_recipe("two_moons-flow_matching"), method)
+    if method == "diffusion" and source != "diffusion":
+        with pytest.raises(UsageError, match=f"diffusion cannot begin with .*, a run of {source}: .*says velocities"):
+            from_run(recipe, trained / source)
+        return
+    config = from_run(recipe, trained / source)
+    assert (config.network.step_encoding != "none") == recipe.objective.uses_step
+    theirs = read_trained(trained / source)
+    state = State(config, theirs.facts, torch.device("cpu"))
+    state.begin_with(theirs)
+    taught = load_run(trained / source, device="cpu").network
+    g = torch.Generator().manual_seed(0)
+    x, t, d = torch.randn(6, 2, generator=g), torch.rand(6, generator=g) + 0.01, torch.zeros(6)
+    with torch.no_grad():
+        torch.testing.assert_close(state.network(x, t, d), taught(x, t, d), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("method", OBJECTIVES)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -91,6 +92,15 @@ def test_the_batch_that_the_message_names_trains_every_level(small: Config, shar
     replace(small, training=replace(small.training, batch=batch), objective=objective)
     level = objective.draw_levels(Draw(0, 0, batch, slice(0, batch)))
     assert set(level.tolist()) >= set(range(objective.ladder.levels))
+
+
+@pytest.mark.parametrize("method", OBJECTIVES)
+def test_what_is_differentiated_in_forward_mode_is_not_compiled(method: str) -> None:
+    """Dynamo gives up at forward mode, silently, and in the whole process."""
+    config = find_recipe(f"digits-{method}")
+    refused = pytest.raises(ValueError, match="mean_flow differentiates in forward mode, which torch")
+    with refused if method == "mean_flow" else nullcontext():
+        replace(config, training=replace(config.training, compile=True))
 
 
 def test_missing_sections_are_named() -> None:

@@ -1,4 +1,4 @@
-"""kill -9 at 20 random moments of one run, going on each time, equals the run that nobody killed, bit for bit."""
+"""kill -9 at random moments of one run, going on each time, equals the run that nobody killed, bit for bit."""
 
 import json
 import os
@@ -11,13 +11,15 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from tests.training.same import assert_same
 
-from anystep.training import checkpoint
+from anystep.objectives import Objective, Reflow, Shortcut
+from anystep.recipes.method import network_for
+from anystep.training import checkpoint, pairs
 from anystep.training.config import CheckpointConfig, Config, to_json
 from anystep.training.trainer import train
 
-KILLS = 20
 #: a process that has torch in memory and forks one child for each line that it is sent. A child trains and writes a
 #: byte after every update and for every line that it executes of what writes to disk: the moments to choose from
 NURSERY = """
@@ -26,13 +28,14 @@ from dataclasses import replace
 from pathlib import Path
 import torch
 from anystep.data import files
-from anystep.training import checkpoint, log
+from anystep.training import checkpoint, log, pairs
 from anystep.training.facts import read_config
 from anystep.training.trainer import train
 torch.set_num_threads(1)
+pairs.SHARD = 8
 config, run = read_config(Path(sys.argv[1])), Path(sys.argv[2])
 # torch imports more when it is first used: once, here
-train(replace(config, training=replace(config.training, images=1)), Path(sys.argv[3]))
+train(replace(config, training=replace(config.training, images=64)), Path(sys.argv[3]))
 writers = (checkpoint.__file__, files.__file__, log.__file__)
 def trace(frame, event, argument):
     if frame.f_code.co_filename not in writers or frame.f_code.co_name[0] == "<":
@@ -48,7 +51,7 @@ def traced(function):
         finally:
             sys.settrace(None)
     return call
-for place, name in ((checkpoint, "save"), (checkpoint, "prune"), (files, "write_text"), (log.RunLog, "write")):
+for place, name in ((checkpoint, "save"), (checkpoint, "prune"), (files, "write_bytes"), (log.RunLog, "write")):
     setattr(place, name, traced(getattr(place, name)))
 for _ in sys.stdin:
     child = os.fork()
@@ -92,24 +95,43 @@ def life(process: "subprocess.Popen[bytes]", moment: int | None) -> int:
     raise AssertionError("the nursery ended")
 
 
-def test_killed_at_twenty_random_moments_a_run_is_the_same(small: Config, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("objective", "updates", "kills", "furthest"),
+    [(Shortcut(guidance=1.5), 120, 20, 600), (Reflow(pairs=80, pair_steps=2), 24, 12, 180)],
+    ids=["one phase", "phases and pairs"],
+)
+def test_killed_at_random_moments_a_run_is_the_same(
+    small: Config,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    objective: Objective,
+    updates: int,
+    kills: int,
+    furthest: int,
+) -> None:
+    monkeypatch.setattr(pairs, "SHARD", 8)  # as in the nursery
     config = replace(
         small,
-        training=replace(small.training, images=32 * 120),
-        checkpoint=CheckpointConfig(every=32 * 2, keep_last=1, keep_every=32 * 40),
+        objective=objective,
+        network=network_for(small, objective),
+        training=replace(small.training, images=32 * updates),
+        checkpoint=CheckpointConfig(every=32 * 2, keep_last=1, keep_every=32 * updates // 3),
     )
     train(config, tmp_path / "whole")
     (tmp_path / "config.json").write_text(json.dumps(to_json(config)))
     chance = random.Random(0)
     # the first moments fall on a run directory that is being made, the others mostly on a checkpoint being written
-    moments = [*sorted(chance.sample(range(1, 14), 4)), *(chance.randint(15, 600) for _ in range(KILLS - 4))]
+    moments = [*sorted(chance.sample(range(1, 14), 4)), *(chance.randint(15, furthest) for _ in range(kills - 4))]
     with nursery(tmp_path / "config.json", tmp_path / "parts") as process:
-        reached = []
+        reached, made = [], set()
         for moment in moments:
             assert life(process, moment) == -signal.SIGKILL
             reached.append(max((step for step, _ in checkpoint.listing(tmp_path / "parts" / "checkpoints")), default=0))
-        assert len(set(reached)) > KILLS / 2  # they are spread over the run
+            made.add(len([*(tmp_path / "parts" / "pairs").glob("pairs-*")]))
+        assert len(set(reached)) > kills / 2  # they are spread over the run
+        if len(objective.phases()) > 1:  # before the hand-over, between pairs and the update after it, and after that
+            assert min(reached) < updates // 2 < max(reached) and made & {*range(1, 10)}, (reached, made)
         assert life(process, None) == 0
     assert_same(tmp_path / "whole", tmp_path / "parts")
     kept = [sorted(path.name for path in (tmp_path / run / "checkpoints").iterdir()) for run in ("whole", "parts")]
-    assert kept[0] == kept[1] == ["step-00000040", "step-00000080", "step-00000120"]
+    assert kept[0] == kept[1] == [f"step-{step:08d}" for step in (updates // 3, 2 * updates // 3, updates)]

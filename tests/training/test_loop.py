@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from anystep.interchange.run import load_run
-from anystep.objectives import Losses, Shortcut
+from anystep.objectives import ConsistencyDistillation, Losses, Objective, Shortcut
+from anystep.recipes.method import network_for
 from anystep.training import checkpoint
 from anystep.training.config import CheckpointConfig, Config, LogConfig
 from anystep.training.errors import RunError
@@ -177,17 +178,29 @@ def test_bfloat16_trains_as_float32_does_at_first(small: Config, tmp_path: Path)
     assert {tensor.dtype for tensor in tensors(tmp_path / "bfloat16", 12).values()} == {torch.float32}
 
 
+@pytest.mark.parametrize(
+    ("objective", "networks"),
+    [(Shortcut(guidance=1.5), 2), (ConsistencyDistillation(M=8), 3)],
+    ids=["target", "teacher"],
+)
 def test_the_compile_option_compiles_and_changes_nothing_else(
-    tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, objective: Objective, networks: int
 ) -> None:
+    """The network, the average that makes targets, and the teacher that the first phase leaves."""
     from torch._dynamo.testing import CompileCounter
 
-    counter, original = CompileCounter(), nn.Module.compile
-    monkeypatch.setattr(nn.Module, "compile", lambda module, **options: original(module, backend=counter, **options))
+    counter, original, compiled = CompileCounter(), nn.Module.compile, []
+
+    def counted(module: nn.Module) -> None:
+        compiled.append(module)
+        original(module, backend=counter)
+
+    monkeypatch.setattr(nn.Module, "compile", counted)
+    tiny = replace(tiny, objective=objective, network=network_for(tiny, objective))
     train(tiny, tmp_path / "plain")
     assert counter.frame_count == 0
     train(replace(tiny, training=replace(tiny.training, compile=True)), tmp_path / "compiled")
-    assert counter.frame_count >= 2  # the network, and the average that makes targets
+    assert len(compiled) == networks and counter.frame_count >= 2  # two that are never trained may share their code
     torch.testing.assert_close(parameters(tmp_path / "compiled"), parameters(tmp_path / "plain"), rtol=0, atol=1e-5)
     load_run(tmp_path / "compiled")  # its parameters have the names that they always have
 

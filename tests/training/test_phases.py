@@ -13,6 +13,7 @@ from tests.training.same import assert_same
 
 from anystep.flow.ladder import instantaneous_schedule
 from anystep.flow.sampling import sample
+from anystep.interchange.run import load_run
 from anystep.objectives import (
     ConsistencyDistillation,
     Diffusion,
@@ -22,14 +23,14 @@ from anystep.objectives import (
     Reflow,
     Shortcut,
 )
-from anystep.objectives.base import generator
+from anystep.objectives.draw import generator
 from anystep.recipes.method import change_method, network_for
 from anystep.training import checkpoint, pairs
-from anystep.training.config import CheckpointConfig, Config, InitConfig
+from anystep.training.config import CheckpointConfig, Config, EmaConfig, InitConfig
 from anystep.training.errors import RunError, UsageError
 from anystep.training.facts import DataFacts
 from anystep.training.initial import read_trained
-from anystep.training.phases import forward_units, segments, with_budget
+from anystep.training.phases import forward_units, phase_at, segments, with_budget
 from anystep.training.signals import StopRequest
 from anystep.training.state import State
 from anystep.training.trainer import train
@@ -81,7 +82,7 @@ def test_the_teacher_is_the_average_of_the_phase_before(small: Config, tmp_path:
         of(small, METHODS["progressive"]), checkpoint=CheckpointConfig(every=32, keep_last=30), ema=small.ema
     )
     train(config, tmp_path / "run")
-    at = {step: path for step, path in checkpoint.listing(tmp_path / "run" / "checkpoints")}
+    at = dict(checkpoint.listing(tmp_path / "run" / "checkpoints"))
     assert [part.first for part in segments(config)] == [0, 12, 18]
     for first, last in ((12, 18), (18, 24)):
         average = load_file(at[first] / "ema_evaluation.safetensors")
@@ -108,6 +109,9 @@ def test_pairs_are_where_the_teacher_carries_noise_of_their_own_number(small: Co
     torch.testing.assert_close(x1, again, atol=1e-5, rtol=0)
     # labels come in the data's order of the epoch: 70 rows of ten classes of nearly equal size
     assert set(label.tolist()) == set(range(10))
+    # they depend on the data and on how many pairs a file holds, which is said beside them
+    how = json.loads((tmp_path / "run" / "pairs" / "pairs.json").read_text())
+    assert (how["shard"], how["data"]) == (32, state.facts.fingerprint)
 
 
 def test_pairs_that_are_there_are_not_made_again_and_damage_is_named(small: Config, tmp_path: Path) -> None:
@@ -210,6 +214,70 @@ def test_a_shortcut_model_begins_as_its_teacher(small: Config, tmp_path: Path, t
     with torch.no_grad():
         one, none = (student.network(x, t, d, label) for d in (torch.ones(6), torch.zeros(6)))
     assert float((one - none).abs().max()) > 1e-6
+
+
+@pytest.mark.parametrize(("encoding", "M"), [("log2", 128), ("log2", 8), ("continuous", 128), ("none", 128)], ids=str)
+def test_a_step_input_of_another_meaning_becomes_the_constant_it_was_at_no_step(
+    small: Config, tmp_path: Path, encoding: str, M: int
+) -> None:
+    """A run that was told log2 of M = 128: at d = 0 the output is the same, and of ours no other d makes it another."""
+    fast = replace(small, optimizer=replace(small.optimizer, lr=0.02, warmup=0), ema=EmaConfig(evaluation=0.5))
+    train(fast, tmp_path / "run")
+    objective = FlowMatching() if encoding == "none" else Shortcut(M=M)
+    network = replace(small.network, step_encoding=encoding)  # type: ignore[type-var]
+    init = InitConfig(run=str(tmp_path / "run"))
+    facts, trained = DataFacts.read(tmp_path / "run"), read_trained(tmp_path / "run")
+    before = torch.get_rng_state()
+    student = State(replace(small, objective=objective, network=network, init=init), facts, torch.device("cpu"))
+    student.begin_with(trained)
+    assert torch.equal(torch.get_rng_state(), before)
+    taught = small.network.build(facts.shape, facts.num_classes)
+    taught.load_state_dict(trained.weights)
+    g = torch.Generator().manual_seed(0)
+    x, t, label = torch.randn(6, 1, 8, 8, generator=g), torch.rand(6, generator=g), torch.arange(6)
+    with torch.no_grad():
+        told = {d: taught(x, t, torch.full((6,), d), label) for d in (0.0, 0.125, 1.0)}
+        assert float((told[1.0] - told[0.0]).abs().max()) > 1e-4  # it did learn the step
+        for d, theirs in told.items():
+            expected = theirs if (encoding, M) == ("log2", 128) else told[0.0]
+            ours = student.network(x, t, torch.full((6,), d), label)
+            torch.testing.assert_close(ours, expected, rtol=0, atol=1e-6)
+
+
+def test_bfloat16_goes_through_phases_and_pairs(small: Config, tmp_path: Path) -> None:
+    """Pairs are made under the run's autocast and kept in float32; an interruption changes nothing here either."""
+    config = of(replace(small, training=replace(small.training, precision="bfloat16")), METHODS["reflow"])
+    train(config, tmp_path / "whole")
+    stop, watch = stopping(14)
+    train(config, tmp_path / "parts", stop=stop, watch=watch)
+    train(config, tmp_path / "parts", resume=True)
+    assert_same(tmp_path / "whole", tmp_path / "parts")
+    state = State(config, DataFacts.read(tmp_path / "whole"), torch.device("cpu"))
+    state.restore(checkpoint.listing(tmp_path / "whole" / "checkpoints")[-1][1])
+    made = load_file(tmp_path / "whole" / "pairs" / "pairs-00000.safetensors")
+    assert state.teacher is not None and made["x1"].dtype == torch.float32
+    asked = {"steps": instantaneous_schedule(2), "label": made["label"], "guidance": 1.5}
+    with torch.no_grad(), state.autocast():
+        rounded = sample(state.teacher, made["x0"], **asked)
+    torch.testing.assert_close(made["x1"], rounded.float(), atol=1e-5, rtol=0)
+    with torch.no_grad():
+        assert not torch.equal(made["x1"], sample(state.teacher, made["x0"], **asked))
+
+
+def test_a_checkpoint_of_a_phase_before_the_last_says_so(small: Config, tmp_path: Path) -> None:
+    """Progressive distillation, 12 + 6 + 6 updates; at a phase's end the weights are still that phase's."""
+    config = replace(of(small, METHODS["progressive"]), checkpoint=CheckpointConfig(every=32, keep_last=30))
+    train(config, tmp_path / "run")
+    names = [part.phase.name for part in segments(config)]
+    for step, number in ((1, 0), (12, 0), (13, 1), (18, 1), (19, 2), (24, 2)):
+        assert phase_at(config, step) == number
+        drawn = load_run(tmp_path / "run", device="cpu", step=step)
+        if number == 2:
+            assert drawn.caution is None and drawn.source == f"run, step {step}"
+        else:
+            place = f"phase {names[number]} ({number + 1} of 3)"
+            assert drawn.source == f"run, step {step}, {place}"
+            assert drawn.caution == f"this checkpoint is of {place}: no progressive_distillation model yet"
 
 
 def test_a_trained_run_takes_the_place_of_the_teachers_phase(small: Config, tmp_path: Path) -> None:

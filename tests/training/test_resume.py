@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,13 @@ import torch
 from tests.training.same import assert_same, contents
 
 from anystep.data import Digits
-from anystep.objectives import FlowMatching
+from anystep.objectives import OBJECTIVES, FlowMatching
+from anystep.recipes import find_recipe
 from anystep.training import checkpoint
-from anystep.training.config import Config, OptimizerConfig, to_json
+from anystep.training.config import Config, InitConfig, OptimizerConfig, to_json
 from anystep.training.errors import RunError, UsageError
 from anystep.training.signals import StopRequest
-from anystep.training.trainer import train
+from anystep.training.trainer import check_unchanged, train
 
 #: a child process that trains a config.json into a folder, resuming, and says each step that it has finished
 CHILD = """
@@ -106,6 +108,22 @@ def test_a_longer_run_goes_on_from_a_finished_one(small: Config, tmp_path: Path)
     one, other = contents(tmp_path / "whole")["tensors"], contents(tmp_path / "parts")["tensors"]
     assert isinstance(one, dict) and isinstance(other, dict)
     assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+@pytest.mark.parametrize("method", OBJECTIVES)
+def test_a_run_may_grow_unless_its_targets_or_its_phases_depend_on_its_length(method: str) -> None:
+    """The length of a curriculum moved would take the run back in it; pairs and shares are of the length asked for."""
+    config = find_recipe(f"digits-{method}")
+    longer = replace(config, training=replace(config.training, images=2 * config.training.images))
+    if method in {"consistency_training", "ict", "alpha_flow"}:
+        why: str | None = f"the targets of {method} depend on how far the run is"
+    else:
+        why = f"phases of {method} are shares of it" if len(config.objective.phases()) > 1 else None
+    with pytest.raises(UsageError, match=f"--images cannot change with --resume: .*{why}") if why else nullcontext():
+        check_unchanged(config, longer, Path("run"))
+    if method != "progressive_distillation" and not config.objective.scheduled:  # no teacher's phase, so one in all
+        ready = InitConfig(run="flow")
+        check_unchanged(replace(config, init=ready), replace(longer, init=ready), Path("run"))
 
 
 def test_changed_data_is_refused(tiny: Config, tmp_path: Path) -> None:

@@ -84,8 +84,9 @@ def run(argv: Sequence[str]) -> int:
     if args.interpolate is not None:
         noise, label, index = between(noise, label, index, args.interpolate)
     plans = {n: generator.plan(n, guidance=args.guidance, twice=args.guide_twice) for n in args.steps}
-    for caution in {plan.caution for plan in plans.values() if plan.caution}:
-        print(f"note: {caution}", file=sys.stderr)
+    for caution in dict.fromkeys([generator.caution, *(plan.caution for plan in plans.values())]):
+        if caution:
+            print(f"note: {caution}", file=sys.stderr)
     drawn = {
         n: generator.decode(generator.draw(noise, plan, label=label, seed=args.seed, index=index))
         for n, plan in plans.items()

@@ -71,7 +71,8 @@ def run(argv: Sequence[str]) -> int:
     if args.json is not None:
         write_json(args.json, {"run": str(out), "step": outcome.step, **progress.last})
     if outcome.stopped is not None:
-        print(f"stopped at step {outcome.step} of {config.training.steps}; a checkpoint is saved", file=sys.stderr)
+        saved = "a checkpoint is saved" if outcome.step else "no update is made yet, the pairs so far are kept"
+        print(f"stopped at step {outcome.step} of {config.training.steps}; {saved}", file=sys.stderr)
         print(f"go on with: {shlex.join(['anystep', 'train', str(out), '--resume'])}", file=sys.stderr)
         return 128 + outcome.stopped
     print(f"trained {outcome.step} steps: {out}\nsample it with: anystep sample {out} --steps 1 4 128")

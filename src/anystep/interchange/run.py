@@ -5,7 +5,8 @@ from pathlib import Path
 from anystep.evaluation.generator import Generator
 from anystep.training.checkpoint import misfit
 from anystep.training.errors import RunError
-from anystep.training.initial import Weights, read_trained
+from anystep.training.initial import Trained, Weights, read_trained
+from anystep.training.phases import phase_at, phases
 from anystep.training.trainer import pick_device
 
 
@@ -25,6 +26,7 @@ def load_run(run: Path, *, weights: Weights = "ema", device: str = "auto", step:
     except RuntimeError as error:
         where = f"checkpoint of step {trained.step} in {run}"
         raise RunError(f"{where} does not fit {run / 'config.json'}: {misfit(error)}") from error
+    unfinished = phase_of(trained)
     return Generator(
         network=network.to(place).requires_grad_(False),
         objective=config.objective,
@@ -33,6 +35,13 @@ def load_run(run: Path, *, weights: Weights = "ema", device: str = "auto", step:
         num_classes=facts.num_classes,
         class_names=facts.class_names,
         device=place,
-        source=f"{run.name}, step {trained.step}",
+        source=f"{run.name}, step {trained.step}" + (f", phase {unfinished}" if unfinished else ""),
         ema=f"{config.ema.evaluation:g}" if weights == "ema" else "none",
+        caution=unfinished and f"this checkpoint is of phase {unfinished}: no {config.objective.name} model yet",
     )
+
+
+def phase_of(trained: Trained) -> str | None:
+    """Return the phase that the weights are of, with its number; None when it is the run's last, or the only one."""
+    number, parts = phase_at(trained.config, trained.step), phases(trained.config)
+    return None if number + 1 == len(parts) else f"{parts[number].name} ({number + 1} of {len(parts)})"

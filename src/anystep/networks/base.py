@@ -62,6 +62,13 @@ class VelocityNetwork(nn.Module, ABC):
         """
         self.condition.forget_step()
 
+    def fold_step(self) -> None:
+        """Make the output at every d what it is at d = 0, to rounding; without a step input there is nothing to do.
+
+        For weights that are to go on without the step, or with it encoded otherwise.
+        """
+        self.condition.fold_step()
+
     def read_label(self, label: Tensor | None, t: Tensor) -> Tensor | None:
         """Return the labels to embed: all null where ``label`` is None, None for an unconditional network.
 
@@ -87,6 +94,8 @@ class NetworkConfig(ABC):
     """The hyper-parameters of a network. Subclasses are frozen dataclasses, checked when they are made."""
 
     name: ClassVar[str]
+    #: it has attention, whose fused kernels cannot be differentiated in forward mode
+    attends: ClassVar[bool] = False
 
     #: how the network is told d; subclasses have it as a field
     step_encoding: StepEncoding

@@ -55,6 +55,7 @@ class DiTConfig(NetworkConfig):
     """
 
     name: ClassVar[str] = "dit"
+    attends: ClassVar[bool] = True
 
     hidden: int = 768
     """Width of the token vectors; a multiple of heads, and of 4 (of 4 * heads with rotary positions)."""

@@ -96,6 +96,14 @@ class Condition(nn.Module):
             nn.init.zeros_(self.step.outer.weight)
             nn.init.zeros_(self.step.outer.bias)
 
+    @torch.no_grad()
+    def fold_step(self) -> None:
+        """Add the embedding of d = 0 to the time's, which has a bias for it, and forget the step."""
+        if self.step is not None:
+            still = self.step_value(torch.zeros(1, device=self.time.outer.bias.device))
+            self.time.outer.bias.add_(self.step(still)[0])
+            self.forget_step()
+
     def reset_parameters(self) -> None:
         """Initialise: weights and label table normal(0.02), biases zero."""
         for module in self.modules():

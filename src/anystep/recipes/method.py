@@ -8,6 +8,7 @@ from typing import Any
 from anystep.networks import NetworkConfig
 from anystep.objectives import OBJECTIVES, Objective
 from anystep.training.config import Config, InitConfig
+from anystep.training.errors import UsageError
 from anystep.training.initial import read_trained
 from anystep.training.phases import forward_units, with_budget
 
@@ -71,10 +72,17 @@ def network_for(config: Config, objective: Objective) -> NetworkConfig:
 def from_run(config: Config, run: Path) -> Config:
     """Return the run beginning with the weights of ``run``, on a network of its kind and size.
 
-    A network that was not told the step gets a step input where the method needs one; it contributes exactly nothing
-    at first. Raises RunError when ``run`` has no checkpoint.
+    A step input that the method has no use for is left out, and one that it needs and ``run`` lacks is put in
+    (`initial.adopt`). Raises RunError when ``run`` has no checkpoint, UsageError when its network says something else
+    than the method needs.
     """
-    network = read_trained(run).config.network
-    if config.objective.uses_step and network.step_encoding == "none":
+    objective, theirs = config.objective, read_trained(run).config
+    network, encoding = theirs.network, theirs.network.step_encoding
+    if objective.predicts == "noise" and network.prediction != "noise":
+        raise UsageError(
+            f"{objective.name} cannot begin with {run}, a run of {theirs.objective.name}: that network says "
+            f"velocities, and {objective.name} needs one that says the noise"
+        )
+    if not objective.uses_step or encoding == "none" or (objective.any_step and encoding == "log2"):
         network = replace(network, step_encoding=config.network.step_encoding)  # type: ignore[type-var]
     return replace(config, network=network, init=InitConfig(run=str(run)))

@@ -189,6 +189,11 @@ class Config:
                 f"training.accumulate must be a multiple, got {self.training.batch // self.training.accumulate}"
             )
         objective.check_batch(self.training.batch)
+        if objective.uses_jvp and self.training.compile:
+            raise ValueError(
+                f"objective {objective.name} differentiates in forward mode, which torch.compile cannot: leave "
+                "training.compile out"
+            )
 
     def located(self) -> "Config":
         """Return the same run with absolute paths, so that it can be trained from anywhere."""

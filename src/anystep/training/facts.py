@@ -2,6 +2,7 @@
 
 import json
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -55,10 +56,10 @@ class DataFacts:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"cannot read {path}: {checkpoint.reason(error)}") from error
 
-    def write(self, run: Path, version: str) -> None:
-        """Write `run.json`: these facts and the versions that made the run."""
+    def write(self, run: Path, version: str, notes: Sequence[str] = ()) -> None:
+        """Write `run.json`: these facts, the versions that made the run, and what a person should know of it."""
         versions = {"anystep": version, "torch": torch.__version__, "python": platform.python_version()}
-        text = json.dumps({"versions": versions, "data": asdict(self)}, indent=2)
+        text = json.dumps({"versions": versions, "data": asdict(self), "notes": list(notes)}, indent=2)
         files.write_text(run / "run.json", text + "\n")
 
     @property

@@ -5,9 +5,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+import torch
 from torch import Tensor
 
-from anystep.networks import NetworkConfig, VelocityNetwork
+from anystep.networks import VelocityNetwork
 from anystep.training import checkpoint
 from anystep.training.config import Config
 from anystep.training.errors import RunError
@@ -51,12 +52,17 @@ def read_trained(run: Path, weights: Weights = "ema", step: int | None = None) -
     return Trained(run, step, config, facts, dict(tensors))
 
 
-def adopt(network: VelocityNetwork, config: NetworkConfig, facts: DataFacts, trained: Trained) -> None:
-    """Give ``network`` the trained weights. A step input that they lack is made to contribute exactly nothing.
+def adopt(network: VelocityNetwork, config: Config, facts: DataFacts, trained: Trained) -> None:
+    """Give ``network``, which is as ``config`` says, the trained weights.
 
+    A step input that they lack is made to contribute exactly nothing; where theirs means something else, its value at
+    d = 0 becomes a constant, and ours contributes nothing: the output at every d is then theirs at d = 0, to rounding.
     Raises RunError when the data's shape or classes, or the network but for its step input, are of another kind.
     """
-    theirs, ours = ({"name": each.name} | asdict(each) for each in (trained.config.network, config))  # type: ignore[call-overload]
+    theirs, ours = (
+        {"name": each.network.name} | asdict(each.network)  # type: ignore[call-overload]
+        for each in (trained.config, config)
+    )
     for field, value in ours.items():
         if field != "step_encoding" and value != theirs.get(field, value):
             raise RunError(
@@ -74,11 +80,30 @@ def adopt(network: VelocityNetwork, config: NetworkConfig, facts: DataFacts, tra
             "init.run %s saw its data by mean %.4g and std %.4g; this data's are %.4g and %.4g",
             *(trained.run, trained.facts.mean, trained.facts.std, facts.mean, facts.std),
         )
-    own = network.state_dict()
-    fresh = {name: own[name] for name in own.keys() - trained.weights.keys() if name.startswith(STEP)}
     try:
-        network.load_state_dict(trained.weights | fresh)
+        weights = trained.weights if alike(config, trained.config) else without_step(facts, trained)
+        own = network.state_dict()
+        fresh = {name: own[name] for name in own.keys() - weights.keys() if name.startswith(STEP)}
+        network.load_state_dict(weights | fresh)
     except RuntimeError as error:
         raise RunError(f"the weights of init.run {trained.run} do not fit: {checkpoint.misfit(error)}") from error
     if fresh:
         network.forget_step()
+
+
+def alike(one: Config, other: Config) -> bool:
+    """Return whether their networks are told the step in the same way: log2 counts the rungs of a ladder of M."""
+    encoding = one.network.step_encoding
+    same = encoding == other.network.step_encoding
+    return same and (encoding != "log2" or one.objective.M == other.objective.M)
+
+
+def without_step(facts: DataFacts, trained: Trained) -> dict[str, Tensor]:
+    """Return the trained weights without a step input: what it says at d = 0 is in a bias."""
+    if trained.config.network.step_encoding == "none":
+        return trained.weights
+    with torch.random.fork_rng(devices=[]):
+        network = trained.config.network.build(facts.shape, facts.num_classes, trained.config.objective.M)
+    network.load_state_dict(trained.weights)
+    network.fold_step()
+    return {name: tensor for name, tensor in network.state_dict().items() if not name.startswith(STEP)}

@@ -89,7 +89,7 @@ class RunLog:
 
     def __init__(self, out: Path, offset: int, step: int, board: Any = None) -> None:
         self.path = out / "log.jsonl"
-        self.started, self.started_step = time.monotonic(), step
+        self.started, self.started_step, self.begun = time.monotonic(), step, round(time.time(), 3)
         try:
             self.path.touch()
             with self.path.open("r+b") as file:
@@ -112,7 +112,8 @@ class RunLog:
         """Append one record and flush it. Raises RunError when the disk refuses."""
         seconds = time.monotonic() - self.started
         done = record["images"] * (1 - self.started_step / record["step"])
-        timing = {"step": record["step"], "seconds": round(seconds, 3), "images_per_second": round(done / seconds, 1)}
+        timing = {"begun": self.begun, "step": record["step"], "seconds": round(seconds, 3)}
+        timing |= {"images_per_second": round(done / seconds, 1)}
         try:
             for file, line in ((self.file, record), (self.timing, timing)):
                 file.write(json.dumps(line) + "\n")
@@ -127,7 +128,10 @@ class RunLog:
                     self.board.add_scalar(name, value, record["images"])
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the files; the last line of timing is how long it all took, records or none."""
+        with suppress(OSError):
+            line = {"begun": self.begun, "seconds": round(time.monotonic() - self.started, 3)}
+            self.timing.write(json.dumps(line) + "\n")
         for file in (self.file, self.timing):
             with suppress(OSError):  # a line that a full disk refused was reported already
                 file.close()

@@ -1,8 +1,9 @@
 """Pairs of noise and data that a trained flow carries it to, for reflow: made once, kept in sharded files.
 
 ``pairs/pairs.json`` says how they were made, ``pairs/pairs-00000.safetensors`` holds x0, x1 (float32 [n, ...], model
-space, never decoded in between) and label (int64 [n]). Pair i is a function of (seed, i) and the teacher alone, and a
-file appears whole or not at all: making them can be stopped anywhere, and shared out by file.
+space, never decoded in between) and label (int64 [n]). The noise of pair i is decided by (seed, i), the labels of a
+file by (seed, its number, the data), x1 by these and the teacher. A file appears whole or not at all: making them can
+be stopped anywhere, and shared out by file.
 """
 
 import hashlib
@@ -24,7 +25,8 @@ from anystep.data import Dataset, batch_indices, files
 from anystep.flow.ladder import instantaneous_schedule
 from anystep.flow.sampling import sample
 from anystep.objectives import Batch, Draw
-from anystep.objectives.base import Pairs, generator
+from anystep.objectives.base import Pairs
+from anystep.objectives.draw import generator
 from anystep.training.checkpoint import reason
 from anystep.training.errors import RunError
 from anystep.training.state import State
@@ -79,7 +81,13 @@ def make_pairs(
     finite, or the folder holds pairs of another teacher.
     """
     assert state.teacher is not None
-    how = {**asdict(pairs), "seed": state.config.training.seed, "teacher": digest(state.teacher)}
+    how = {
+        **asdict(pairs),
+        "shard": SHARD,
+        "seed": state.config.training.seed,
+        "data": state.facts.fingerprint,
+        "teacher": digest(state.teacher),
+    }
     try:
         begin(folder, how)
         for shard, path in enumerate(paths(folder, pairs.num)):

@@ -51,6 +51,14 @@ def segments(config: Config) -> list[Segment]:
     return laid
 
 
+def phase_at(config: Config, step: int) -> int:
+    """Return the number, from 0, of the phase that weights after ``step`` updates are of; at an edge, the one before.
+
+    The checkpoint at a phase's end was written before the hand-over.
+    """
+    return next(n for n, segment in enumerate(segments(config)) if step <= segment.last)
+
+
 def forward_units(config: Config) -> int:
     """Return what the run costs, in network forward units of one example."""
     batch = config.training.batch

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from anystep.networks import VelocityNetwork
 from anystep.objectives import Networks
-from anystep.objectives.base import generator
+from anystep.objectives.draw import generator
 from anystep.training import checkpoint, optimizer
 from anystep.training.checkpoint import Checkpoint
 from anystep.training.config import Config
@@ -69,7 +69,7 @@ class State:
 
     def begin_with(self, trained: Trained) -> None:
         """Begin with the weights of a trained run, which is the teacher too where the method has one."""
-        adopt(self.network, self.config.network, self.facts, trained)
+        adopt(self.network, self.config, self.facts, trained)
         self._start_averages()
         if self.config.objective.uses_teacher:
             self._teach(self.network.state_dict())

@@ -26,9 +26,10 @@ from anystep.training.examples import DataExamples, Examples
 from anystep.training.facts import DataFacts, read_config
 from anystep.training.initial import read_trained
 from anystep.training.log import RunLog, summary_writer
+from anystep.training.notes import notes
 from anystep.training.optimizer import learning_rate
 from anystep.training.pairs import make_pairs
-from anystep.training.phases import Segment, segments
+from anystep.training.phases import Segment, phases, segments
 from anystep.training.signals import StopRequest
 from anystep.training.state import State
 
@@ -72,6 +73,8 @@ def train(
     state = State(config, facts, device)
     offset = begin(state, facts, out, resume)
     settings = config.training
+    if state.step == settings.steps:
+        return Outcome(state.step)
     watch, say, stop = watch or (lambda step, record: None), say or (lambda text: None), stop or StopRequest()
     board = writer and writer(str(out / "tensorboard"), purge_step=state.step * settings.batch + 1)
     log = RunLog(out, offset, state.step, board)
@@ -79,8 +82,8 @@ def train(
     save_every = max(1, config.checkpoint.every // settings.batch)
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(settings.matmul_precision)
-    if config.objective.uses_jvp:
-        say(f"{config.objective.name} differentiates in forward mode: attention is computed unfused (math)")
+    for note in notes(config):
+        say(note)
     try:
         for part in parts:
             if state.step >= part.last:
@@ -112,8 +115,9 @@ def enter(state: State, part: Segment, dataset: Dataset, out: Path, say: Say, st
     """
     if state.step == part.first > 0:
         state.hand_over()
-    if len(state.config.objective.phases()) > 1:
-        say(f"phase {part.phase.name}: images {part.first * (b := state.config.training.batch):,} to {part.last * b:,}")
+    batch = state.config.training.batch
+    if len(phases(state.config)) > 1:
+        say(f"phase {part.phase.name}: images {part.first * batch:,} to {part.last * batch:,}")
     if part.phase.pairs is None:
         return DataExamples(dataset, state.facts.normalization, state.config.data.flip)
     return make_pairs(state, dataset, part.phase.pairs, out / "pairs", say=say, stop=lambda: stop.signal is not None)
@@ -180,7 +184,7 @@ def begin(state: State, facts: DataFacts, out: Path, resume: bool) -> int:
             )
         out.mkdir(parents=True, exist_ok=True)
         if not (out / "run.json").exists():
-            facts.write(out, version("anystep"))
+            facts.write(out, version("anystep"), list(notes(state.config)))
         files.write_text(out / "config.json", json.dumps(to_json(state.config), indent=2) + "\n")
     except OSError as error:
         raise RunError(f"cannot write the run directory {out}: {checkpoint.reason(error)}") from error
@@ -188,14 +192,14 @@ def begin(state: State, facts: DataFacts, out: Path, resume: bool) -> int:
 
 
 def check_unchanged(stored: Config, config: Config, out: Path) -> None:
-    """Raise UsageError unless the resumed run differs at most in its length, if it has one phase, and its device."""
+    """Raise UsageError unless the resumed run differs at most in its device, and in its length if that is no matter."""
     before, after = options(stored), options(config)
-    phases = len(config.objective.phases())
-    if phases > 1 and stored.training.steps != config.training.steps:
-        raise UsageError(
-            f"--images cannot change with --resume: the {phases} phases of {config.objective.name} are shares of it "
-            f"({stored.training.images} images in {out})"
-        )
+    count, objective = len(phases(config)), config.objective
+    why = f"the {count} phases of {objective.name} are shares of it" if count > 1 else None
+    if objective.scheduled:
+        why = f"the targets of {objective.name} depend on how far the run is, and would go back"
+    if why is not None and stored.training.steps != config.training.steps:
+        raise UsageError(f"--images cannot change with --resume: {why} ({stored.training.images} images in {out})")
     for name, value in after.items():
         if name not in {"training.images", "training.device"} and value != before[name]:
             raise UsageError(

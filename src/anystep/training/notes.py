@@ -1,0 +1,33 @@
+"""What a person should know of a run, and would not see in its options: said when it starts, kept in `run.json`."""
+
+from collections.abc import Iterator
+
+from anystep.training.config import Config
+from anystep.training.phases import forward_units, pair_units, phases
+
+#: largest `network.time_scale` that suits a method which asks for steps of any size
+SMOOTH = 16.0
+
+
+def notes(config: Config) -> Iterator[str]:
+    """Yield what is worth saying of a run, a line each."""
+    objective, network = config.objective, config.network
+    if objective.uses_jvp and network.attends:
+        yield f"{objective.name} differentiates in forward mode: attention is computed unfused (math)"
+    if config.init.run is not None and objective.any_step and network.time_scale > SMOOTH:
+        yield (
+            f"network.time_scale stays {network.time_scale:g}, that of init.run: {objective.name} wants 1 to "
+            f"{SMOOTH:g}, which the run to begin with can be trained at"
+        )
+    if config.init.run is not None and network.prediction == "noise" and objective.predicts != "noise":
+        clip = "" if config.optimizer.clip_norm is not None else " and wants --optimizer.clip-norm 1"
+        yield (
+            "the network says the noise, and its velocity divides by t: at d > 0 near t = 0 "
+            f"{objective.name} begins far from useful{clip}; start from flow matching where there is a choice"
+        )
+    for pairs in (phase.pairs for phase in phases(config)):
+        if pairs is not None:
+            yield (
+                f"pairs: {pairs.num:,} x {pairs.steps} steps, {pair_units(config):,} network forward units of "
+                f"{forward_units(config):,} in all"
+            )
