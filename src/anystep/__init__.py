@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from anystep.comparison.compare import Choices, compare
     from anystep.data import DataError, Dataset, Digits, Folder, Hub, Npz
     from anystep.evaluation.generator import Generator
     from anystep.evaluation.sweep import evaluate
@@ -18,13 +19,13 @@ if TYPE_CHECKING:
     from anystep.networks import DiTConfig, MLPConfig, dit_preset
     from anystep.objectives import FlowMatching, Objective, Shortcut
     from anystep.recipes import find_recipe, with_method
-    from anystep.recipes.comparison import compare
     from anystep.training.config import Config
     from anystep.training.errors import RunError
     from anystep.training.trainer import train
 
 #: public name -> module that has it
 _HOME = {
+    "Choices": "comparison.compare",
     "Config": "training.config",
     "DataError": "data",
     "Dataset": "data",
@@ -41,7 +42,7 @@ _HOME = {
     "RunError": "training.errors",
     "Shortcut": "objectives",
     "Step": "flow.ladder",
-    "compare": "recipes.comparison",
+    "compare": "comparison.compare",
     "dit_preset": "networks",
     "evaluate": "evaluation.sweep",
     "find_recipe": "recipes",
@@ -57,6 +58,7 @@ _HOME = {
 }
 
 __all__ = [
+    "Choices",
     "Config",
     "DataError",
     "Dataset",

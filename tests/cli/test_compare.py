@@ -1,8 +1,10 @@
 """What `anystep compare` makes is made once, adds up by hand, and survives being stopped and methods that fail."""
 
 import json
+import re
 import signal
 import statistics
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,15 @@ from PIL import Image
 
 from anystep.cli.compare import read
 from anystep.cli.progress import ComparisonProgress, losses
+from anystep.comparison import processes, trials
+from anystep.comparison.compare import Choices, compare, plan
+from anystep.comparison.outcome import caution, train_seconds
+from anystep.comparison.trials import News, Trial
 from anystep.objectives import OBJECTIVES
-from anystep.recipes import trials
-from anystep.recipes.comparison import compare, plan
-from anystep.recipes.trials import News, Trial
 from anystep.report.methods import words
 from anystep.training import checkpoint
 from anystep.training.errors import RunError
+from anystep.training.log import RunLog
 from anystep.training.phases import forward_units
 from anystep.training.signals import StopRequest
 
@@ -79,16 +83,17 @@ def test_the_table_has_every_method_and_what_it_cost(command: Command) -> None:
     said = command(POINTS)
     found = written()
     table = said.out.splitlines()[4:]
-    lines = {line.strip().split("  ")[0]: line.split() for line in table if line.startswith("  ")}
+    lines = {line.strip().split("  ")[0]: line.split() for line in table if re.match(" {2}[a-z]", line)}
     assert lines.keys() == {"shortcut", "flow matching"}
     for method, line in lines.items():
         means = {row["steps"]: row["mean"]["frechet"] for row in found["summary"] if words(row["method"]) == method}
         units = {row["forward_units"] for row in found["scores"] if words(row["method"]) == method}
-        assert [float(cell.rstrip("*")) for cell in line[-3:-1]] == pytest.approx([means[4], means[1]], abs=6e-3)
+        assert [float(cell.strip("()*")) for cell in line[-3:-1]] == pytest.approx([means[4], means[1]], abs=6e-3)
         assert {int(line[-1].replace(",", ""))} == units
     text = Path("runs/compare-two_moons/table.txt").read_text()
     assert all(line in text.splitlines() for line in table if line.startswith("  "))
     assert "32 samples against 20,000 of two_moons" in text and "Energy distance" in text
+    assert "of two_moons, raw values, seed 0" in text
     assert max(map(len, said.out.splitlines())) <= 100
 
 
@@ -110,11 +115,9 @@ def test_two_seeds_give_mean_and_spread(command: Command) -> None:
 
 
 def test_every_method_costs_the_same_and_has_the_same_of_everything_else() -> None:
-    args, base = read(
-        ["digits-shortcut", *["--images", "51200", "--network.hidden", "64", "--optimizer.lr", "0.25"]], named=True
-    )
-    assert args.methods is None and base.objective.name == "shortcut"
-    made = plan(base, Path("out"), seeds=(0, 1))
+    args, base = read(["digits", "--images", "51200", "--network.hidden", "64", "--optimizer.lr", "0.25"], named=True)
+    assert args.methods is None and base.objective.name == "flow_matching"
+    made = plan(base, Path("out"), Choices(seeds=(0, 1)))
     assert {trial.method for trial in made} == set(OBJECTIVES) and len(made) == 2 * len(OBJECTIVES)
     for trial in made:
         assert forward_units(trial.config) == pytest.approx(3 * 51200, rel=0.03)
@@ -123,10 +126,79 @@ def test_every_method_costs_the_same_and_has_the_same_of_everything_else() -> No
         assert trial.run == Path("out") / f"{trial.method}-seed{trial.seed}"
 
 
+@pytest.mark.parametrize("options", [[], ["--images", "100000", "--batch", "192"]])
+def test_a_family_and_its_recipes_are_one_comparison(options: list[str]) -> None:
+    """They share a folder, and the cost is rounded to whole updates once."""
+    made = [
+        plan(read([name, *options], named=True)[1], Path("out"), Choices())
+        for name in ("digits", "digits-shortcut", "digits-reflow", "digits-progressive_distillation")
+    ]
+    assert made[0] == made[1] == made[2] == made[3]
+
+
+def test_methods_may_be_left_out(command: Command) -> None:
+    assert Choices(methods=["imm", "ict", "shortcut"], without=["ict"]).names() == ["imm", "shortcut"]
+    rest = [name for name in OBJECTIVES if name not in {"shortcut", "flow_matching"}]
+    said = command(
+        POINTS.replace("--methods shortcut,flow_matching", f"--without {','.join(rest[:3])} {' '.join(rest[3:])}")
+    )
+    assert said.code == 0
+    assert {row["method"] for row in written()["scores"]} == {"shortcut", "flow_matching"}
+
+
+def test_a_later_comparison_keeps_what_is_still_true(command: Command) -> None:
+    """The table is of everything that is finished, not of the last call; scores of another kind are said to be gone."""
+    command(f"{POINTS} --seeds 0 1")
+    whole = written()["scores"]
+    later = POINTS.replace("shortcut,flow_matching --steps 1 4", "shortcut --steps 2")
+    said = command(later)
+    assert said.code == 0 and "training" not in said.err and "compare.json before" not in said.err
+    found = written()["scores"]
+    (new,) = [row for row in found if row["steps"] == 2]
+    assert new["method"] == "shortcut" and new["seed"] == 0
+    order = [(row["method"], row["seed"], row["steps"]) for row in whole]
+    assert sorted(order) == sorted((r["method"], r["seed"], r["steps"]) for r in found if r["steps"] != 2)
+    assert all(row in whole for row in found if row["steps"] != 2)
+    (line,) = [line for line in said.out.splitlines() if line.startswith("  flow matching")]
+    assert line.split().count("–") == 1  # never scored in 2 steps
+    Path("runs/compare-two_moons/shortcut-seed1/config.json").write_text("{}")
+    said = command(later.replace("--num 32", "--num 16"))
+    assert "8 scores of the runs/compare-two_moons/compare.json before are not in the new one" in said.err
+    assert [(row["method"], row["steps"]) for row in written()["scores"]] == [("shortcut", 2)]
+
+
+def test_seconds_of_training_are_those_of_every_time(tmp_path: Path) -> None:
+    def lines(*found: dict[str, float]) -> float | None:
+        (tmp_path / "timing.jsonl").write_text("".join(json.dumps(line) + "\n" for line in found))
+        return train_seconds(tmp_path)
+
+    assert lines({"begun": 1, "seconds": 100}, {"begun": 2, "seconds": 150}, {"begun": 2, "seconds": 300}) == 400
+    older = {"step": 1, "seconds": 70}, {"step": 2, "seconds": 90}, {"step": 3, "seconds": 30}
+    assert lines(*older) == 120
+    assert lines(*older, {"begun": 9, "seconds": 40}, {"begun": 9, "seconds": 50}) == 170
+    assert lines() is None
+
+
+def test_the_time_after_the_last_record_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("anystep.training.log.time.monotonic", lambda: clock[0])
+    log = RunLog(tmp_path, 0, 0)
+    clock[0] = 7.0
+    log.close()
+    assert train_seconds(tmp_path) == 7.0
+
+
+def test_few_steps_of_what_learns_velocities_are_in_parentheses_as_in_the_paper() -> None:
+    """P1's Table 1: progressive distillation in 128 and 4 steps, diffusion and flow matching in 4 and 1."""
+    marked = {name: {n for n in (128, 4, 1) if caution(OBJECTIVES[name](), n)} for name in OBJECTIVES}
+    expected = {"progressive_distillation": {128, 4}, "diffusion": {4, 1}, "flow_matching": {4, 1}}
+    assert {name: found for name, found in marked.items() if found} == expected
+
+
 def test_a_config_keeps_its_own_methods_options(command: Command) -> None:
     command("train eight_gaussians-shortcut TINY --out run --objective.share 0.5")
     _, base = read(["run", "--methods", "shortcut"], named=True)
-    (trial, other) = plan(base, Path("out"), methods=["shortcut", "flow_matching"])
+    (trial, other) = plan(base, Path("out"), Choices(methods=["shortcut", "flow_matching"]))
     assert trial.config.objective.share == 0.5 and other.config.objective.name == "flow_matching"  # type: ignore[attr-defined]
     assert forward_units(trial.config) == pytest.approx(320 * (3 + 2 * 0.5), rel=0.06)
 
@@ -212,12 +284,15 @@ def test_a_method_that_fails_leaves_the_others(command: Command, monkeypatch: py
     assert "failed: shortcut, seed 0: stopped at step 7: loss not finite" in said.out
     found = written()
     assert [(row["method"], row["steps"]) for row in found["failures"]] == [("shortcut", None), ("live_reflow", None)]
-    assert found["failures"][1]["why"] == "KeyError: 'a fault'"
+    fault = Path("runs/compare-two_moons/live_reflow-seed0/failed.txt")
+    assert found["failures"][1]["why"] == f"KeyError: 'a fault' (traceback: {fault})"
+    assert "in diverging" in fault.read_text() and list(fault.parent.iterdir()) == [fault]
     assert {row["method"] for row in found["scores"]} == {"flow_matching"}
     assert {row["mean"]["frechet"] is None for row in found["summary"] if row["method"] == "shortcut"} == {True}
     (line,) = [line for line in said.out.splitlines() if line.startswith("  shortcut")]
     assert line.split()[1:3] == ["failed", "failed"]
-    assert command(POINTS).code == 0  # what had failed is tried again
+    assert command(POINTS.replace("shortcut,", "shortcut,live_reflow,")).code == 0  # what had failed is tried again
+    assert not fault.exists() and (fault.parent / "config.json").exists()
 
 
 def test_samples_that_are_not_finite_are_a_failure_of_their_budget(
@@ -243,26 +318,34 @@ def test_samples_that_are_not_finite_are_a_failure_of_their_budget(
 def test_a_process_that_dies_is_a_failed_run() -> None:
     """Not one that says why: what the system kills says nothing."""
     _, base = read(f"two_moons {SMALL}".split(), named=True)
-    made = plan(base, Path("nowhere"), methods=["flow_matching"])
+    (made,) = plan(base, Path("nowhere"), Choices(methods=["flow_matching"]))
     results = [trials.Result()]
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(trials, "_work", signal.raise_signal)
-        patched.setattr(trials, "get_context", lambda _: _Killed())
-        trials._in_processes(made, [0], results, lambda trial, news: None, StopRequest(), 1)
+    lethal = replace(made, config=_Lethal())  # type: ignore[arg-type]
+    processes._in_processes([lethal], [0], results, lambda trial, news: None, StopRequest(), 1)
     assert results[0].failed == "its process ended with exit code -9"
 
 
-class _Killed:
-    """A context whose processes are killed at once."""
+class _Lethal:
+    """What kills the process that receives it."""
 
-    def __init__(self) -> None:
-        from multiprocessing import get_context
+    def __reduce__(self) -> Any:
+        return signal.raise_signal, (signal.SIGKILL,)
 
-        self.true = get_context("fork")
-        self.RawValue, self.Pipe = self.true.RawValue, self.true.Pipe
 
-    def Process(self, **_: Any) -> Any:  # noqa: N802
-        return self.true.Process(target=signal.raise_signal, args=(signal.SIGKILL,))
+def test_a_phase_that_is_announced_does_not_hide_what_is_trained(capsys: pytest.CaptureFixture[str]) -> None:
+    _, base = read(f"two_moons {SMALL}".split(), named=True)
+    trial, *_ = plan(base, Path("out"), Choices())
+    with ComparisonProgress() as progress:
+        progress.show(trial, News("train", 0, 640, text="phase teacher: images 0 to 320"))
+    run = trial.run.name
+    assert capsys.readouterr().err == f"{run}: training 640 images\n{run}: phase teacher: images 0 to 320\n"
+
+
+def test_help_fits_and_offers_nothing_that_is_refused(command: Command) -> None:
+    said = command("compare two_moons --help")
+    assert max(map(len, said.out.splitlines())) <= 108  # the longest is what tyro makes of a list of choices
+    assert "--network.hidden" in said.out and "--network.step-encoding" not in said.out
+    assert "--network.prediction" not in said.out
 
 
 def test_pictures_show_each_method_and_budget(command: Command) -> None:
@@ -299,9 +382,7 @@ def test_from_python_a_comparison_is_one_call(tmp_path: Path) -> None:
     found = compare(
         base,
         tmp_path,
-        methods=["flow_matching"],
-        steps=[1],
-        num=16,
+        Choices(methods=["flow_matching"], steps=[1], num=16),
         watch=lambda trial, told: news.append((trial.method, told.doing)),
     )
     (row,) = found.scores()

@@ -75,6 +75,8 @@ USAGE = [
     ("train digits-imm --training.accumulate 128", "compares rows in groups of 4: training.batch / training.accumul"),
     ("train two_moons-reflow --objective.guidance 2", "objective.guidance 2 needs classes, and this data has none"),
     ("train two_moons-shortcut --init-from RUNS/digits", "a DiT needs images of shape"),
+    ("train digits-diffusion --init-from RUNS/digits", "diffusion cannot begin with .*, a run of shortcut: that"),
+    ("train digits-mean_flow --training.compile", "which torch.compile cannot: leave training.compile out"),
     ("sample", "missing RUN and --steps"),
     ("sample RUNS/digits", "missing --steps"),
     ("sample RUNS/digits --steps", "--steps needs at least one budget"),
@@ -112,7 +114,13 @@ USAGE = [
     ("compare digits --num 3", "num must be at least 4, got 3"),
     ("compare digits --seeds", "seeds must be at least 0, got none"),
     ("compare digits --jobs 0", "--jobs must be at least 1, got 0"),
-    ("compare digits --images 256", r"training.images \d+ is 1 updates, too few .*\nor leave \w+ out of the methods"),
+    ("compare digits --images 256", r"\w+: at the cost of --images 256, .* too few .*\nor .* --without reflow,prog"),
+    ("compare digits --images 640 --batch 64", r"of --images 640, .*\nor .* --without progressive_distillation\n"),
+    ("compare digits --without shortct", r"without must be among .* got 'shortct'; did you mean shortcut\?"),
+    ("compare digits --methods imm,ict --without ict imm", "without leaves no method to compare"),
+    ("compare shortcut", "shortcut is a method: name data, e.g. anystep compare digits --methods shortcut"),
+    ("compare nowhere/config.json", "nowhere/config.json: no such file"),
+    ("compare begun.json", r"init.run \S+/digits: .* compare a config without it"),
     ("compare digits --batch 16", "shortcut: .*fewer than the 5 levels"),
     ("compare digits --network.step-encoding log2", "--network.step-encoding is decided by each method: leave it out"),
     ("compare digits --network.patch 3", r"image sides must be multiples of patch \(3\), got 8 x 8"),
@@ -161,14 +169,18 @@ FAILURES = [
 ]  # fmt: skip
 
 
+BEGUN = {"init": {"run": "RUNS/digits", "weights": "ema"}}
+
+
 @pytest.fixture
-def lying_about(command: Command, pixels: np.ndarray) -> None:
+def lying_about(command: Command, runs: Path, pixels: np.ndarray) -> None:
     """Files and folders that are in the way, empty, mixed or broken."""
     for folder in ("empty", "notes", "sizes", "broken"):
         Path(folder).mkdir()
     Path("file").write_text("x")
     Path("notes/thesis.tex").write_text("x")
     Path("broken.json").write_text("{")
+    Path("begun.json").write_text(json.dumps(json.loads((runs / "digits/config.json").read_text()) | BEGUN))
     for n, image in enumerate(pixels[:3]):
         Image.fromarray(image).save(f"sizes/{n}.png")
     Image.new("RGB", (9, 8)).save("sizes/3.png")

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,6 +21,7 @@ from anystep.interchange.run import load_run
 from anystep.recipes import RECIPES
 from anystep.training.config import from_json
 from anystep.training.facts import read_config
+from anystep.training.trainer import Outcome
 
 from .conftest import Command
 from .test_mistakes import tree
@@ -102,8 +104,37 @@ def test_a_run_that_begins_with_another_has_its_network_and_a_step_input(command
     assert command("train tuned --resume --images 768").code == 0
     assert read_config(Path("tuned")).training.images == 768
     said = command("train digits-reflow --init-from flow --images 256 --batch 128 --objective.pairs 40 --out straight")
-    assert said.code == 0 and "phase reflow" in said.err and "teacher" not in said.err
+    assert said.code == 0 and "phase" not in said.err and "teacher" not in said.err
+    assert "pairs: 40 x 32 steps, 1,280 network forward units of 2,048 in all" in said.err
     assert "pairs: 40 of 40" in said.err
+    said = command("train digits-mean_flow --init-from tuned --images 128 --batch 128 --out averaged")
+    assert said.code == 0 and "network.time_scale stays 1000, that of init.run" in said.err
+    assert read_config(Path("averaged")).network.step_encoding == "continuous"
+    assert len(json.loads(Path("averaged/run.json").read_text())["notes"]) == 2
+
+
+def test_a_run_that_stopped_in_its_teachers_phase_is_no_finished_one(command: Command) -> None:
+    size = "--network.hidden 16 --network.depth 1 --network.heads 2 --network.patch 4 --batch 32 --device cpu"
+    keep = "--checkpoint.every 32 --checkpoint.keep-last 9 --objective.pairs 32 --objective.pair-steps 1"
+    assert command(f"train digits-reflow {size} --images 256 {keep} --out run").code == 0
+    caution = "this checkpoint is of phase teacher (1 of 2): no reflow model yet"
+    assert f"note: {caution}\n" in command("sample run --steps 1 --num 2 --checkpoint 4").err
+    assert "note:" not in command("sample run --steps 1 --num 2").err
+    for step, notes in ((4, [caution]), (8, [])):
+        words = f"--steps 1 --num 80 --metrics frechet --checkpoint {step} --json scores.json"
+        assert command(f"evaluate run {words}").code == 0
+        (row,) = json.loads(Path("scores.json").read_text())["scores"]
+        assert row["notes"] == notes
+        assert row["run"] == f"run, step {step}" + (", phase teacher (1 of 2)" if notes else "")
+
+
+@pytest.mark.parametrize(
+    ("step", "saved"), [(0, "no update is made yet, the pairs so far are kept"), (5, "a checkpoint is saved")]
+)
+def test_what_a_stopped_run_has_saved(command: Command, monkeypatch: pytest.MonkeyPatch, step: int, saved: str) -> None:
+    monkeypatch.setattr("anystep.cli.train.train", lambda *_, **__: Outcome(step, signal.SIGTERM))
+    said = command("train digits-reflow --images 1024 --out run")
+    assert said.code == 143 and said.err.startswith(f"stopped at step {step} of 4; {saved}\n")
 
 
 def test_options_reach_the_config(command: Command) -> None:

@@ -3,7 +3,7 @@
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, make_dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,11 +17,15 @@ from anystep.cli.files import check_writable, write_json, write_picture
 from anystep.cli.parse import parse
 from anystep.cli.progress import ComparisonProgress
 from anystep.cli.sections import configured, find_data, with_sections
+from anystep.comparison.compare import STEPS, Choices, compare
+from anystep.comparison.kept import with_earlier
+from anystep.comparison.outcome import Comparison, same_noise
+from anystep.comparison.trials import Row
 from anystep.data.files import write_text
+from anystep.networks import NetworkConfig
+from anystep.objectives import OBJECTIVES
 from anystep.recipes import FAMILIES, RECIPES, find_recipe, with_method
-from anystep.recipes.comparison import STEPS, Comparison, compare, same_noise
 from anystep.recipes.method import change_method, family_name
-from anystep.recipes.trials import Row
 from anystep.report.canvas import MISSING, can_draw, picture
 from anystep.report.comparison import comparison_figure
 from anystep.report.grids import methods_figure
@@ -34,11 +38,13 @@ from anystep.training.errors import RunError, UsageError
 from anystep.training.facts import DataFacts, read_config
 from anystep.training.signals import stop_on_signal
 
-DESCRIPTION = """Train every method at equal compute, score each at several budgets, and write the table of the shortcut
-models' paper for this data: OUT/table.txt, compare.json, scores.png and samples.png; runs are OUT/METHOD-seedK.
+DESCRIPTION = """Train every method at equal compute, score each at several budgets, write P1's Table 1 for this data.
 
-What is trained or scored already is not made again; Ctrl-C saves checkpoints, and the same command goes on. Sections
-(--network.hidden, --optimizer.lr, ...) are the same for every method.
+In OUT: table.txt, compare.json, scores.png and samples.png, beside the runs METHOD-seedK.
+
+What is trained or scored already is not made again; Ctrl-C saves checkpoints, and the same command goes on.
+
+Sections (--network.hidden, --optimizer.lr, ...) are the same for every method.
 
 example: anystep compare digits
          anystep compare two_moons --methods shortcut,flow_matching --steps 1 4 128 --seeds 0 1 --jobs 2"""
@@ -46,11 +52,13 @@ example: anystep compare digits
 #: sections of a config that every method shares, in the order that --help shows
 SECTIONS = ("data", "network", "optimizer", "ema", "training", "checkpoint", "log")
 #: fields of the network that each method decides
-DECIDED = ("step_encoding", "prediction")
+DECIDED = {"step_encoding": "--network.step-encoding", "prediction": "--network.prediction"}
 #: images, or points, of the picture of samples
 IMAGES, POINTS = 4, 1000
 #: characters of the table
 WIDTH = 100
+#: why a later table does not show them
+LOST = "are not in the new one: runs gone or changed, or other --num or --metrics"
 WRITTEN = ("compare.json", "table.txt", "scores.png", "samples.png")
 
 
@@ -59,9 +67,11 @@ class Head:
     """The options that have no section."""
 
     recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")]
-    """A family (digits), a recipe (its method with the recipe's own options), a config.json, or a run directory."""
+    """A family (digits), a recipe of one, or a config.json or run directory, whose method has its own options."""
     methods: tuple[str, ...] | None = None
     """Methods to compare, by spaces or commas; default all."""
+    without: tuple[str, ...] = ()
+    """Methods to leave out, by spaces or commas."""
     steps: tuple[int, ...] = STEPS
     """Sampling budgets, any integers of at least 1."""
     num: int = 2048
@@ -92,6 +102,9 @@ def run(argv: Sequence[str]) -> int:
     args, base = read(argv, named)
     if args.jobs < 1:
         raise UsageError(f"--jobs must be at least 1, got {args.jobs}")
+    choices = Choices(
+        split(args.methods), split(args.without) or (), args.seeds, args.steps, args.num, split(args.metrics)
+    )
     base = find_data(base)
     out = args.out or Path("runs") / f"compare-{Path(family_name(base)).name}"
     if (out / "config.json").exists():
@@ -106,11 +119,7 @@ def run(argv: Sequence[str]) -> int:
         comparison = compare(
             base,
             out,
-            methods=split(args.methods),
-            seeds=args.seeds,
-            steps=args.steps,
-            num=args.num,
-            metrics=split(args.metrics),
+            choices,
             jobs=args.jobs,
             watch=progress.show,
             stop=stop,
@@ -121,6 +130,9 @@ def run(argv: Sequence[str]) -> int:
         print(f"stopped; {done} of {len(comparison.trials)} runs are done, and checkpoints saved", file=sys.stderr)
         print(f"go on with: {command}", file=sys.stderr)
         return 128 + stop.signal
+    comparison, lost = with_earlier(comparison, out, choices)
+    if lost:
+        print(f"{lost} scores of the {out / 'compare.json'} before {LOST}", file=sys.stderr)
     try:
         write(comparison, out, command, args.json)
     except OSError as error:
@@ -138,28 +150,56 @@ def read(argv: Sequence[str], named: bool) -> tuple[Head, Config]:
 
     Options apply to flow matching's run at the same cost, so that --images counts its images whatever RECIPE is.
     """
-    recipe = find(argv[0] if named else "digits")
-    flow = with_method(recipe, "flow_matching")
-    args = parse(with_sections(Head, flow, SECTIONS), list(argv), "compare", DESCRIPTION)
+    recipe, flow = find(argv[0] if named else "digits")
+    for word in argv:
+        if (name := word.partition("=")[0].replace("_", "-")) in DECIDED.values():
+            raise UsageError(f"{name} is decided by each method: leave it out")
+    shown = replace(flow, network=without_decided(flow.network))
+    args = parse(with_sections(Head, shown, SECTIONS), list(argv), "compare", DESCRIPTION)
     base = configured(flow, args, SECTIONS)
+    base = replace(base, network=type(flow.network)(**values(base.network)))
     if base.training.seed != flow.training.seed:
         raise UsageError("--training.seed is one for all: give --seeds")
-    for name in DECIDED:
-        if getattr(base.network, name, None) != getattr(flow.network, name, None):
-            raise UsageError(f"--network.{name.replace('_', '-')} is decided by each method: leave it out")
-    return args, change_method(base, recipe.objective)
+    return args, base if recipe is flow else change_method(base, recipe.objective)
 
 
-def find(name: str) -> Config:
-    """Return the config that RECIPE names. Raises UsageError that offers the nearest names, RunError, ValueError."""
-    if name in FAMILIES:
-        return find_recipe(f"{name}-flow_matching")
-    if name in RECIPES or not Path(name).exists():
-        near = get_close_matches(name, FAMILIES, n=2)
-        if name not in RECIPES and near:
-            raise UsageError(f"no recipe {name!r}; did you mean {' or '.join(near)}?")
-        return find_recipe(name)
-    return read_config(Path(name))
+def without_decided(network: NetworkConfig) -> NetworkConfig:
+    """Return the network as an instance of a class like its own, whose help is without what each method decides."""
+    kind = type(network)
+    hidden: list[Any] = [
+        (name, Annotated[str, tyro.conf.Suppress], field(default=getattr(network, name))) for name in DECIDED
+    ]
+    shown = make_dataclass(kind.__name__, hidden, bases=(kind,), frozen=True)
+    shown.__doc__ = kind.__doc__
+    made: NetworkConfig = shown(**values(network))
+    return made
+
+
+def values(network: Any) -> dict[str, Any]:
+    """Return a network's hyper-parameters by name."""
+    return {part.name: getattr(network, part.name) for part in fields(network)}
+
+
+def find(name: str) -> tuple[Config, Config]:
+    """Return the config that RECIPE names and flow matching's at its cost; a recipe's method is as its family has it.
+
+    Raises UsageError that offers the nearest names, RunError, ValueError.
+    """
+    if name in FAMILIES or name in RECIPES:
+        family = name if name in FAMILIES else family_name(find_recipe(name))
+        flow = find_recipe(f"{family}-flow_matching")
+        return flow, flow
+    path = Path(name)
+    if path.exists():
+        config = read_config(path)
+        return config, with_method(config, "flow_matching")
+    if name in OBJECTIVES:
+        raise UsageError(f"{name} is a method: name data, e.g. anystep compare digits --methods {name},flow_matching")
+    if path.suffix == ".json" or len(path.parts) > 1:
+        raise UsageError(f"{name}: no such file")
+    near = get_close_matches(name, FAMILIES, n=2) or get_close_matches(name, RECIPES, n=2)
+    hint = f"did you mean {' or '.join(near)}?" if near else "anystep recipes lists them"
+    raise UsageError(f"no recipe {name!r}; {hint}")
 
 
 def write(comparison: Comparison, out: Path, command: str, asked: Path | None) -> None:
@@ -201,9 +241,11 @@ def protocol_line(comparison: Comparison, scores: Sequence[Row]) -> str:
     if not scores:
         return budget
     protocol = scores[0]["protocol"]
+    pixels = comparison.base.data.open("train").kind == "image"
+    features = protocol["features"] if pixels else protocol["features"].replace("pixels", "values")
     return (
         f"{protocol['num']:,} samples against {protocol['reference_num']:,} of {protocol['reference']}, "
-        f"{protocol['features'].replace('_', ' ')}, seed {protocol['seed']}\n{budget}"
+        f"{features.replace('_', ' ')}, seed {protocol['seed']}\n{budget}"
     )
 
 

@@ -21,7 +21,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from anystep.recipes.trials import News, Trial
+from anystep.comparison.trials import News, Trial
 from anystep.report.curves import row_name
 from anystep.training.config import Config
 from anystep.training.trainer import Record
@@ -144,19 +144,18 @@ class ComparisonProgress:
         text = news.text
         if self.doing.get(run) != news.doing and news.doing != "end":
             self.doing[run] = news.doing
-            text = (
-                text or f"{DOING[news.doing]} {news.total:,} {'images' if news.doing == 'train' else 'network calls'}"
-            )
             self._restart(run, news)
-        if news.record is not None and time.monotonic() > self.said.get(run, 0) + QUIET:
+            self._say(
+                run, f"{DOING[news.doing]} {news.total:,} {'images' if news.doing == 'train' else 'network calls'}"
+            )
+        elif news.record is not None and time.monotonic() > self.said.get(run, 0) + QUIET:
             text = text or f"{news.done:,} / {news.total:,} images  {losses(news.record)}"
         if news.doing == "end":
             self._drop(run)
         elif run in self.tasks:
             self.bar.update(self.tasks[run], completed=news.done, total=news.total)
         if text:
-            self.said[run] = time.monotonic()
-            self._say(f"{run}: {text}")
+            self._say(run, text)
 
     def stopping(self) -> None:
         """Say that a signal was heard; called in its handler, where no lock may be taken."""
@@ -171,7 +170,9 @@ class ComparisonProgress:
         if run in self.tasks:
             self.bar.remove_task(self.tasks.pop(run))
 
-    def _say(self, line: str) -> None:
+    def _say(self, run: str, text: str) -> None:
+        self.said[run] = time.monotonic()
+        line = f"{run}: {text}"
         if self.watched:
             self.bar.print(line, markup=False, highlight=False)
         else:

@@ -121,7 +121,7 @@ def _key(figure: Any, summary: Sequence[Row]) -> None:
     if any(row["caution"] is not None for row in summary):
         marker = look(next(row["method"] for row in summary if row["caution"] is not None)).marker
         handles.append(
-            Line2D([], [], color=MUTED, linestyle="", marker=marker, mfc="white", label="not what the method is for")
+            Line2D([], [], color=MUTED, linestyle="", marker=marker, mfc="white", label="not intended for this budget")
         )
     if len(handles) > 1:
         figure.legend(

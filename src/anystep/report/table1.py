@@ -16,7 +16,7 @@ PAPER = (128, 4, 1)
 def table_text(summary: Sequence[Row], metric: str, failures: Sequence[Row] = (), width: int = 100) -> str:
     """Return P1's Table 1 of one metric: a line a method, a column a budget, and the network forward units of training.
 
-    ``summary`` and ``failures`` are those of a comparison (`anystep.recipes.comparison`). Budgets that do not fit into
+    ``summary`` and ``failures`` are those of a comparison (`anystep.comparison`). Budgets that do not fit into
     ``width`` characters are left out, 128, 4 and 1 last. Raises ValueError without rows.
     """
     if not summary:
@@ -47,7 +47,7 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _cells(summary: Sequence[Row], metric: str, failures: Sequence[Row]) -> dict[tuple[str, int], str]:
-    """Return each cell: mean ± spread, in parentheses where the budget was not meant, the best one marked."""
+    """Return each cell: mean ± spread, in parentheses where the budget has a caution, the best one marked."""
     values = {(row["method"], row["steps"]): row["mean"].get(metric) for row in summary}
     known = [value for value in values.values() if value is not None and value > 0]
     decimals = min(4, max(0, 2 - floor(log10(min(known))))) if known else 3
@@ -101,7 +101,7 @@ def _notes(
         seeds = max((row["seeds"] for row in summary), key=len)
         notes.append(f"± largest minus smallest over seeds {', '.join(map(str, seeds))}")
     if "(" in table:
-        notes.append("( ) not what the method is for")
+        notes.append("( ) conditions that the objective is not intended to support, as in P1's Table 1")
         told = {row["method"]: row["caution"] for row in summary if row["caution"] is not None}
         notes += [f"    {caution}" for caution in told.values()]
     if "†" in table:

@@ -1,26 +1,19 @@
-"""A trial is one run to train and to score. Many are made one after another, or some at a time in their own processes.
+"""A trial is one run to train and to score.
 
 What is there already is not made again: a run goes on from its newest checkpoint, a finished one is left alone, and a
 score that is kept in the run is not drawn again.
 """
 
-import os
-import signal
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
-from multiprocessing.connection import Connection, wait
-from multiprocessing.resource_tracker import ensure_running
 from pathlib import Path
-from threading import Thread
 from typing import Any, Literal
 
-import torch
-
 from anystep.data import DataError
+from anystep.data.files import write_text
 from anystep.evaluation.generator import Generator
 from anystep.evaluation.protocol import describe_device, describe_guidance, describe_schedule
 from anystep.evaluation.scores import keep_scores, read_scores
@@ -30,13 +23,13 @@ from anystep.training import checkpoint
 from anystep.training.config import Config
 from anystep.training.errors import RunError
 from anystep.training.facts import DataFacts
-from anystep.training.signals import STOPPING, StopRequest
+from anystep.training.signals import StopRequest
 from anystep.training.trainer import Record, train
 
 Row = dict[str, Any]
 SCORES = "scores.json"
-#: seconds between looks at what other processes say
-POLL = 0.2
+#: in the run directory: where it went wrong, for who wants to know
+FAILED = "failed.txt"
 
 
 @dataclass(frozen=True)
@@ -87,21 +80,35 @@ class StopError(Exception):
 
 
 def attempt(trial: Trial, watch: Watch, stop: StopRequest) -> Result:
-    """Train, unless it is trained, and score, unless it is scored. What goes wrong is in the result."""
+    """Train, unless it is trained, and score, unless it is scored. What goes wrong is in the result.
+
+    The traceback of what was not foreseen is in the run directory until the next attempt.
+    """
     begun = time.monotonic()
     try:
+        (trial.run / FAILED).unlink(missing_ok=True)
         if not finished(trial):
             train_trial(trial, watch, stop)
         result = Result(tuple(score(trial, watch, stop)))
     except StopError:
         return Result()
-    except (RunError, DataError, ValueError) as error:
+    except (RunError, DataError) as error:
         result = Result(failed=" ".join(str(error).split()))
     except Exception as error:  # of whatever kind: the other trials go on
-        first = (str(error) or "no message").splitlines()[0]
-        result = Result(failed=f"{type(error).__name__}: {first}")
+        words = " ".join(str(error).split()) or "no message"
+        named = words if isinstance(error, ValueError) else f"{type(error).__name__}: {words}"
+        result = Result(failed=named + keep_traceback(trial.run / FAILED))
     watch(trial, News("end", text=result.failed or f"done in {time.monotonic() - begun:.0f} s"))
     return result
+
+
+def keep_traceback(path: Path) -> str:
+    """Write the traceback of the error at hand; returns where it is, in words, or nothing when that fails too."""
+    try:
+        write_text(path, traceback.format_exc())
+    except OSError:
+        return ""
+    return f" (traceback: {path})"
 
 
 def finished(trial: Trial) -> bool:
@@ -201,96 +208,3 @@ def known(trial: Trial) -> Result | None:
         return None  # an attempt will tell
     found = tuple(row for row in rows.values() if row is not None)
     return Result(found) if len(found) == len(rows) else None
-
-
-def attempt_all(trials: Sequence[Trial], watch: Watch, stop: StopRequest, jobs: int = 1) -> list[Result]:
-    """Make all trials, ``jobs`` at a time; the cores are shared out among them. Results are in the trials' order.
-
-    One at a time they are made here, several in a process each. After a signal each saves a checkpoint, and no more
-    begin; when this process dies, the others save a checkpoint and end.
-    """
-    results = [known(trial) or Result() for trial in trials]
-    left = [number for number, result in enumerate(results) if not result.rows]
-    if jobs > 1 and len(left) > 1:
-        _in_processes(trials, left, results, watch, stop, jobs)
-        return results
-    for number in left:
-        if stop.signal is None:
-            results[number] = attempt(trials[number], watch, stop)
-    return results
-
-
-def _in_processes(
-    trials: Sequence[Trial], left: Sequence[int], results: list[Result], watch: Watch, stop: StopRequest, jobs: int
-) -> None:
-    """Make the trials whose numbers are ``left``, each in a process of its own, and put down their results."""
-    context = get_context("spawn")
-    heard = context.RawValue("i", 0)
-    threads = max(1, torch.get_num_threads() // jobs)
-    waiting = deque(left)
-    running: dict[Any, tuple[int, Any]] = {}
-    try:
-        while running or (waiting and stop.signal is None):
-            heard.value = stop.signal or 0
-            while waiting and len(running) < jobs and stop.signal is None:
-                number = waiting.popleft()
-                ours, theirs = context.Pipe(duplex=False)
-                process = context.Process(target=_work, args=(trials[number], threads, heard, theirs), daemon=True)
-                with _unheard():
-                    process.start()
-                theirs.close()
-                running[ours] = (number, process)
-            pipes: list[Any] = list(running)
-            ready: list[Any] = wait(pipes, timeout=POLL)
-            for pipe in ready:
-                number, process = running[pipe]
-                message: News | Result
-                try:
-                    message = pipe.recv()
-                except EOFError:
-                    process.join()
-                    message = Result(failed=f"its process ended with exit code {process.exitcode}")
-                if isinstance(message, News):
-                    watch(trials[number], message)
-                else:
-                    results[number] = message
-                    del running[pipe]
-                    process.join()
-    finally:
-        for _, process in running.values():
-            process.kill()  # checkpoints appear whole or not at all
-
-
-@contextmanager
-def _unheard() -> Iterator[None]:
-    """Keep signals waiting. A process that is started here never hears any: Ctrl-C reaches all of a terminal's."""
-    ensure_running()  # multiprocessing's own process: starting it would let signals through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _work(trial: Trial, threads: int, heard: Any, pipe: "Connection[Any, Any]") -> None:
-    """Make one trial in a process of its own; signals come from the first process, in ``heard``."""
-    stop, parent, told = StopRequest(), os.getppid(), 0.0
-
-    def listen() -> None:
-        while stop.signal is None:
-            time.sleep(POLL)
-            if heard.value or os.getppid() != parent:
-                stop.signal = signal.Signals(heard.value or signal.SIGTERM)
-
-    def watch(trial: Trial, news: News) -> None:
-        nonlocal told
-        if news.record or news.text or time.monotonic() > told + POLL:
-            told = time.monotonic()
-            with suppress(BrokenPipeError):  # nobody is left to tell: the run ends with a checkpoint
-                pipe.send(news)
-
-    Thread(target=listen, daemon=True).start()
-    torch.set_num_threads(threads)
-    result = attempt(trial, watch, stop)
-    with suppress(BrokenPipeError):
-        pipe.send(result)

@@ -1,0 +1,169 @@
+"""Every method on one's own data at equal compute, as in P1's Table 1. Compute is counted in network forward units."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+
+import torch
+
+from anystep.comparison.outcome import Comparison
+from anystep.comparison.processes import attempt_all
+from anystep.comparison.trials import FAILED, Trial, Watch
+from anystep.evaluation.sweep import METRICS
+from anystep.objectives import OBJECTIVES
+from anystep.recipes import with_method
+from anystep.training.config import Config
+from anystep.training.errors import RunError, UsageError
+from anystep.training.facts import DataFacts, read_config
+from anystep.training.phases import forward_units, segments
+from anystep.training.signals import StopRequest
+from anystep.training.trainer import check_facts, options, pick_device
+
+STEPS = (1, 2, 4, 8, 32, 128)
+#: fewest samples that precision and recall (3 neighbours) can be told from
+FEWEST = 4
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What is compared, and how it is scored. Raises UsageError when it is made of what cannot be."""
+
+    methods: Sequence[str] | None = None
+    """Methods; None is all of them."""
+    without: Sequence[str] = ()
+    """Methods to leave out."""
+    seeds: Sequence[int] = (0,)
+    """Seeds of the training runs."""
+    steps: Sequence[int] = STEPS
+    """Sampling budgets."""
+    num: int = 2048
+    """Number of samples at each budget."""
+    metrics: Sequence[str] | None = None
+    """Metrics; None is those of the kind of data."""
+
+    def __post_init__(self) -> None:
+        if not self.names():
+            raise UsageError("without leaves no method to compare")
+        if self.metrics is not None:
+            known("metrics", self.metrics, METRICS)
+        for what, values, least in (("steps", self.steps, 1), ("seeds", self.seeds, 0), ("num", [self.num], FEWEST)):
+            if not values or min(values) < least:
+                raise UsageError(f"{what} must be at least {least}, got {min(values) if values else 'none'}")
+
+    def names(self) -> list[str]:
+        """Return the methods, each once. Raises UsageError."""
+        asked = known("methods", list(OBJECTIVES) if self.methods is None else self.methods, OBJECTIVES)
+        out = known("without", self.without, OBJECTIVES) if self.without else ()
+        return [name for name in asked if name not in out]
+
+
+def known(what: str, asked: Sequence[str], names: Iterable[str]) -> list[str]:
+    """Return what is asked, each once. Raises UsageError that offers the nearest for one that is not known, or none."""
+    for name in asked:
+        if name not in names:
+            near = get_close_matches(name, names, n=2)
+            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            raise UsageError(f"{what} must be among {', '.join(names)}, got {name!r}{hint}")
+    if not asked:
+        raise UsageError(f"{what} must name at least one of {', '.join(names)}, got none")
+    return list(dict.fromkeys(asked))
+
+
+def compare(
+    base: Config,
+    out: Path,
+    choices: Choices | None = None,
+    *,
+    jobs: int = 1,
+    watch: Watch | None = None,
+    stop: StopRequest | None = None,
+) -> Comparison:
+    """Train the chosen methods (default: all) at the cost of ``base`` into ``out``/METHOD-seedK, and score them.
+
+    Each method has ``base``'s data, network size and optimizer, and the family's choices; ``base``'s own method its own
+    options. What is trained or scored already is not made again. ``jobs`` runs are made at a time, in processes that
+    share the cores. A run that fails leaves the others. Raises, before anything is trained, ValueError for what cannot
+    be compared, RunError for run directories that hold something else, DataError.
+    """
+    trials = plan(base, out, choices or Choices())
+    check(trials)
+    results = attempt_all(trials, watch or (lambda trial, news: None), stop or StopRequest(), jobs)
+    return Comparison(base, forward_units(base), trials, results)
+
+
+def plan(base: Config, out: Path, choices: Choices) -> list[Trial]:
+    """Return the trials, all methods of a seed before the next seed. Raises UsageError."""
+    if base.init.run is not None:
+        raise UsageError(
+            f"init.run {base.init.run}: runs are compared at equal compute from the start; compare a config without it"
+        )
+    configs, bad = {}, dict[str, ValueError]()
+    for name in choices.names():
+        try:
+            configs[name] = at_the_cost(base, name, choices.steps).located()
+        except ValueError as error:
+            bad[name] = error
+    if bad:
+        name, why = next(iter(bad.items()))
+        raise UsageError(f"{name}: {why}\nor leave out what cannot be: --without {','.join(bad)}") from why
+    return [
+        Trial(
+            replace(config, training=replace(config.training, seed=seed)),
+            out / f"{name}-seed{seed}",
+            tuple(sorted(set(choices.steps))),
+            choices.num,
+            None if choices.metrics is None else tuple(dict.fromkeys(choices.metrics)),
+        )
+        for seed in dict.fromkeys(choices.seeds)
+        for name, config in configs.items()
+    ]
+
+
+def at_the_cost(base: Config, method: str, steps: Sequence[int]) -> Config:
+    """Return a method's run. Raises ValueError for one that cannot be, in the words of flow matching's images."""
+    config = base if method == base.objective.name else with_method(base, method)
+    try:
+        segments(config)
+    except ValueError as error:
+        flow = base if base.objective.name == "flow_matching" else with_method(base, "flow_matching")
+        raise ValueError(f"at the cost of --images {flow.training.images}, {error}") from error
+    for budget in steps:
+        config.objective.schedule(budget)
+    return config
+
+
+def check(trials: Sequence[Trial]) -> None:
+    """Raise, before anything is trained, what would otherwise come up hours later. Writes nothing.
+
+    ValueError for methods, a network or metrics that do not fit the data, UsageError and RunError for a run directory
+    that holds something else, DataError.
+    """
+    config, metrics = trials[0].config, trials[0].metrics or ()
+    pick_device(config.training.device)
+    dataset = config.data.open("train")
+    facts = DataFacts.of(dataset)
+    if "accuracy" in metrics and facts.num_classes is None:
+        raise UsageError("accuracy needs classes, and this data has none: leave it out of the metrics")
+    with torch.random.fork_rng(devices=[]):
+        config.network.build(facts.shape, facts.num_classes, config.objective.M)
+    for trial in trials:
+        trial.config.objective.check(facts.num_classes)
+        check_place(trial, facts)
+
+
+def check_place(trial: Trial, facts: DataFacts) -> None:
+    """Raise UsageError or RunError unless the run directory is free, or holds this very run on this very data."""
+    run, ours = trial.run, {"run.json", FAILED}
+    if (run / "config.json").exists():
+        stored, asked = options(read_config(run)), options(trial.config)
+        for name, value in asked.items():
+            if name != "training.device" and value != stored.get(name):
+                raise UsageError(
+                    f"{run} holds a run with {name} {stored.get(name)}, not {value}: "
+                    "give another --out, or delete that run to train it anew"
+                )
+        if (run / "run.json").exists():
+            check_facts(DataFacts.read(run), facts, run)
+    elif run.exists() and (not run.is_dir() or any(p.name not in ours and p.name[0] != "." for p in run.iterdir())):
+        raise RunError(f"{run} is in the way and holds no run: give another --out")
