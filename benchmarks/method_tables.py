@@ -91,7 +91,7 @@ def cells(title: str, rows: Sequence[Mapping[str, Any] | None], several: bool, w
 
 
 def distance(row: Mapping[str, Any] | None) -> str:
-    """Return a cell, in parentheses where the budget is not what the method is for."""
+    """Return a cell, in parentheses where the method is not intended to support the budget."""
     text = number(row["mean"].get("frechet") if row else None)
     return f"({text})" if row and row["caution"] and text != "–" else text
 
@@ -115,7 +115,7 @@ def notes(record: Record, methods: Sequence[str], several: bool) -> str:
     if several:
         lines.append("Spread: largest minus smallest distance over the seeds, at the budget where that is most.")
     if any(row["caution"] for row in record["summary"] if row["method"] in methods):
-        lines.append("( ): not what the method is for.")
+        lines.append("( ): conditions that the method is not intended to support.")
     for failure in record.get("failures", []):
         if failure["method"] in methods:
             where = "" if failure["steps"] is None else f", {failure['steps']} steps"

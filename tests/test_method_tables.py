@@ -103,7 +103,7 @@ def test_a_page_has_its_method_beside_shortcut_and_flow_matching(folder: Path) -
         "| Shortcut models | 0.82 | 0.15 | 0.25 | 0.66 |\n"
         "| Flow matching | 10.05 | 0.13 | 0.25 | 0.00 |\n"
     ) in pages["progressive_distillation"]
-    assert "( ): not what the method is for." in pages["progressive_distillation"]
+    assert "( ): conditions that the method is not intended to support." in pages["progressive_distillation"]
     assert "| Diffusion | 1,234.5 | 0.20 | 0.25 | – |" in pages["diffusion"]
     assert "Failed: diffusion, seed 1: diverged." in pages["diffusion"]
     assert "Failed" not in pages["shortcut"]
