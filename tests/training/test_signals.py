@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,14 @@ from anystep.training.config import Config
 from anystep.training.signals import stop_on_signal
 
 LINE = "stopping after this update; once more stops now"
+
+
+@pytest.fixture(autouse=True)
+def hears_ctrl_c() -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt, as in a terminal: a shell's background jobs begin with the signal ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def test_a_library_is_silent_and_the_second_signal_acts_at_once(capfd: pytest.CaptureFixture[str]) -> None:
