@@ -37,7 +37,7 @@ USAGE = [
     ("train", "train begins with a recipe, e.g. anystep train digits-shortcut"),
     ("train --out x", "train begins with a recipe"),
     ("train digits-shortcutt", "no recipe 'digits-shortcutt'; did you mean digits-shortcut, "),
-    ("train nothere/config.json", "no recipe 'nothere/config.json'"),
+    ("train nothere/config.json", "no recipe 'nothere/config.json', and no such file"),
     ("train digits-shortcut --network.hiden 3", r"unknown option --network.hiden; did you mean --network.hidden"),
     ("train digits-shortcut --image 3", r"unknown option --image; did you mean --images"),
     ("train digits-shortcut extra", "unexpected argument 'extra'"),

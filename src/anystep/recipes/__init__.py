@@ -39,6 +39,8 @@ def find_recipe(name: str) -> Config:
     """Return the config of a recipe. Raises UsageError that offers the nearest names."""
     if name in RECIPES:
         return RECIPES[name]()
+    if "/" in name or name.endswith(".json"):
+        raise UsageError(f"no recipe {name!r}, and no such file")
     near = get_close_matches(name, RECIPES, n=3, cutoff=0.4)
     hint = f"did you mean {', '.join(near)}?" if near else "anystep recipes lists them"
     raise UsageError(f"no recipe {name!r}; {hint}")
