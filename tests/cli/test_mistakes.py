@@ -272,7 +272,7 @@ def test_messages_do_not_depend_on_the_terminal(
     monkeypatch.setenv("COLUMNS", columns)
     for words, message in (
         ("train digits-shortcut --network.hiden 3", "unknown option --network.hiden; did you mean --network.hidden or"),
-        ("sample run --steps 1 --guidance x", "--guidance: expected a number, got 'x'"),
+        ("sample run --steps 1 --guidance x", "--guidance: expected numbers, got 'x'"),
         ("sample run --steps 1 --format jpg", "--format: expected one of npz, png, got 'jpg'"),
         ("train digits-shortcut --network.heads 3", "network.hidden must be a multiple of heads (3), got 256"),
         ("sample", "missing RUN and --steps"),

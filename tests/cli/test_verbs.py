@@ -159,6 +159,30 @@ def test_samples_are_one_array_a_budget(command: Command) -> None:
         assert np.corrcoef(one["samples"].ravel(), three["samples"].ravel())[0, 1] > 0.8
 
 
+def test_every_guidance_scale_is_drawn_from_the_same_noise(command: Command) -> None:
+    assert command("train digits-improved_shortcut DIT --objective.guidance_max 2 --out told").code == 0
+    said = command("sample told --steps 1 3 --num 12 --guidance 1 1.5 2 --format npz --out drawn")
+    names = [f"drawn/samples_{n}_w{scale}.npz" for scale in ("1", "1.5", "2") for n in (1, 3)]
+    assert said.out.splitlines() == names and "note:" not in said.err
+    command("sample told --steps 3 --num 12 --guidance 1.5 --format npz --out alone")
+    command("sample told --steps 3 --num 12 --format npz --out unguided")
+    for one, other in (("alone/samples_3", "drawn/samples_3_w1.5"), ("unguided/samples_3", "drawn/samples_3_w1")):
+        with np.load(f"{one}.npz") as a, np.load(f"{other}.npz") as b:
+            assert np.array_equal(a["samples"], b["samples"]) and np.array_equal(a["labels"], b["labels"])
+    assert "note: guidance 3 is outside 1 ... 2" in command("sample told --steps 1 --num 2 --guidance 2 3").err
+    assert "--guidance needs at least one scale" in command("sample told --steps 1 --guidance --num 2").err
+
+
+def test_pictures_of_several_scales_are_a_table_of_scales_and_steps(command: Command) -> None:
+    said = command("sample RUNS/digits --steps 1 32 --num 4 --guidance 0.5 2 --out drawn")
+    found = {path.name for path in Path("drawn").glob("*.png")}
+    assert found == {"guidance.png", *(f"samples_{n}_w{scale}.png" for n in (1, 32) for scale in ("0.5", "2"))}
+    assert said.out.splitlines()[-1] == "drawn/guidance.png"
+    assert command("sample RUNS/digits --steps 2 --num 4 --guidance 2 --out one").out == "one/samples_2.png\n"
+    with Image.open("drawn/guidance.png") as table, Image.open("drawn/samples_32_w2.png") as sheet:
+        assert set(np.asarray(sheet.convert("L")).ravel()) <= set(np.asarray(table.convert("L")).ravel())
+
+
 def test_a_sample_is_decided_by_seed_and_number(command: Command) -> None:
     def drawn(words: str) -> np.ndarray:
         assert command(f"sample RUNS/digits --format npz --out drawn {words}").code == 0

@@ -8,7 +8,7 @@ from torch import nn
 from anystep.data.base import Normalization
 from anystep.evaluation.generator import Generator
 from anystep.flow.ladder import Step, instantaneous_schedule
-from anystep.objectives import FlowMatching, Shortcut
+from anystep.objectives import FlowMatching, ImprovedShortcut, Shortcut
 from anystep.objectives.consistency_training import ConsistencyTraining
 from anystep.objectives.draw import generator
 
@@ -126,6 +126,35 @@ def test_guidance_goes_beyond_the_label_and_costs_a_second_pass():
     assert float(x.mean()) == pytest.approx(-1 + 2 * 1.5, abs=1e-5)
     assert g.plan(4).network_calls == 4
     assert g.plan(4, guidance=2.0).network_calls == 8
+
+
+class Told(Toward):
+    """Takes W: its end is -1 + W (c + 1), and notes the rows that it is asked for."""
+
+    takes_guidance = True
+
+    def __init__(self, num_classes=10):
+        super().__init__(num_classes)
+        self.rows = []
+
+    def forward(self, x, t, d, label=None, guidance=None):
+        self.rows.append(len(x))
+        end = -1 + (1 if guidance is None else guidance) * torch.where(label == self.num_classes, 0.0, label / 10 + 1)
+        return (end - x.flatten(1).mean(1)).reshape(-1, 1, 1, 1).expand_as(x) / (1 - t).reshape(-1, 1, 1, 1)
+
+
+@pytest.mark.parametrize("scale", [None, 0.0, 1.0, 2.0, 4.5])
+def test_a_network_that_is_told_the_scale_is_asked_once_a_step(scale):
+    g = make(Told(), ImprovedShortcut(M=8))
+    plan = g.plan(4, guidance=scale)
+    assert plan.network_calls == 4 and plan.caution is None
+    x = g.draw(g.noise(0, range(3)), plan, label=5)
+    assert g.network.rows == [3] * 4
+    W = 1 if scale is None else scale
+    torch.testing.assert_close(x.flatten(1).mean(1), torch.full((3,), -1 + W * 1.5), atol=1e-4, rtol=0)
+    none = g.draw(g.noise(0, [0]), plan)
+    assert float(none.mean()) == pytest.approx(-1, abs=1e-4)
+    assert "outside 1 ... 4.5" in g.plan(4, guidance=5.0).caution
 
 
 def test_a_conditional_network_without_a_label_draws_from_no_class():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from anystep.flow.guidance import guide, guided_velocity
+from anystep.flow.guidance import guide, guided_velocity, in_interval
 from anystep.flow.sampling import refine, sample
 
 CLASSES = 3
@@ -22,6 +22,19 @@ class Classes:
         assert label is not None
         self.rows.append(len(x))
         return x + torch.where(label == CLASSES, 100, label)[:, None]
+
+
+class Told(Classes):
+    """Takes W: v = x + W (label - 100) + 100, and just 100 for the null label, whatever W."""
+
+    takes_guidance = True
+
+    def __call__(self, x: Tensor, t: Tensor, d: Tensor, label: Tensor | None = None, guidance=None) -> Tensor:
+        assert label is not None
+        self.rows.append(len(x))
+        W = torch.ones_like(t) if guidance is None else guidance
+        assert W.dtype == torch.float32 and bool((W[label == CLASSES] == 1).all())
+        return x + torch.where(label == CLASSES, 100, 100 + W * (label - 100))[:, None]
 
 
 class Unconditional:
@@ -47,6 +60,27 @@ def test_the_guided_velocity_is_linear_in_the_scale(x: Tensor, scale: float, row
     v = guided_velocity(network, x, ZERO, ZERO, LABEL, scale)
     torch.testing.assert_close(v, x + ((1 - scale) * 100 + scale * LABEL)[:, None])
     assert network.rows == [rows]
+
+
+@pytest.mark.parametrize("scale", [-2.0, 0.0, 1.0, 1.5, 3.0])
+def test_a_network_that_takes_the_scale_is_asked_once(x: Tensor, scale: float) -> None:
+    """One that has learned guidance says what two passes say; null rows are asked with W = 1."""
+    told, twice = Told(), Classes()
+    label = torch.tensor([0, 1, 2, 0, CLASSES, 2])
+    v = guided_velocity(told, x, ZERO, ZERO, label, scale)
+    torch.testing.assert_close(v, guided_velocity(twice, x, ZERO, ZERO, label, scale))
+    assert told.rows == [6] and twice.rows == [6 if scale in {0, 1} else 12]
+    with pytest.raises(ValueError, match="guidance needs labels"):
+        guided_velocity(told, x, ZERO, ZERO, None, 2.0)
+
+
+def test_each_row_may_have_a_scale_of_its_own_and_none_before_an_interval() -> None:
+    t = torch.tensor([0.0, 0.25, 0.5, 1.0])
+    v_label, v_null = torch.ones(4, 2, dtype=torch.float64), torch.zeros(4, 2, dtype=torch.float64)
+    assert in_interval(2.5, t, 0.5).tolist() == [1, 1, 2.5, 2.5]
+    assert in_interval(torch.tensor([2.0, 3.0, 4.0, 5.0]), t, 0.25).tolist() == [1, 3, 4, 5]
+    assert guide(v_label, v_null, in_interval(2.5, t, 0.5))[:, 1].tolist() == [1, 1, 2.5, 2.5]
+    assert in_interval(2.5, t, 0.0).tolist() == [2.5] * 4
 
 
 def test_guidance_does_nothing_where_label_and_null_agree() -> None:

@@ -1,4 +1,4 @@
-"""What all networks share: noise said, velocity given; the scale of time; a step that is forgotten."""
+"""What all networks share: noise said, velocity given; the scale of time; forgotten inputs; the guidance scale."""
 
 import dataclasses
 
@@ -17,11 +17,12 @@ both = pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.name
 
 
 def build(config: NetworkConfig, **changes: object) -> VelocityNetwork:
-    """Every weight a normal one, drawn in the order of its name but for the step's: alike whatever the encoding."""
+    """Every weight a normal one, drawn in the order of its name but for optional inputs': alike whatever is told."""
     network = dataclasses.replace(config, **changes).build(SHAPES[config.name], CLASSES)  # type: ignore[type-var]
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for _, p in sorted(network.named_parameters(), key=lambda named: ("step." in named[0], named[0])):
+        last = ("condition.step.", "condition.guidance.")
+        for _, p in sorted(network.named_parameters(), key=lambda named: (named[0].startswith(last), named[0])):
             p.copy_(torch.randn(p.shape, generator=generator) * 0.15)
     return network
 
@@ -89,7 +90,7 @@ def test_a_forgotten_step_is_no_step_bit_for_bit_and_can_be_learned(config: Netw
     x, t, _, label = inputs(config)
     d = torch.tensor([0.0, 1 / 128, 0.25, 0.5, 1.0])
     assert not torch.allclose(network(x, t, d, label), stepless(x, t, d, label), atol=1e-3)
-    network.forget_step()
+    network.forget("step")
     assert torch.equal(network(x, t, d, label), stepless(x, t, d, label))
     network(x, t, d, label).square().mean().backward()
     step = network.condition.step
@@ -109,8 +110,46 @@ def test_a_forgotten_step_is_no_step_bit_for_bit_and_can_be_learned(config: Netw
 def test_a_network_without_a_step_has_none_to_forget(config: NetworkConfig) -> None:
     network = build(config, step_encoding="none")
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    network.forget_step()
+    network.forget("step")
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+@both
+def test_a_network_that_takes_the_scale_begins_independent_of_it_bit_for_bit_and_can_learn_it(
+    config: NetworkConfig,
+) -> None:
+    network, without = build(config, guidance_input=True, step_encoding="none"), build(config, step_encoding="none")
+    assert network.takes_guidance and not without.takes_guidance
+    x, t, d, label = inputs(config)
+    W = torch.tensor([1.0, 1.25, 2.0, 3.0, 4.5])
+    assert torch.equal(without(x, t, d, label, W), without(x, t, d, label))  # it ignores W
+    assert torch.equal(network(x, t, d, label), network(x, t, d, label, torch.ones(5)))  # None is W = 1
+    told = network(x, t, d, label, W)
+    assert not torch.isclose(told[1:], network(x, t, d, label)[1:], atol=1e-4).flatten(1).all(1).any()
+    fresh = dataclasses.replace(config, guidance_input=True).build(SHAPES[config.name], CLASSES)  # type: ignore[type-var]
+    assert fresh.condition.guidance is not None and not fresh.condition.guidance(W).any()
+    network.forget("guidance")
+    assert torch.equal(network(x, t, d, label, W), without(x, t, d, label))
+    network(x, t, d, label, W).square().mean().backward()
+    embedding = network.condition.guidance
+    assert embedding is not None and bool(embedding.outer.weight.grad.any())  # type: ignore[union-attr]
+
+
+@both
+def test_without_a_scale_the_state_is_what_it_was(config: NetworkConfig) -> None:
+    names = [set(build(config, guidance_input=told).state_dict()) for told in (False, True)]
+    more = {f"condition.guidance.{layer}.{kind}" for layer in ("inner", "outer") for kind in ("weight", "bias")}
+    assert names[1] - names[0] == more and names[0] < names[1]
+
+
+def test_neighbouring_scales_have_neighbouring_codes() -> None:
+    """A step of the grid that is trained, 1/4, turns the fastest sinusoid by one radian: what lies between is near."""
+    condition = build(CONFIGS[1], guidance_input=True).condition
+    seen: list[Tensor] = []
+    assert condition.guidance is not None
+    condition.guidance.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    condition(torch.zeros(3), torch.zeros(3), torch.zeros(3, dtype=torch.long), torch.tensor([1.0, 1.25, 4.5]))
+    assert seen[0].tolist() == [0, 1, 14]
 
 
 @both

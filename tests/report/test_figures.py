@@ -7,7 +7,7 @@ import pytest
 
 from anystep.report import canvas
 from anystep.report.curves import loss_figure, score_figure
-from anystep.report.grids import GAP, MARGIN, grid, interpolation_figure, steps_figure
+from anystep.report.grids import GAP, MARGIN, grid, guidance_figure, interpolation_figure, steps_figure
 from anystep.report.scatter import scatter
 
 
@@ -47,6 +47,17 @@ def test_rows_are_budgets_and_columns_noises():
     ramp = list(range(110, 118))
     assert column[column != 255].tolist() == ramp + [v + 100 for v in ramp] + [v + 50 for v in ramp]
     assert steps_figure(rows).tobytes() == steps_figure(rows).tobytes()
+
+
+def test_rows_are_guidance_scales_and_columns_budgets():
+    images = {scale: {n: numbered(3) + 40 * row + 2 * n for n in (1, 4)} for row, scale in enumerate((1.0, 2.5))}
+    picture = np.asarray(guidance_figure(images, cell=8))[:, :, 0].astype(int)
+    place = picture.shape[1] - 2 * MARGIN - 8  # the last noise's column, number 2, of one step: fewer to the right
+    column = picture[40:, place]  # below the heads
+    ramp = list(range(20, 28))
+    assert column[column != 255].tolist() == [v + 2 for v in ramp] + [v + 42 for v in ramp]
+    with pytest.raises(ValueError, match="nothing to draw"):
+        guidance_figure({})
 
 
 def test_interpolation_is_labelled_below():

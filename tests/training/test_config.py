@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from anystep.objectives import OBJECTIVES, Draw, FlowMatching, Shortcut
-from anystep.recipes import RECIPES, find_recipe
+from anystep.objectives import OBJECTIVES, Draw, FlowMatching, ImprovedShortcut, Shortcut
+from anystep.recipes import RECIPES, find_recipe, with_method
 from anystep.training.config import (
     CheckpointConfig,
     Config,
@@ -101,6 +101,25 @@ def test_what_is_differentiated_in_forward_mode_is_not_compiled(method: str) -> 
     refused = pytest.raises(ValueError, match="mean_flow differentiates in forward mode, which torch")
     with refused if method == "mean_flow" else nullcontext():
         replace(config, training=replace(config.training, compile=True))
+
+
+def test_a_network_is_told_the_guidance_scale_where_the_method_trains_it_and_nowhere_else(small: Config) -> None:
+    told = replace(small.network, guidance_input=True)  # type: ignore[type-var]
+    with pytest.raises(ValueError, match=r"improved_shortcut needs a network that is told the guidance scale: set net"):
+        replace(small, objective=ImprovedShortcut())
+    with pytest.raises(ValueError, match=r"shortcut trains a network that is not told .*guidance_input to False"):
+        replace(small, network=told)
+    made = replace(small, objective=ImprovedShortcut(), network=told)
+    assert from_json(to_json(made)) == made
+    for method in ("improved_shortcut", "shortcut", "flow_matching"):
+        assert with_method(made, method).network.guidance_input == (method == "improved_shortcut")
+    assert find_recipe("digits-improved_shortcut").network.guidance_input
+
+
+def test_a_run_from_before_networks_could_be_told_the_scale_is_read(small: Config) -> None:
+    values = to_json(small)
+    del values["network"]["guidance_input"], values["objective"]["interval"]
+    assert from_json(values) == small
 
 
 def test_missing_sections_are_named() -> None:

@@ -18,13 +18,14 @@ from anystep.objectives import (
     ConsistencyDistillation,
     Diffusion,
     FlowMatching,
+    ImprovedShortcut,
     Objective,
     ProgressiveDistillation,
     Reflow,
     Shortcut,
 )
 from anystep.objectives.draw import generator
-from anystep.recipes.method import change_method, network_for
+from anystep.recipes.method import change_method, from_run, network_for
 from anystep.training import checkpoint, pairs
 from anystep.training.config import CheckpointConfig, Config, EmaConfig, InitConfig
 from anystep.training.errors import RunError, UsageError
@@ -278,6 +279,57 @@ def test_a_checkpoint_of_a_phase_before_the_last_says_so(small: Config, tmp_path
             place = f"phase {names[number]} ({number + 1} of 3)"
             assert drawn.source == f"run, step {step}, {place}"
             assert drawn.caution == f"this checkpoint is of {place}: no progressive_distillation model yet"
+
+
+@pytest.mark.parametrize("teacher", [FlowMatching(), Shortcut()])
+def test_an_improved_shortcut_model_begins_as_its_teacher_at_any_scale(
+    small: Config, tmp_path: Path, teacher: Objective
+) -> None:
+    """Inputs that the teacher lacked, W alone or the step too, contribute exactly nothing; then W is learned."""
+    train(of(small, teacher), tmp_path / "teacher")
+    objective = ImprovedShortcut(M=teacher.M, guidance_max=2.0)
+    tuned = from_run(of(small, objective), tmp_path / "teacher")
+    assert tuned.network.guidance_input and tuned.network.step_encoding == "log2"
+    facts = DataFacts.read(tmp_path / "teacher")
+    student = State(tuned, facts, torch.device("cpu"))
+    student.begin_with(read_trained(tmp_path / "teacher"))
+    taught = of(small, teacher).network.build(facts.shape, facts.num_classes, teacher.M)
+    taught.load_state_dict(read_trained(tmp_path / "teacher").weights)
+    g = torch.Generator().manual_seed(0)
+    x, t, label = torch.randn(6, 1, 8, 8, generator=g), torch.rand(6, generator=g), torch.arange(6)
+    d = torch.tensor([0.0, 1 / 64, 1.0, 0.0, 0.5, 1.0])
+    for W in (1.0, 1.5, 4.0):
+        answer = student.averages["target"].network(x, t, d, label, torch.full((6,), W))
+        assert torch.equal(answer, taught(x, t, d, label))
+    train(tuned, tmp_path / "tuned")
+    student.restore(checkpoint.listing(tmp_path / "tuned" / "checkpoints")[-1][1])
+    with torch.no_grad():
+        one, two = (student.network(x, t, d, label, torch.full((6,), W)) for W in (1.0, 2.0))
+    assert float((one - two).abs().max()) > 1e-6
+
+
+def test_a_method_that_takes_no_scale_begins_with_a_network_that_did_as_that_network_at_no_guidance(
+    small: Config, tmp_path: Path
+) -> None:
+    """What the embedding of W learned to say at W = 1 becomes a constant; the step, which both are told, stays."""
+    fast = replace(small, optimizer=replace(small.optimizer, lr=0.02, warmup=0), ema=EmaConfig(evaluation=0.5))
+    told = of(fast, ImprovedShortcut(M=128, guidance_max=2.0))
+    train(told, tmp_path / "told")
+    plain = from_run(small, tmp_path / "told")
+    assert isinstance(plain.objective, Shortcut) and not plain.network.guidance_input
+    facts, trained = DataFacts.read(tmp_path / "told"), read_trained(tmp_path / "told")
+    student = State(plain, facts, torch.device("cpu"))
+    student.begin_with(trained)
+    taught = told.network.build(facts.shape, facts.num_classes)
+    taught.load_state_dict(trained.weights)
+    g = torch.Generator().manual_seed(0)
+    x, t, label = torch.randn(6, 1, 8, 8, generator=g), torch.rand(6, generator=g), torch.arange(6)
+    d = torch.tensor([0.0, 1 / 64, 1.0, 0.0, 0.5, 1.0])
+    with torch.no_grad():
+        at_one, at_two = (taught(x, t, d, label, torch.full((6,), W)) for W in (1.0, 2.0))
+        assert float((at_two - at_one).abs().max()) > 1e-4  # it did learn the scale
+        assert float(taught.condition.guidance(torch.zeros(1)).abs().max()) > 1e-4  # and W = 1 is not 0
+        torch.testing.assert_close(student.network(x, t, d, label), at_one, rtol=0, atol=1e-6)
 
 
 def test_a_trained_run_takes_the_place_of_the_teachers_phase(small: Config, tmp_path: Path) -> None:

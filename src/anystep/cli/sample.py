@@ -21,14 +21,18 @@ from anystep.flow.ladder import Order
 from anystep.flow.sampling import interpolate_noise
 from anystep.interchange.run import load_run
 from anystep.report.canvas import picture
-from anystep.report.grids import grid, steps_figure
+from anystep.report.grids import grid, guidance_figure, steps_figure
 from anystep.training.checkpoint import reason
 from anystep.training.errors import RunError, UsageError
+
+#: samples by guidance scale W (None: as trained) and number of steps
+Drawn = dict[float | None, dict[int, NDArray[np.generic]]]
 
 DESCRIPTION = """Draw samples. Sample i is decided by (seed, i): more steps make the same picture, sharper; with
 consistency models, which add fresh noise between steps, they make another one.
 
 example: anystep sample runs/digits --steps 1 4 128 --num 64
+         anystep sample runs/digits --steps 1 4 --guidance 1 1.5 2.5      every scale, the same noise
          anystep sample runs/digits --steps 128 --refine 3 17     two of them again, sharper
          anystep sample runs/digits --steps 1 --interpolate 9     between pairs of noises"""
 
@@ -45,8 +49,9 @@ class Args:
     """Number of samples."""
     label: int | None = None
     """One class for all samples; without it classes take turns."""
-    guidance: float | None = None
-    """Guidance scale W, 1 for none; without it as trained: what training built in is not applied twice."""
+    guidance: list[float] | None = None
+    """Guidance scale W, 1 for none; several: each of them, the same noise. Without it as trained: what training built
+    in is not applied twice."""
     guide_twice: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Allow guidance of steps that have it from training, or that were not trained for it."""
     seed: int = 0
@@ -64,7 +69,8 @@ class Args:
     out: Path | None = None
     """Folder to write; default RUN/samples."""
     format: Literal["png", "npz"] = "png"
-    """png: pictures; npz: samples_<steps>.npz with samples (uint8 [n, H, W, C] or float32 [n, D]) and labels."""
+    """png: pictures; npz: samples_<steps>.npz with samples (uint8 [n, H, W, C] or float32 [n, D]) and labels, or
+    samples_<steps>_w<W>.npz for several guidance scales W."""
     device: str = "auto"
     """auto, cpu, cuda, mps."""
 
@@ -83,13 +89,19 @@ def run(argv: Sequence[str]) -> int:
     label = generator.labels(index) if args.label is None else torch.full((len(index),), args.label)
     if args.interpolate is not None:
         noise, label, index = between(noise, label, index, args.interpolate)
-    plans = {n: generator.plan(n, guidance=args.guidance, twice=args.guide_twice) for n in args.steps}
-    for caution in dict.fromkeys([generator.caution, *(plan.caution for plan in plans.values())]):
-        if caution:
-            print(f"note: {caution}", file=sys.stderr)
+    scales: Sequence[float | None] = args.guidance or [None]
+    plans = {
+        scale: {n: generator.plan(n, guidance=scale, twice=args.guide_twice) for n in args.steps} for scale in scales
+    }
+    cautions = [generator.caution, *(plan.caution for by in plans.values() for plan in by.values())]
+    for caution in filter(None, dict.fromkeys(cautions)):
+        print(f"note: {caution}", file=sys.stderr)
     drawn = {
-        n: generator.decode(generator.draw(noise, plan, label=label, seed=args.seed, index=index))
-        for n, plan in plans.items()
+        scale: {
+            n: generator.decode(generator.draw(noise, plan, label=label, seed=args.seed, index=index))
+            for n, plan in by.items()
+        }
+        for scale, by in plans.items()
     }
     out = args.out or args.run / "samples"
     try:
@@ -112,6 +124,8 @@ def check(args: Args) -> None:
     for n in args.steps:
         if n < 1:
             raise UsageError(f"--steps must be at least 1, got {n}")
+    if args.guidance is not None and not args.guidance:
+        raise UsageError("--guidance needs at least one scale, e.g. --guidance 1 1.5 2.5")
     if args.num < 1:
         raise UsageError(f"--num must be at least 1, got {args.num}")
     if args.refine is not None and (not args.refine or min(args.refine) < 0):
@@ -144,11 +158,21 @@ def between(
     return torch.cat(rows), labels, numbers
 
 
-def write_arrays(out: Path, drawn: dict[int, NDArray[np.generic]], label: NDArray[np.int64] | None) -> list[Path]:
-    """Write one .npz a budget; returns their paths."""
+def names(drawn: Drawn) -> dict[str, NDArray[np.generic]]:
+    """Return what was drawn by the name of its file: samples_<steps>, with _w<W> where there are several scales W."""
+    several = len(drawn) > 1
+    return {
+        f"samples_{n}" + (f"_w{scale:g}" if several else ""): samples
+        for scale, by in drawn.items()
+        for n, samples in by.items()
+    }
+
+
+def write_arrays(out: Path, drawn: Drawn, label: NDArray[np.int64] | None) -> list[Path]:
+    """Write one .npz a budget and guidance scale; returns their paths."""
     paths = []
-    for n, samples in drawn.items():
-        paths.append(out / f"samples_{n}.npz")
+    for name, samples in names(drawn).items():
+        paths.append(out / f"{name}.npz")
         arrays: dict[str, Any] = {"samples": samples} | ({} if label is None else {"labels": label})
         content = io.BytesIO()
         np.savez(content, **arrays)
@@ -156,20 +180,31 @@ def write_arrays(out: Path, drawn: dict[int, NDArray[np.generic]], label: NDArra
     return paths
 
 
-def write_pictures(out: Path, drawn: dict[int, NDArray[np.generic]], columns: int | None) -> list[Path]:
-    """Write one picture a budget, and one of all budgets below each other where there are several."""
-    first = next(iter(drawn.values()))
-    if first.ndim == 2:
+def write_pictures(out: Path, drawn: Drawn, columns: int | None) -> list[Path]:
+    """Write a picture a budget and guidance scale, and one of all of them where there are several.
+
+    That is guidance.png, a row a scale and a column a budget, or with one scale steps.png, a row a budget.
+    """
+    first, *others = drawn.values()
+    if next(iter(first.values())).ndim == 2:
         from anystep.report.scatter import scatter
 
-        write_picture(out / "samples.png", picture(scatter({"samples": drawn})))
+        rows = {f"W = {scale:g}": by for scale, by in drawn.items()} if others else {"samples": first}
+        write_picture(out / "samples.png", picture(scatter(rows)))
         return [out / "samples.png"]
     pictures: dict[Path, Image.Image] = {}
-    for n, samples in drawn.items():
+    for name, samples in names(drawn).items():
         across = columns or min(len(samples), max(1, round(len(samples) ** 0.5)))
-        pictures[out / f"samples_{n}.png"] = grid(samples.astype(np.uint8), across)
-    if len(drawn) > 1:
-        few = {n: samples[: columns or 16].astype(np.uint8) for n, samples in drawn.items()}
+        pictures[out / f"{name}.png"] = grid(samples.astype(np.uint8), across)
+    if others:
+        few_by = {
+            scale: {n: samples[: columns or 8].astype(np.uint8) for n, samples in by.items()}
+            for scale, by in drawn.items()
+            if scale is not None
+        }
+        pictures[out / "guidance.png"] = guidance_figure(few_by)
+    elif len(first) > 1:
+        few = {n: samples[: columns or 16].astype(np.uint8) for n, samples in first.items()}
         pictures[out / "steps.png"] = steps_figure({"samples": few})
     for path, image in pictures.items():
         write_picture(path, image)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from anystep.data.base import Normalization
 from anystep.flow.ladder import Schedule
-from anystep.flow.network import Network
+from anystep.flow.network import Network, takes_guidance
 from anystep.flow.sampling import Callback
 from anystep.objectives.base import Objective
 from anystep.objectives.draw import generator
@@ -22,16 +22,23 @@ Labels = int | Sequence[int] | NDArray[np.int64] | Tensor
 
 @dataclass(frozen=True)
 class Plan:
-    """How a budget is sampled: the steps, the guidance scale of each, and what a person should know of it."""
+    """How a budget is sampled: the steps, the guidance scale of each, and what a person should know of it.
+
+    ``told`` says that the network takes the scale as an input.
+    """
 
     schedule: Schedule
     guidance: Sequence[float]
     caution: str | None = None
+    told: bool = False
 
     @property
     def network_calls(self) -> int:
-        """Forward passes a sample: a guided step costs two (label and null), W = 1 and W = 0 cost one."""
-        return sum(1 if scale in {0, 1} else 2 for scale in self.guidance)
+        """Forward passes a sample: a guided step costs two (label and null) unless the network is told W.
+
+        W = 1 and W = 0 cost one.
+        """
+        return sum(1 if self.told or scale in {0, 1} else 2 for scale in self.guidance)
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,7 @@ class Generator:
         if self.num_classes is None:
             return Plan(chosen, [1.0] * len(chosen), self.objective.caution(chosen, None))
         scales = self.objective.step_guidance(chosen, guidance, twice)
-        return Plan(chosen, scales, self.objective.caution(chosen, guidance))
+        return Plan(chosen, scales, self.objective.caution(chosen, guidance), takes_guidance(self.network))
 
     def generate(
         self,

@@ -11,7 +11,7 @@ class Network(Protocol):
 
     ``x``: [B, ...]; ``t``, ``d``, ``guidance``: float32 [B]; ``label``: int64 [B], where ``num_classes`` is the null
     label. Returns the average velocity from ``t`` to ``t + d``, shaped like ``x``. A network that was built without
-    a step or guidance input ignores it.
+    a step or guidance input ignores it; one that takes W says so by an attribute ``takes_guidance``.
     """
 
     @property
@@ -32,3 +32,8 @@ def null_label(network: Network) -> int:
     if network.num_classes is None:
         raise ValueError("this network is unconditional: it has no classes and no null label")
     return network.num_classes
+
+
+def takes_guidance(network: Network) -> bool:
+    """Tell whether the network is told the guidance scale W, so that one forward pass makes a guided velocity."""
+    return bool(getattr(network, "takes_guidance", False))

@@ -34,8 +34,9 @@ def sample(
     """Carry ``noise`` [B, ...] to data by Euler steps whose size the network is told (P1 Alg. 2).
 
     ``steps`` is a budget, any integer of at least 1, that ``schedule`` turns into steps, or the explicit steps.
-    ``guidance`` is the scale W (1: none), one for all steps or one a step; steps with W = 1 cost one forward pass,
-    others two. ``callback(n, step, x)`` sees the state after step n, n = 0, 1, ... Same noise, same result.
+    ``guidance`` is the scale W (1: none), one for all steps or one a step; a step costs one forward pass where W = 1
+    or the network takes W as an input, else two. ``callback(n, step, x)`` sees the state after step n, n = 0, 1, ...
+    Same noise, same result.
     Raises ValueError for a budget below 1, guidance that is not finite or a list of another length than the schedule,
     or guidance of an unconditional network.
     """

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from anystep.flow.conventions import to_vp, velocity_from_noise
-from anystep.networks.embeddings import Condition, StepEncoding
+from anystep.networks.embeddings import Condition, Input, StepEncoding
 
 Prediction = Literal["velocity", "noise"]
 
@@ -20,7 +20,7 @@ class VelocityNetwork(nn.Module, ABC):
     diffusion's variance-preserving input. `forward` makes a velocity of it, so that nobody else need know.
     """
 
-    #: what t, d and label come in by
+    #: what t, d, label and guidance come in by
     condition: Condition
 
     def __init__(self, shape: tuple[int, ...], num_classes: int | None, prediction: Prediction = "velocity") -> None:
@@ -36,14 +36,19 @@ class VelocityNetwork(nn.Module, ABC):
         """Number of classes, which is also the null label; None for an unconditional network."""
         return self._num_classes
 
+    @property
+    def takes_guidance(self) -> bool:
+        """Whether the network is told the guidance scale W; one that is not ignores it."""
+        return self.condition.guidance is not None
+
     def forward(
         self, x: Tensor, t: Tensor, d: Tensor, label: Tensor | None = None, guidance: Tensor | None = None
     ) -> Tensor:
         """Return the average velocity from ``t`` to ``t + d``, shaped and typed like ``x``. Subclasses write `output`.
 
         ``x``: [B, *shape]; ``t``, ``d``, ``guidance``: float32 [B]; ``label``: int64 [B], where ``num_classes`` is
-        null, None: all null. Raises ValueError for labels out of range (on the CPU) or given to an unconditional
-        network, and for a shape that does not fit.
+        null, None: all null; ``guidance``: W, None: 1. Raises ValueError for labels out of range (on the CPU) or given
+        to an unconditional network, and for a shape that does not fit.
         """
         if self.prediction == "velocity":
             return self.output(x, t, d, label, guidance)
@@ -55,19 +60,19 @@ class VelocityNetwork(nn.Module, ABC):
     def output(self, x: Tensor, t: Tensor, d: Tensor, label: Tensor | None, guidance: Tensor | None) -> Tensor:
         """Return what the last layer says, shaped like ``x`` and of its dtype; the arguments are those of `forward`."""
 
-    def forget_step(self) -> None:
-        """Make the output independent of d until training says otherwise: the step's embedding becomes exactly 0.
+    def forget(self, name: Input) -> None:
+        """Make the output independent of an input until training says otherwise: its embedding becomes exactly 0.
 
-        For a network that begins with weights which were trained without a step. The gradient reaches the embedder.
+        For a network that begins with weights which were trained without it. The gradient reaches the embedder.
         """
-        self.condition.forget_step()
+        self.condition.forget(name)
 
-    def fold_step(self) -> None:
-        """Make the output at every d what it is at d = 0, to rounding; without a step input there is nothing to do.
+    def fold(self, name: Input) -> None:
+        """Make the output, whatever d or W, what it is at d = 0 or W = 1, to rounding; without the input do nothing.
 
-        For weights that are to go on without the step, or with it encoded otherwise.
+        For weights that are to go on without the input, or with it encoded otherwise.
         """
-        self.condition.fold_step()
+        self.condition.fold(name)
 
     def read_label(self, label: Tensor | None, t: Tensor) -> Tensor | None:
         """Return the labels to embed: all null where ``label`` is None, None for an unconditional network.
@@ -99,6 +104,8 @@ class NetworkConfig(ABC):
 
     #: how the network is told d; subclasses have it as a field
     step_encoding: StepEncoding
+    #: whether the network is told the guidance scale; subclasses have it as a field
+    guidance_input: bool
     #: what the last layer says; subclasses have it as a field
     prediction: Prediction
     #: what t, and d or its rung, in [0, 1], are multiplied by for their sinusoids; subclasses have it as a field

@@ -71,6 +71,8 @@ class DiTConfig(NetworkConfig):
     """The published DiT, or the function that the shortcut authors' released weights expect."""
     step_encoding: StepEncoding = "log2"
     """How the network is told d: its rung on the dyadic ladder, its value, or not at all."""
+    guidance_input: bool = False
+    """Whether the network is told the guidance scale W, so that one forward pass a step is guided by any W."""
     prediction: Prediction = "velocity"
     """What the last layer says: the velocity, or the noise in x_t (DDPM's epsilon), of which the network makes one."""
     time_scale: float = TIME_SCALE
@@ -120,7 +122,7 @@ class DiTConfig(NetworkConfig):
 
 
 class DiT(VelocityNetwork):
-    """A diffusion transformer: NCHW in, velocity of the same shape out, whatever the autocast type. Ignores guidance.
+    """A diffusion transformer: NCHW in, velocity of the same shape out, whatever the autocast type.
 
     It is built for images of ``shape`` (C, H, W) and takes any others with sides that are multiples of the patch.
     """
@@ -137,7 +139,7 @@ class DiT(VelocityNetwork):
         hidden = config.hidden
         self.patch_embed = nn.Conv2d(channels, hidden, config.patch, stride=config.patch)
         time_scale = None if config.variant == "reference" else config.time_scale
-        self.condition = Condition(hidden, num_classes, config.step_encoding, M, time_scale)
+        self.condition = Condition(hidden, num_classes, config.step_encoding, M, time_scale, config.guidance_input)
         mlp: type[GeluMlp | SwigluMlp] = SwigluMlp if config.mlp == "swiglu" else GeluMlp
         self.blocks = nn.ModuleList(
             Block(
@@ -163,13 +165,13 @@ class DiT(VelocityNetwork):
         self.final.reset_parameters()
 
     def output(self, x: Tensor, t: Tensor, d: Tensor, label: Tensor | None, guidance: Tensor | None) -> Tensor:
-        """Return what the last layer says: [B, C, H, W], dtype of ``x``. ``guidance`` is ignored.
+        """Return what the last layer says: [B, C, H, W], dtype of ``x``.
 
         Raises ValueError for sides that are no multiples of the patch.
         """
         rows, columns = self._check_sides(*x.shape[2:])
         coordinates = grid_coordinates(rows, columns, x.device)
-        condition = F.silu(self.condition(t, d, self.read_label(label, t)))
+        condition = F.silu(self.condition(t, d, self.read_label(label, t), guidance))
         tokens = self.patch_embed(x.to(self.patch_embed.weight.dtype)).flatten(2).transpose(1, 2)
         angle = None
         if self.config.positions == "rotary":

@@ -10,9 +10,13 @@ from torch import Tensor, nn
 from anystep.flow.ladder import Ladder
 
 StepEncoding = Literal["log2", "continuous", "none"]
+#: what a network may be told beside t and the label
+Input = Literal["step", "guidance"]
 
 #: t in [0, 1] times this spreads over the periods of the sinusoids (2 pi ... 2 pi 10^4), as diffusion's 1000 steps do
 TIME_SCALE = 1000.0
+#: W - 1 times this goes into the sinusoids: a quarter of W, a step of the grid that is trained, turns the fastest by 1
+GUIDANCE_SCALE = 4.0
 #: standard deviation of the embedders' initial weights
 EMBEDDER_STD = 0.02
 #: number of frequencies that encode a scalar
@@ -45,12 +49,13 @@ class ScalarEmbedding(nn.Module):
 
 
 class Condition(nn.Module):
-    """The sum of the embeddings of t, d and label: the vector that conditions every block.
+    """The sum of the embeddings of t, d, label and guidance scale W: the vector that conditions every block.
 
     ``step``: ``log2`` embeds the rung of the dyadic ladder of ``ladder`` smallest steps (d = 0 and d = 1/M share one),
     ``continuous`` embeds d itself, ``none`` makes a network that takes no d. All are stretched to [0, time_scale]
     for their sinusoids; None feeds t and the rung as they are, as the released code does. Raw, 128 sinusoids of which
     only the fastest fifth turn by a radian give neighbouring rungs nearly the same code.
+    With ``guidance`` the network is told W. A fresh embedding of it is zero: the network begins independent of W.
     """
 
     def __init__(
@@ -60,6 +65,7 @@ class Condition(nn.Module):
         step: StepEncoding,
         ladder: int,
         time_scale: float | None = TIME_SCALE,
+        guidance: bool = False,
     ) -> None:
         super().__init__()
         self.encoding = step
@@ -69,11 +75,12 @@ class Condition(nn.Module):
         self.time = ScalarEmbedding(width)
         self.step = None if step == "none" else ScalarEmbedding(width)
         self.label = None if num_classes is None else nn.Embedding(num_classes + 1, width)
+        self.guidance = ScalarEmbedding(width) if guidance else None
 
-    def forward(self, t: Tensor, d: Tensor, label: Tensor | None) -> Tensor:
+    def forward(self, t: Tensor, d: Tensor, label: Tensor | None, guidance: Tensor | None = None) -> Tensor:
         """Return the conditioning vector, [B, width]; computed in float32 under autocast too.
 
-        ``t``, ``d``: [B]; ``label``: int64 [B], or None for an unconditional network.
+        ``t``, ``d``: [B]; ``label``: int64 [B], or None for an unconditional network; ``guidance``: W [B], None: 1.
         """
         device = t.device.type  # "meta" computes nothing, and has no autocast to switch off
         with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
@@ -82,6 +89,9 @@ class Condition(nn.Module):
                 result = result + self.label(label)
             if self.step is not None:
                 result = result + self.step(self.step_value(d))
+            if self.guidance is not None:
+                increment = torch.zeros_like(t) if guidance is None else guidance - 1
+                result = result + self.guidance(increment * GUIDANCE_SCALE)
         return result
 
     def step_value(self, d: Tensor) -> Tensor:
@@ -90,27 +100,30 @@ class Condition(nn.Module):
             return self.ladder.index(d) * self.rung_scale
         return d * self.time_scale
 
-    def forget_step(self) -> None:
-        """Make the step's embedding exactly zero, whatever d: its outer layer becomes zero, and can learn."""
-        if self.step is not None:
-            nn.init.zeros_(self.step.outer.weight)
-            nn.init.zeros_(self.step.outer.bias)
+    def forget(self, name: Input) -> None:
+        """Make an input's embedding exactly zero, whatever its value: its outer layer becomes zero, and can learn."""
+        embedding = self.step if name == "step" else self.guidance
+        if embedding is not None:
+            nn.init.zeros_(embedding.outer.weight)
+            nn.init.zeros_(embedding.outer.bias)
 
     @torch.no_grad()
-    def fold_step(self) -> None:
-        """Add the embedding of d = 0 to the time's, which has a bias for it, and forget the step."""
-        if self.step is not None:
-            still = self.step_value(torch.zeros(1, device=self.time.outer.bias.device))
-            self.time.outer.bias.add_(self.step(still)[0])
-            self.forget_step()
+    def fold(self, name: Input) -> None:
+        """Add the embedding of d = 0, or of W = 1, to the time's, which has a bias for it, and forget the input."""
+        embedding = self.step if name == "step" else self.guidance
+        if embedding is not None:
+            still = torch.zeros(1, device=self.time.outer.bias.device)  # d, or W - 1
+            self.time.outer.bias.add_(embedding(self.step_value(still) if name == "step" else still)[0])
+            self.forget(name)
 
     def reset_parameters(self) -> None:
-        """Initialise: weights and label table normal(0.02), biases zero."""
+        """Initialise: weights and label table normal(0.02), biases zero, the guidance scale forgotten."""
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.normal_(module.weight, std=EMBEDDER_STD)
             if isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
+        self.forget("guidance")
 
 
 def grid_coordinates(rows: int, columns: int, device: torch.device) -> Tensor:

@@ -28,6 +28,8 @@ class MLPConfig(NetworkConfig):
     """Number of residual blocks, two linear layers each."""
     step_encoding: StepEncoding = "log2"
     """How the network is told d: its rung on the dyadic ladder, its value, or not at all."""
+    guidance_input: bool = False
+    """Whether the network is told the guidance scale W, so that one forward pass a step is guided by any W."""
     prediction: Prediction = "velocity"
     """What the last layer says: the velocity, or the noise in x_t (DDPM's epsilon), of which the network makes one."""
     time_scale: float = TIME_SCALE
@@ -47,14 +49,16 @@ class MLPConfig(NetworkConfig):
 
 
 class MLP(VelocityNetwork):
-    """Vectors [B, D] in, velocity [B, D] out; ``guidance`` is ignored."""
+    """Vectors [B, D] in, velocity [B, D] out."""
 
     def __init__(self, config: MLPConfig, shape: tuple[int, ...], num_classes: int | None, M: int = 128) -> None:
         super().__init__(shape, num_classes, config.prediction)
         if len(shape) != 1:
             raise ValueError(f"an MLP needs vectors of shape (D,), got {tuple(shape)}")
         self.config = config
-        self.condition = Condition(config.hidden, num_classes, config.step_encoding, M, config.time_scale)
+        self.condition = Condition(
+            config.hidden, num_classes, config.step_encoding, M, config.time_scale, config.guidance_input
+        )
         self.enter = nn.Linear(shape[0], config.hidden)
         self.blocks = nn.ModuleList(ModulatedBlock(config.hidden) for _ in range(config.depth))
         self.leave = nn.Linear(config.hidden, shape[0])
@@ -72,8 +76,8 @@ class MLP(VelocityNetwork):
         zero_(self.leave)
 
     def output(self, x: Tensor, t: Tensor, d: Tensor, label: Tensor | None, guidance: Tensor | None) -> Tensor:
-        """Return what the last layer says: [B, D], dtype of ``x``. ``guidance`` is ignored."""
-        condition = F.silu(self.condition(t, d, self.read_label(label, t)))
+        """Return what the last layer says: [B, D], dtype of ``x``."""
+        condition = F.silu(self.condition(t, d, self.read_label(label, t), guidance))
         h = self.enter(x.to(self.enter.weight.dtype)).to(condition.dtype)
         for block in self.blocks:
             h = block(h, condition)

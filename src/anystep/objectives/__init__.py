@@ -9,6 +9,7 @@ from anystep.objectives.draw import Draw
 from anystep.objectives.flow_matching import FlowMatching
 from anystep.objectives.ict import ImprovedConsistencyTraining
 from anystep.objectives.imm import IMM
+from anystep.objectives.improved_shortcut import ImprovedShortcut
 from anystep.objectives.live_reflow import LiveReflow
 from anystep.objectives.mean_flow import MeanFlow
 from anystep.objectives.progressive_distillation import ProgressiveDistillation
@@ -19,6 +20,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     method.name: method
     for method in (
         Shortcut,
+        ImprovedShortcut,
         FlowMatching,
         Diffusion,
         Reflow,
@@ -44,6 +46,7 @@ __all__ = [
     "Draw",
     "FlowMatching",
     "ImprovedConsistencyTraining",
+    "ImprovedShortcut",
     "LiveReflow",
     "Losses",
     "MeanFlow",

@@ -151,6 +151,8 @@ class Objective(ABC):
     uses_step: ClassVar[bool] = False
     #: whether d takes any value in [0, 1], not rungs of the ladder only: the network's step encoding is continuous then
     any_step: ClassVar[bool] = False
+    #: whether the network needs the guidance scale W as an input
+    takes_guidance: ClassVar[bool] = False
     #: whether targets come from a moving average of the online network
     uses_target: ClassVar[bool] = False
     #: whether targets come from a frozen, trained network

@@ -19,6 +19,12 @@ def generator(seed: int, step: int, stream: str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
 
 
+def spread(rows: int, share: float) -> Tensor:
+    """Return which of ``rows`` are a ``share`` of them, bool [rows], at equal distances."""
+    count = torch.arange(rows + 1, dtype=torch.float64).mul(share).round()
+    return count.diff() > 0
+
+
 @dataclass(frozen=True)
 class Draw:
     """The random quantities of one training step, drawn for the global batch of ``total`` rows; ``rows`` are ours.
@@ -52,8 +58,7 @@ class Draw:
 
         Every rank and micro-batch has its part of them, to within one row.
         """
-        count = torch.arange(self.total + 1, dtype=torch.float64).mul(share).round()
-        return count.diff() > 0
+        return spread(self.total, share)
 
     def ours(self, every: Tensor) -> Tensor:
         """Return our rows of a quantity that was made for the global batch."""

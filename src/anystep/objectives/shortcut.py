@@ -1,7 +1,7 @@
 """Shortcut models: one network, one training run, any number of steps."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from anystep.flow.check import in_range, one_of, positive, power_of_two
-from anystep.flow.guidance import guide
+from anystep.flow.guidance import guide, in_interval
 from anystep.flow.ladder import Ladder, Order, Schedule, TimeLaw, flow_time, shortcut_schedule
 from anystep.flow.network import Network, null_label
 from anystep.flow.path import advance, interpolate, velocity
@@ -72,6 +72,8 @@ class Shortcut(Objective):
     """Guidance scale W built into the self-consistency targets; 1 means none (P1 Table 3: 1.5 on ImageNet)."""
     cfg_levels: CfgLevels = "finest"
     """Rows that are guided: `finest`, whose half steps are at d = 0 (P1), or `all`, which compounds to W^log2(M)."""
+    interval: float = 0.0
+    """Time in [0, 1] from which on guided rows are guided, 0: always. P1 has none; iSM's 0.3 is second-hand."""
     clip: float | None = None
     """Clip x' and targets to +-clip; None does not. The released code has 4, for unit-variance latents."""
     sigma_min: float = 0.0
@@ -87,6 +89,7 @@ class Shortcut(Objective):
         in_range("objective.label_drop", self.label_drop, 0, 1)
         in_range("objective.sigma_min", self.sigma_min, 0, 1, open_end=True)
         in_range("objective.guidance", self.guidance, 0, 100)
+        in_range("objective.interval", self.interval, 0, 1)
         if self.clip is not None:
             positive("objective.clip", self.clip)
 
@@ -150,9 +153,13 @@ class Shortcut(Objective):
         asked = torch.where(level == 0, 0.0, d)  # at d = 1/M the network is asked for d = 0 (P1 3.1)
         guided = level == 0 if self.cfg_levels == "finest" else level >= 0
         rows = guided.nonzero().squeeze(1) if self.guidance != 1 and label is not None else None
-        a = self.average_velocity(network, x_t, t, asked, label, rows)
+        return self.joined(lambda x, t: self.average_velocity(network, x, t, asked, label, rows), x_t, t, d)
+
+    def joined(self, s: Callable[[Tensor, Tensor], Tensor], x_t: Tensor, t: Tensor, d: Tensor) -> Tensor:
+        """Return the average of two steps of length ``d`` from (x_t, t) by the velocity ``s(x, t)``."""
+        a = s(x_t, t)
         x_mid = self.clipped(advance(x_t, d, a))
-        b = self.average_velocity(network, x_mid, t + d, asked, label, rows)
+        b = s(x_mid, t + d)
         return self.clipped((a + b) / 2)
 
     def average_velocity(
@@ -169,7 +176,8 @@ class Shortcut(Objective):
             torch.cat([label, null]),
         )
         v, v_null = both[: len(x)], both[len(x) :]
-        return v.index_copy(0, guided, guide(v[guided], v_null, self.guidance))
+        scale = in_interval(self.guidance, t[guided], self.interval)
+        return v.index_copy(0, guided, guide(v[guided], v_null, scale))
 
     def clipped(self, x: Tensor) -> Tensor:
         """Return ``x`` within +-clip."""
@@ -182,7 +190,7 @@ class Shortcut(Objective):
     def step_guidance(self, schedule: Schedule, guidance: float | None, twice: bool = False) -> list[float]:
         """Return each step's scale: steps d > 0 of a model trained with guidance have it already, d = 0 do not."""
         if guidance is None:
-            return [self.guidance if step.d == 0 else 1.0 for step in schedule]
+            return [self.guidance if step.d == 0 and step.t >= self.interval else 1.0 for step in schedule]
         return super().step_guidance(schedule, guidance, twice)
 
     def check_guidance(self, schedule: Schedule, guidance: float) -> None:

@@ -62,7 +62,11 @@ def change_method(config: Config, objective: Objective) -> Config:
 def network_for(config: Config, objective: Objective) -> NetworkConfig:
     """Return the run's network with the inputs and the output that another method needs, of the same size."""
     encoding = "none" if not objective.uses_step else "continuous" if objective.any_step else "log2"
-    fields: dict[str, Any] = {"step_encoding": encoding, "prediction": objective.predicts}
+    fields: dict[str, Any] = {
+        "step_encoding": encoding,
+        "guidance_input": objective.takes_guidance,
+        "prediction": objective.predicts,
+    }
     if objective.any_step != config.objective.any_step:
         usual = type(config.network)().time_scale
         fields["time_scale"] = SMOOTH_TIME if objective.any_step else usual
@@ -72,9 +76,9 @@ def network_for(config: Config, objective: Objective) -> NetworkConfig:
 def from_run(config: Config, run: Path) -> Config:
     """Return the run beginning with the weights of ``run``, on a network of its kind and size.
 
-    A step input that the method has no use for is left out, and one that it needs and ``run`` lacks is put in
-    (`initial.adopt`). Raises RunError when ``run`` has no checkpoint, UsageError when its network says something else
-    than the method needs.
+    A step input or a guidance scale that the method has no use for is left out, and one that it needs and ``run``
+    lacks is put in (`initial.adopt`). Raises RunError when ``run`` has no checkpoint, UsageError when its network says
+    something else than the method needs.
     """
     objective, theirs = config.objective, read_trained(run).config
     network, encoding = theirs.network, theirs.network.step_encoding
@@ -85,4 +89,5 @@ def from_run(config: Config, run: Path) -> Config:
         )
     if not objective.uses_step or encoding == "none" or (objective.any_step and encoding == "log2"):
         network = replace(network, step_encoding=config.network.step_encoding)  # type: ignore[type-var]
+    network = replace(network, guidance_input=objective.takes_guidance)  # type: ignore[type-var]
     return replace(config, network=network, init=InitConfig(run=str(run)))

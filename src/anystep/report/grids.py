@@ -54,17 +54,34 @@ def methods_figure(rows: Mapping[str, Mapping[int, NDArray[Any]]], cell: int = 4
     ``rows[method][steps]``: uint8 [n, H, W, C], a few images each. Methods stand in the groups of P1's Table 1; a place
     without samples stays empty. Raises ValueError when there is nothing to draw or it is not images.
     """
-    checked = {name: {n: _checked(x, name) for n, x in by.items()} for name, by in rows.items()}
-    every = [images for by in checked.values() for images in by.values()]
+    groups = [{words(name): rows[name] for name in names} for names in grouped(rows).values()]
+    return _matrix(groups, cell, followed="shortcut")
+
+
+def guidance_figure(rows: Mapping[float, Mapping[int, NDArray[Any]]], cell: int = 40) -> Image.Image:
+    """Return samples of the same noise for each guidance scale W (row) and number of steps (column).
+
+    ``rows[W][steps]``: uint8 [n, H, W, C], a few images each. Raises ValueError when there is nothing to draw or it is
+    not images.
+    """
+    return _matrix([{f"W = {scale:g}": by for scale, by in rows.items()}], cell, followed="")
+
+
+def _matrix(groups: Sequence[Mapping[str, Mapping[int, NDArray[Any]]]], cell: int, followed: str) -> Image.Image:
+    """Draw a row a label, in groups, and a column a number of steps; ``followed`` is the row in bold."""
+    checked = [
+        {label: {n: _checked(x, label) for n, x in by.items()} for label, by in group.items()} for group in groups
+    ]
+    lines = {label: by for group in checked for label, by in group.items()}
+    every = [images for by in lines.values() for images in by.values()]
     if not every:
         raise ValueError("nothing to draw: no method has samples")
     height, width = _size(every[0], cell)
     block = max(map(len, every)) * (width + GAP) - GAP + 2 * MARGIN
     font, bold = ImageFont.load_default(size=15), ImageFont.load_default(size=16)
-    left = 2 * MARGIN + max(int(bold.getlength(words(name))) for name in checked)
-    budgets = sorted({n for by in checked.values() for n in by}, reverse=True)
-    groups = grouped(checked)
-    tall = HEAD + len(checked) * (height + GAP) + (len(groups) - 1) * MARGIN + MARGIN
+    left = 2 * MARGIN + max(int(bold.getlength(label)) for label in lines)
+    budgets = sorted({n for by in lines.values() for n in by}, reverse=True)
+    tall = HEAD + len(lines) * (height + GAP) + (len(groups) - 1) * MARGIN + MARGIN
     canvas = Image.new("RGB", (left + len(budgets) * block, tall), PAPER)
     draw = ImageDraw.Draw(canvas)
     for column, n in enumerate(budgets):
@@ -72,13 +89,12 @@ def methods_figure(rows: Mapping[str, Mapping[int, NDArray[Any]]], cell: int = 4
             (left + column * block, HEAD / 2), f"{n} step{'s' if n > 1 else ''}", fill=INK, font=bold, anchor="lm"
         )
     y = HEAD
-    for names in groups.values():
-        for name in names:
-            followed = name == "shortcut"
-            place = (left - MARGIN, y + height // 2)
-            draw.text(place, words(name), fill=INK if followed else MUTED, font=bold if followed else font, anchor="rm")
+    for group in checked:
+        for label, by in group.items():
+            place, strong = (left - MARGIN, y + height // 2), label == followed
+            draw.text(place, label, fill=INK if strong else MUTED, font=bold if strong else font, anchor="rm")
             for column, n in enumerate(budgets):
-                for number, image in enumerate(checked[name].get(n, ())):
+                for number, image in enumerate(by.get(n, ())):
                     x = left + column * block + number * (width + GAP)
                     canvas.paste(_enlarged(image, (width, height)), (x, y))
             y += height + GAP

@@ -18,6 +18,7 @@ _METHODS = {
     "consistency_training": (END_TO_END, "#3aa5d8"),
     "live_reflow": (END_TO_END, "#0f9d76"),
     "shortcut": (END_TO_END, "#0b6bcb"),
+    "improved_shortcut": (BEYOND, "#15aabf"),
     "ict": (BEYOND, "#74a815"),
     "mean_flow": (BEYOND, "#a33ea1"),
     "alpha_flow": (BEYOND, "#6741d9"),

@@ -181,6 +181,12 @@ class Config:
                 f"objective {objective.name} asks for steps of any size, and network.step_encoding log2 knows powers "
                 "of two only: set it to continuous"
             )
+        if objective.takes_guidance != self.network.guidance_input:
+            raise ValueError(
+                f"objective {objective.name} "
+                + ("needs a network that is told" if objective.takes_guidance else "trains a network that is not told")
+                + f" the guidance scale: set network.guidance_input to {objective.takes_guidance}"
+            )
         if objective.predicts == "noise" and self.network.prediction != "noise":
             raise ValueError(f"objective {objective.name} needs network.prediction noise, got velocity")
         if self.training.batch // self.training.accumulate % objective.group:

@@ -1,10 +1,16 @@
-"""Moving averages of the parameters."""
+"""Moving averages of the parameters: of constant decay, and of profiles whose width can be chosen after training."""
 
 import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from typing import Generic, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from anystep.flow.check import at_least, require
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -32,3 +38,107 @@ class Ema(Generic[Module]):
         torch._foreach_lerp_(mine, theirs, 1 - self.decay_at(update))
         for buffer, theirs_now in zip(self.network.buffers(), network.buffers(), strict=True):
             buffer.copy_(theirs_now)
+
+
+class PowerEma(Ema[Module]):
+    """An average whose profile is a power of the time of training (Karras et al. 2024, section 3.1).
+
+    After t updates the parameters after update tau = 1 ... t weigh ``tau^(gamma + 1) - (tau - 1)^(gamma + 1)``, over
+    their sum ``t^(gamma + 1)``: a profile ``tau^gamma`` whatever the length of the run, so that the start is forgotten.
+    ``sigma_rel`` is the profile's standard deviation over t: 0.05 and 0.1 in the paper.
+    """
+
+    def __init__(self, network: Module, sigma_rel: float) -> None:
+        super().__init__(network, decay=1.0, warmup=False)
+        self.sigma_rel = sigma_rel
+        self.gamma = exponent(sigma_rel)
+
+    def decay_at(self, update: int) -> float:
+        """Return ``(1 - 1/t)^(gamma + 1)``, t = update + 1: 0 at the first, which starts the average."""
+        return float((update / (update + 1)) ** (self.gamma + 1))
+
+
+#: widths above this, that of a plain mean of all parameters, need a power below 0
+WIDEST = 12**-0.5
+
+
+@cache
+def exponent(sigma_rel: float) -> float:
+    """Return the power gamma >= 0 of the profile of relative width ``sigma_rel``, the inverse of `relative_width`.
+
+    It is the largest root of ``(gamma + 2)^2 (gamma + 3) sigma_rel^2 = gamma + 1``. Raises ValueError for a width that
+    is not in (0, 0.2886].
+    """
+    require(0 < sigma_rel <= WIDEST, "sigma_rel", sigma_rel, f"above 0 and at most {WIDEST:.4f}, a plain mean")
+    inverse = sigma_rel**-2
+    return max(0.0, float(np.roots([1, 7, 16 - inverse, 12 - inverse]).real.max()))
+
+
+def relative_width(gamma: float) -> float:
+    """Return the standard deviation, over t, of the profile ``tau^gamma`` on [0, t] (the paper's section 3.1)."""
+    return float((gamma + 1) ** 0.5 / ((gamma + 2) * (gamma + 3) ** 0.5))
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How the parameters of a run weigh in an average: that of `PowerEma` of width ``sigma_rel`` after ``updates``."""
+
+    updates: int
+    sigma_rel: float
+
+    def __post_init__(self) -> None:
+        at_least("updates", self.updates, 1)
+        exponent(self.sigma_rel)
+
+    def overlap(self, other: "Profile") -> float:
+        """Return the integral of the product of both profiles, each of integral 1 (the paper's appendix C).
+
+        Over [0, t], t the smaller number of updates: ``(a + 1) (b + 1) / (a + b + 1) t^(a + b + 1)`` over
+        ``t_a^(a + 1) t_b^(b + 1)``, computed by logarithms.
+        """
+        a, b = exponent(self.sigma_rel), exponent(other.sigma_rel)
+        log_a, log_b = np.log(self.updates), np.log(other.updates)
+        power = (a + b + 1) * min(log_a, log_b) - (a + 1) * log_a - (b + 1) * log_b
+        return float((a + 1) * (b + 1) / (a + b + 1) * np.exp(power))
+
+
+def mixture(stored: Sequence[Profile], wanted: Profile) -> list[float]:
+    """Return by how much each stored average counts, 1 in all, so that their sum's profile is nearest ``wanted``'s.
+
+    Least squares over the time of training, in closed form: the overlaps of the stored profiles with each other times
+    the answer are their overlaps with the one wanted.
+    Differs from the paper: there the sum is left free. At 1, what all parameters have in common is kept exactly.
+    Raises ValueError when nothing is stored, or a profile twice.
+    """
+    if not stored or len(set(stored)) < len(stored):
+        raise ValueError(f"stored must be different profiles, at least one, got {list(stored)}")
+    scale = np.array([profile.overlap(profile) for profile in stored]) ** -0.5  # of one size: the system is stiff
+    matrix = np.array([[a.overlap(b) for b in stored] for a in stored]) * scale[:, None] * scale
+    right = np.array([profile.overlap(wanted) for profile in stored]) * scale
+    free, rise = np.linalg.lstsq(matrix, np.stack([right, scale], axis=1), rcond=1e-13)[0].T
+    solution = free + rise * (1 - scale @ free) / (scale @ rise)  # Lagrange's condition that the sum is 1
+    return [float(value) for value in solution * scale]
+
+
+def reconstruct(stored: Mapping[Profile, Mapping[str, Tensor]], updates: int, sigma_rel: float) -> dict[str, Tensor]:
+    """Return the average of width ``sigma_rel`` after ``updates``, which need not have been kept (section 3.2).
+
+    ``stored`` holds parameters by name, kept during the run at some updates, usually of two widths. Summed in float64;
+    dtype and device are those stored. Tensors that are no floating-point numbers are the newest. Raises ValueError as
+    `mixture` does, and for updates after the newest that are stored.
+    """
+    newest = max(stored, key=lambda profile: profile.updates, default=None)
+    if newest is not None and updates > newest.updates:
+        raise ValueError(f"updates must be at most {newest.updates}, the newest that is stored, got {updates}")
+    share = dict(zip(stored, mixture(list(stored), Profile(updates, sigma_rel)), strict=True))
+    assert newest is not None
+
+    def mixed(name: str, like: Tensor) -> Tensor:
+        if not like.is_floating_point():
+            return like.clone()
+        total = torch.zeros_like(like, dtype=torch.float64)
+        for profile, tensors in stored.items():
+            total.add_(tensors[name].double(), alpha=share[profile])
+        return total.to(like.dtype)
+
+    return {name: mixed(name, tensor) for name, tensor in stored[newest].items()}

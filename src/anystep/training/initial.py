@@ -9,14 +9,15 @@ import torch
 from torch import Tensor
 
 from anystep.networks import VelocityNetwork
+from anystep.networks.embeddings import Input
 from anystep.training import checkpoint
 from anystep.training.config import Config
 from anystep.training.errors import RunError
 from anystep.training.facts import DataFacts, read_config
 
 Weights = Literal["ema", "raw"]
-#: parameters that only a network has which is told the step
-STEP = "condition.step."
+#: inputs that one network has and another may lack, by where the parameters begin that only the one has
+INPUTS: dict[Input, str] = {"step": "condition.step.", "guidance": "condition.guidance."}
 
 
 @dataclass(frozen=True)
@@ -55,16 +56,17 @@ def read_trained(run: Path, weights: Weights = "ema", step: int | None = None) -
 def adopt(network: VelocityNetwork, config: Config, facts: DataFacts, trained: Trained) -> None:
     """Give ``network``, which is as ``config`` says, the trained weights.
 
-    A step input that they lack is made to contribute exactly nothing; where theirs means something else, its value at
-    d = 0 becomes a constant, and ours contributes nothing: the output at every d is then theirs at d = 0, to rounding.
-    Raises RunError when the data's shape or classes, or the network but for its step input, are of another kind.
+    An input that they lack, d or W, is made to contribute exactly nothing. Where theirs means something else, or there
+    is none here, its value at d = 0 or at W = 1 becomes a constant: the output is then theirs there, to rounding,
+    whatever d and W. Raises RunError when the data's shape or classes, or the network but for these inputs, are of
+    another kind.
     """
     theirs, ours = (
         {"name": each.network.name} | asdict(each.network)  # type: ignore[call-overload]
         for each in (trained.config, config)
     )
     for field, value in ours.items():
-        if field != "step_encoding" and value != theirs.get(field, value):
+        if field not in {"step_encoding", "guidance_input"} and value != theirs.get(field, value):
             raise RunError(
                 f"init.run {trained.run} has network.{field} {theirs[field]}, and this run {value}: take the network "
                 "from there with --init-from, or set it alike"
@@ -81,29 +83,43 @@ def adopt(network: VelocityNetwork, config: Config, facts: DataFacts, trained: T
             *(trained.run, trained.facts.mean, trained.facts.std, facts.mean, facts.std),
         )
     try:
-        weights = trained.weights if alike(config, trained.config) else without_step(facts, trained)
+        weights = without(unlike(config, trained.config), facts, trained)
         own = network.state_dict()
-        fresh = {name: own[name] for name in own.keys() - weights.keys() if name.startswith(STEP)}
+        fresh = {name: own[name] for name in own.keys() - weights.keys() if name.startswith(tuple(INPUTS.values()))}
         network.load_state_dict(weights | fresh)
     except RuntimeError as error:
         raise RunError(f"the weights of init.run {trained.run} do not fit: {checkpoint.misfit(error)}") from error
-    if fresh:
-        network.forget_step()
+    for name, prefix in INPUTS.items():
+        if any(parameter.startswith(prefix) for parameter in fresh):
+            network.forget(name)
 
 
-def alike(one: Config, other: Config) -> bool:
+def unlike(config: Config, trained: Config) -> list[Input]:
+    """Return the inputs of the trained network that this one has not, or that mean something else here."""
+    ours, theirs = config.network, trained.network
+    changed: list[Input] = []
+    if theirs.step_encoding != "none" and not told_alike(config, trained):
+        changed.append("step")
+    if theirs.guidance_input and not ours.guidance_input:
+        changed.append("guidance")
+    return changed
+
+
+def told_alike(one: Config, other: Config) -> bool:
     """Return whether their networks are told the step in the same way: log2 counts the rungs of a ladder of M."""
     encoding = one.network.step_encoding
     same = encoding == other.network.step_encoding
     return same and (encoding != "log2" or one.objective.M == other.objective.M)
 
 
-def without_step(facts: DataFacts, trained: Trained) -> dict[str, Tensor]:
-    """Return the trained weights without a step input: what it says at d = 0 is in a bias."""
-    if trained.config.network.step_encoding == "none":
+def without(inputs: list[Input], facts: DataFacts, trained: Trained) -> dict[str, Tensor]:
+    """Return the trained weights without these inputs: what they say at d = 0 and at W = 1 is in a bias."""
+    if not inputs:
         return trained.weights
     with torch.random.fork_rng(devices=[]):
         network = trained.config.network.build(facts.shape, facts.num_classes, trained.config.objective.M)
     network.load_state_dict(trained.weights)
-    network.fold_step()
-    return {name: tensor for name, tensor in network.state_dict().items() if not name.startswith(STEP)}
+    for name in inputs:
+        network.fold(name)
+    gone = tuple(INPUTS[name] for name in inputs)
+    return {name: tensor for name, tensor in network.state_dict().items() if not name.startswith(gone)}

@@ -1,0 +1,158 @@
+"""Power-function averages (Karras et al. 2024, section 3): what parameters weigh, and any width after training."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import integrate
+from torch import Tensor, nn
+
+from anystep.networks import MLPConfig
+from anystep.objectives import Batch, Draw, FlowMatching, Networks, Progress
+from anystep.training.ema import PowerEma, Profile, exponent, mixture, reconstruct, relative_width
+
+
+def test_the_widths_of_the_paper_have_its_powers() -> None:
+    """0.05 and 0.1 are gamma 16.97 and 6.94; a plain mean, gamma 0, is 1 / sqrt(12) wide."""
+    assert exponent(0.05) == pytest.approx(16.97, abs=0.005)
+    assert exponent(0.10) == pytest.approx(6.94, abs=0.005)
+    assert exponent(12**-0.5) == pytest.approx(0, abs=1e-9) and relative_width(0) == pytest.approx(12**-0.5)
+    for sigma_rel in (0.001, 0.02, 0.07, 0.2, 0.288):
+        assert relative_width(exponent(sigma_rel)) == pytest.approx(sigma_rel, rel=1e-9)
+    for wrong in (0.0, -0.1, 0.3, math.nan):
+        with pytest.raises(ValueError, match=r"^sigma_rel must be above 0 and at most 0\.2887"):
+            exponent(wrong)
+
+
+@pytest.mark.parametrize("sigma_rel", [0.05, 0.1, 0.25])
+def test_the_width_is_the_standard_deviation_of_the_profile(sigma_rel: float) -> None:
+    gamma = exponent(sigma_rel)
+
+    def moment(k: int) -> float:
+        return float(integrate.quad(lambda tau: tau**k * (gamma + 1) * tau**gamma, 0, 1)[0])
+
+    assert math.sqrt(moment(2) - moment(1) ** 2) == pytest.approx(sigma_rel, rel=1e-6)
+
+
+class One(nn.Module):
+    """A network of one parameter and one buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+        self.register_buffer("count", torch.zeros((), dtype=torch.long))
+
+    def put(self, value: float) -> "One":
+        with torch.no_grad():
+            self.value.fill_(value)
+        self.count.fill_(int(value))  # type: ignore[operator]
+        return self
+
+
+@pytest.mark.parametrize("sigma_rel", [0.05, 0.1, 0.25])
+def test_parameters_weigh_what_the_profile_says(sigma_rel: float) -> None:
+    """After t updates, update tau weighs the integral of the profile over (tau - 1, tau]: the sum telescopes."""
+    network, updates = One().put(-1e9), 40
+    values = np.random.default_rng(0).normal(size=updates)
+    average = PowerEma(network, sigma_rel)
+    for n, value in enumerate(values):
+        average.update(network.put(value), n)
+        edges = (np.arange(n + 2) / (n + 1)) ** (exponent(sigma_rel) + 1)
+        assert float(average.network.value) == pytest.approx(float(np.diff(edges) @ values[: n + 1]), rel=1e-12)
+    assert average.network.count == int(values[-1])
+
+
+def test_overlaps_are_integrals_of_products() -> None:
+    for a, b in (((100, 0.05), (100, 0.1)), ((80, 0.1), (100, 0.05)), ((7, 0.2), (100, 0.2)), ((100, 0.1), (100, 0.1))):
+        (t_a, gamma_a), (t_b, gamma_b) = ((t, exponent(sigma)) for t, sigma in (a, b))
+
+        def product(tau: float, t_a=t_a, t_b=t_b, gamma_a=gamma_a, gamma_b=gamma_b) -> float:
+            one = (gamma_a + 1) * tau**gamma_a / t_a ** (gamma_a + 1)
+            return float(one * (gamma_b + 1) * tau**gamma_b / t_b ** (gamma_b + 1))
+
+        exact = integrate.quad(product, 0, min(t_a, t_b))[0]
+        assert Profile(*a).overlap(Profile(*b)) == pytest.approx(exact, rel=1e-8)
+        assert Profile(*b).overlap(Profile(*a)) == pytest.approx(exact, rel=1e-8)
+
+
+def test_a_long_run_with_many_snapshots_stays_within_numbers() -> None:
+    stored = [Profile(n, sigma) for n in range(5_000, 1_000_001, 5_000) for sigma in (0.05, 0.1)]
+    share = mixture(stored, Profile(1_000_000, 0.07))
+    assert math.fsum(share) == pytest.approx(1, abs=1e-9)
+    assert max(map(abs, share)) < 2
+    assert sum(map(abs, share)) < 10  # rounding of float32 tensors is not blown up
+
+
+@pytest.mark.parametrize("wanted", range(6))
+def test_a_stored_profile_is_reconstructed_exactly(wanted: int) -> None:
+    stored = [Profile(n, sigma) for n in (50, 75, 100) for sigma in (0.05, 0.1)]
+    share = mixture(stored, stored[wanted])
+    np.testing.assert_allclose(share, np.eye(6)[wanted], atol=1e-10)
+    tensors = {p: {"w": torch.randn(5, generator=torch.Generator().manual_seed(i))} for i, p in enumerate(stored)}
+    again = reconstruct(tensors, stored[wanted].updates, stored[wanted].sigma_rel)
+    torch.testing.assert_close(again["w"], tensors[stored[wanted]]["w"], rtol=0, atol=1e-7)
+
+
+def test_the_mixture_is_the_nearest_whose_shares_add_up_to_one() -> None:
+    """No small change that keeps the sum comes nearer, on a fine grid of the time of training."""
+    stored, wanted = [Profile(n, s) for n in (60, 80, 100) for s in (0.05, 0.1)], Profile(100, 0.15)
+    tau = (np.arange(100_000) + 0.5) / 1000
+
+    def profile(p: Profile) -> np.ndarray:
+        gamma = exponent(p.sigma_rel)
+        return np.where(tau <= p.updates, (gamma + 1) * tau**gamma / float(p.updates) ** (gamma + 1), 0.0)
+
+    columns, goal = np.stack([profile(p) for p in stored], axis=1), profile(wanted)
+    share = np.array(mixture(stored, wanted))
+    best = float(np.square(columns @ share - goal).mean())
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        change = rng.normal(size=6) * 10 ** rng.uniform(-3, 0)
+        changed = share + change - change.mean()
+        assert float(np.square(columns @ changed - goal).mean()) > best
+
+
+def flat(tensors: dict[str, Tensor]) -> Tensor:
+    return torch.cat([tensor.flatten() for tensor in tensors.values()])
+
+
+def test_another_width_of_a_real_run_is_reconstructed() -> None:
+    """Within 1e-3 relative (2e-4 here) of the average that was tracked; 12 snapshots of two widths in 360 updates."""
+    torch.manual_seed(0)
+    network = MLPConfig(hidden=32, depth=1).build((2,), None)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
+    stored, widths, others, updates = {}, (0.05, 0.1), (0.06, 0.075, 0.12, 0.15), 360
+    averages = {sigma: PowerEma(network, sigma) for sigma in (*widths, *others)}
+    for step in range(updates):
+        draw = Draw(0, step, 64, slice(0, 64))
+        batch = Batch(1.5 + 0.3 * draw.normal("data", (2,)), draw.normal("noise", (2,)))
+        FlowMatching().loss(Networks(network), batch, draw, Progress(step, updates)).rows.mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        for average in averages.values():
+            average.update(network, step)
+        if (step + 1) % 30 == 0:
+            for sigma in widths:
+                state = averages[sigma].network.state_dict()
+                stored[Profile(step + 1, sigma)] = {name: tensor.clone() for name, tensor in state.items()}
+    last = flat(dict(network.state_dict()))
+    for sigma in others:
+        exact = flat(dict(averages[sigma].network.state_dict()))
+        error = flat(reconstruct(stored, updates, sigma)) - exact
+        assert float(error.norm() / exact.norm()) < 2e-4, sigma
+        assert float(error.norm() / (last - exact).norm()) < 5e-3  # next to how far the average is from the last
+    earlier = reconstruct(stored, 300, 0.05)
+    torch.testing.assert_close(flat(earlier), flat(stored[Profile(300, 0.05)]), rtol=0, atol=1e-6)
+
+
+def test_what_cannot_be_reconstructed_is_refused() -> None:
+    tensors = {"w": torch.ones(2)}
+    with pytest.raises(ValueError, match="stored must be different profiles, at least one, got"):
+        reconstruct({}, 10, 0.1)
+    with pytest.raises(ValueError, match="updates must be at most 10, the newest that is stored, got 11"):
+        reconstruct({Profile(10, 0.1): tensors}, 11, 0.1)
+    with pytest.raises(ValueError, match="stored must be different profiles"):
+        mixture([Profile(10, 0.1), Profile(10, 0.1)], Profile(10, 0.1))
+    with pytest.raises(ValueError, match="updates must be at least 1, got 0"):
+        Profile(0, 0.1)
