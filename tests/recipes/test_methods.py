@@ -22,6 +22,8 @@ from anystep.training.trainer import train
 
 #: updates of flow matching at the same cost
 UPDATES = 40
+#: methods whose networks are told different things, or say them
+SOURCES = ("flow_matching", "shortcut", "mean_flow", "improved_shortcut", "diffusion")
 
 
 def small(config: Config, method: str) -> Config:
@@ -68,19 +70,19 @@ def test_it_is_stopped_goes_on_and_is_drawn_from(family: str, method: str, pictu
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs of four updates of each kind of network: no step, its rung, its value, and one that says the noise."""
+    """Runs of four updates of each kind: no step, its rung, its value, told the scale, and one that says the noise."""
     place = tmp_path_factory.mktemp("trained")
-    for method in ("flow_matching", "shortcut", "mean_flow", "diffusion"):
+    for method in SOURCES:
         config = small(find_recipe("two_moons-flow_matching"), method)
         config = replace(config, optimizer=replace(config.optimizer, lr=0.1, warmup=0))
         train(replace(config, training=replace(config.training, images=32 * 4)), place / method)
     return place
 
 
-@pytest.mark.parametrize("source", ["flow_matching", "shortcut", "mean_flow", "diffusion"])
+@pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("method", OBJECTIVES)
 def test_every_method_begins_with_any_run_as_that_runs_output(trained: Path, source: str, method: str) -> None:
-    """At d = 0, whatever step input each has; only a network that says velocities cannot become one that says noise."""
+    """At d = 0, W = 1, whatever each is told; only a network that says velocities cannot become one that says noise."""
     recipe = small(find_recipe("two_moons-flow_matching"), method)
     if method == "diffusion" and source != "diffusion":
         with pytest.raises(UsageError, match=f"diffusion cannot begin with .*, a run of {source}: .*says velocities"):
@@ -88,6 +90,7 @@ def test_every_method_begins_with_any_run_as_that_runs_output(trained: Path, sou
         return
     config = from_run(recipe, trained / source)
     assert (config.network.step_encoding != "none") == recipe.objective.uses_step
+    assert config.network.guidance_input == recipe.objective.takes_guidance
     theirs = read_trained(trained / source)
     state = State(config, theirs.facts, torch.device("cpu"))
     state.begin_with(theirs)

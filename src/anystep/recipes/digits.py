@@ -6,6 +6,7 @@ from anystep.objectives import (
     AlphaFlow,
     ConsistencyDistillation,
     FlowMatching,
+    ImprovedShortcut,
     LiveReflow,
     Objective,
     ProgressiveDistillation,
@@ -21,6 +22,7 @@ from anystep.training.config import CheckpointConfig, Config, EmaConfig, LogConf
 #: keeps many-step samples near flow matching's. alpha-Flow's floor is the paper's times 64 of its 4,096 elements
 CHOICES: dict[str, Objective] = {
     "shortcut": Shortcut(M=32, share=0.125, time="uniform"),
+    "improved_shortcut": ImprovedShortcut(M=32, share=0.125, guided_share=0.125, time="uniform"),
     "flow_matching": FlowMatching(time="uniform"),
     "reflow": Reflow(pair_steps=32, time="uniform"),
     "progressive_distillation": ProgressiveDistillation(M=32, time="uniform"),
