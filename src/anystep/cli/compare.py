@@ -50,7 +50,7 @@ example: anystep compare digits
          anystep compare two_moons --methods shortcut,flow_matching --steps 1 4 128 --seeds 0 1 --jobs 2"""
 
 #: sections of a config that every method shares, in the order that --help shows
-SECTIONS = ("data", "network", "optimizer", "ema", "training", "checkpoint", "log")
+SECTIONS = ("data", "network", "optimizer", "ema", "loss", "coupling", "training", "checkpoint", "log")
 #: fields of the network that each method decides
 DECIDED = {"step_encoding": "--network.step-encoding", "prediction": "--network.prediction"}
 #: images, or points, of the picture of samples

@@ -23,6 +23,7 @@ example: anystep doctor --json doctor.json"""
 #: extra -> (package that it installs, what it is for)
 EXTRAS = {
     "data": ("datasets", "Hugging Face and parquet data sets (recipes hub-*)"),
+    "ot": ("lapx", "a quicker assignment than SciPy's (--coupling.batches)"),
     "report": ("matplotlib", "curves and scatter plots in reports"),
     "tensorboard": ("tensorboard", "TensorBoard events (--log.tensorboard)"),
 }

@@ -5,7 +5,7 @@ from a `Draw`, which is keyed by (seed, step, stream) and made for the global ba
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -86,6 +86,20 @@ class Losses:
     rows: Tensor
     t: Tensor
     tag: Tensor
+
+
+#: penalty(prediction, target, query): how far each answer is off, [B]
+Penalty = Callable[[Tensor, Tensor, Query], Tensor]
+
+
+def regress(networks: Networks, targets: Targets, penalty: Penalty) -> Losses:
+    """Ask the online network and return the weighted penalty of each row."""
+    query = targets.query
+    prediction = networks.online(query.x_t, query.t, query.d, query.label, query.guidance)
+    rows = penalty(prediction, targets.target, query)
+    if targets.weight is not None:
+        rows = rows * targets.weight
+    return Losses(rows, query.t, targets.tag)
 
 
 @dataclass(frozen=True)
@@ -192,13 +206,7 @@ class Objective(ABC):
 
     def loss(self, networks: Networks, batch: Batch, draw: Draw, progress: Progress) -> Losses:
         """Return the penalty of each row; only a method that is no per-row regression overrides this."""
-        targets = self.targets(networks, batch, draw, progress)
-        query = targets.query
-        prediction = networks.online(query.x_t, query.t, query.d, query.label, query.guidance)
-        rows = self.penalty(prediction, targets.target, query)
-        if targets.weight is not None:
-            rows = rows * targets.weight
-        return Losses(rows, query.t, targets.tag)
+        return regress(networks, self.targets(networks, batch, draw, progress), self.penalty)
 
     def penalty(self, prediction: Tensor, target: Tensor, query: Query) -> Tensor:
         """Return how far the answer to ``query`` is off, [B]: the squared error."""

@@ -14,6 +14,8 @@ from anystep.data import SOURCES, Source
 from anystep.flow.check import at_least, in_range, one_of, positive, require
 from anystep.networks import NETWORKS, NetworkConfig
 from anystep.objectives import OBJECTIVES, Objective
+from anystep.training.coupling import CouplingConfig
+from anystep.training.loss import LossConfig
 
 Precision = Literal["float32", "bfloat16"]
 MatmulPrecision = Literal["highest", "high", "medium"]
@@ -163,6 +165,8 @@ class Config:
     network: NetworkConfig
     objective: Objective
     init: InitConfig = field(default_factory=InitConfig)
+    coupling: CouplingConfig = field(default_factory=CouplingConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -195,6 +199,7 @@ class Config:
                 f"training.accumulate must be a multiple, got {self.training.batch // self.training.accumulate}"
             )
         objective.check_batch(self.training.batch)
+        self.loss.check(objective)
         if objective.uses_jvp and self.training.compile:
             raise ValueError(
                 f"objective {objective.name} differentiates in forward mode, which torch.compile cannot: leave "
@@ -287,7 +292,7 @@ def _value(field_name: str, value: Any, kind: Any) -> Any:
             raise ValueError(f"{field_name} must be one of {', '.join(map(str, args))}, got {value!r}")
         return value
     if origin is tuple and isinstance(value, list):
-        if len(value) != len(args):
+        if Ellipsis not in args and len(value) != len(args):
             raise ValueError(f"{field_name} must have {len(args)} values, got {len(value)}")
         return tuple(_value(field_name, item, args[0]) for item in value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):

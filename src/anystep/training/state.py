@@ -41,6 +41,7 @@ class State:
                 self.averages["target"].network.compile()
         self.optimizer = optimizer.build(self.network, config.optimizer)
         self.meter = Meter(config.objective.tags)
+        self.haar = config.loss.build(facts.shape)
         self.step = 0
         self.updates = 0
         self.skipped = 0
@@ -65,6 +66,8 @@ class State:
         self.optimizer.step()
         for average in self.averages.values():
             average.update(self.network, self.updates)
+        if self.haar is not None:
+            self.haar.applied()
         self.updates += 1
 
     def begin_with(self, trained: Trained) -> None:
@@ -105,6 +108,8 @@ class State:
         }
         if self.teacher is not None:
             groups["teacher"] = dict(self.teacher.state_dict())
+        if self.haar is not None and self.haar.energy is not None:
+            groups["loss"] = {"energy": self.haar.energy}
         for group, tensors in groups.items():
             for name, tensor in tensors.items():
                 if not bool(torch.isfinite(tensor).all()):
@@ -132,6 +137,8 @@ class State:
                 average.network.load_state_dict(found.groups[f"ema_{name}"])
             if "teacher" in found.groups:
                 self._teach(found.groups["teacher"])
+            if self.haar is not None and "loss" in found.groups:
+                self.haar.energy = found.groups["loss"]["energy"]
             self._restore_moments(found.groups["optimizer"])
             values = found.values
             self.step, self.skipped = int(values["step"]), int(values["skipped"])

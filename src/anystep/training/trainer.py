@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from anystep.data import Dataset, batch_indices, files
-from anystep.objectives import Draw, Losses
+from anystep.objectives import Batch, Draw, Losses
 from anystep.training import checkpoint
 from anystep.training.config import Config, to_json
+from anystep.training.coupling import CoupledExamples
 from anystep.training.errors import RunError, UsageError
 from anystep.training.examples import DataExamples, Examples
 from anystep.training.facts import DataFacts, read_config
@@ -70,6 +71,7 @@ def train(
     dataset = config.data.open("train")
     facts = DataFacts.of(dataset)
     config.objective.check(facts.num_classes)
+    config.coupling.check(facts.num_classes)
     state = State(config, facts, device)
     offset = begin(state, facts, out, resume)
     settings = config.training
@@ -119,22 +121,28 @@ def enter(state: State, part: Segment, dataset: Dataset, out: Path, say: Say, st
     if len(phases(state.config)) > 1:
         say(f"phase {part.phase.name}: images {part.first * batch:,} to {part.last * batch:,}")
     if part.phase.pairs is None:
-        return DataExamples(dataset, state.facts.normalization, state.config.data.flip)
+        data, coupling = DataExamples(dataset, state.facts.normalization, state.config.data.flip), state.config.coupling
+        if coupling.batches == 0:
+            return data
+        return CoupledExamples(data, coupling, seed=state.config.training.seed, batch=batch, last=part.last)
     return make_pairs(state, dataset, part.phase.pairs, out / "pairs", say=say, stop=lambda: stop.signal is not None)
 
 
 def update(state: State, examples: Examples, index: NDArray[np.int64], part: Segment) -> None:
     """Make one update on the global batch of these rows: micro-batches, gradient, non-finite policy, step, averages."""
     config, settings = state.config, state.config.training
-    rows, size = examples.read(index), settings.batch // settings.accumulate
-    objective, progress = part.phase.objective, part.progress(state.step)
+    rows, objective, progress = examples.read(index), part.phase.objective, part.progress(state.step)
     losses: list[Losses] = []
-    for first in range(0, settings.batch, size):
-        ours = slice(first, first + size)
-        draw = Draw(settings.seed, state.step, settings.batch, ours, state.device)
-        batch = examples.batch(rows, index, draw)
+    if state.haar is not None:
         with state.autocast():
-            share = objective.loss(state.networks, batch, draw, progress)
+            micro = micro_batches(state, examples, rows, index)
+            state.haar.begin(objective, state.networks, ((*given, progress) for given in micro))
+    for batch, draw in micro_batches(state, examples, rows, index):
+        with state.autocast():
+            if state.haar is None:
+                share = objective.loss(state.networks, batch, draw, progress)
+            else:
+                share = state.haar.rows(objective, state.networks, (batch, draw, progress))
         (share.rows.sum() / settings.batch).backward()  # type: ignore[no-untyped-call]
         losses.append(share)
     gradients = [p.grad for p in state.network.parameters() if p.grad is not None]
@@ -155,6 +163,17 @@ def update(state: State, examples: Examples, index: NDArray[np.int64], part: Seg
             f"stopped at step {state.step}: loss or gradient not finite in {state.skipped_in_a_row} updates in a row; "
             "checkpoints saved before are good. Try a lower optimizer.lr, optimizer.clip_norm 1, or precision float32"
         )
+
+
+def micro_batches(
+    state: State, examples: Examples, rows: Any, index: NDArray[np.int64]
+) -> Iterator[tuple[Batch, Draw]]:
+    """Yield the parts that the global batch is computed in, each with its own rows of the update's draws."""
+    settings = state.config.training
+    size = settings.batch // settings.accumulate
+    for first in range(0, settings.batch, size):
+        draw = Draw(settings.seed, state.step, settings.batch, slice(first, first + size), state.device)
+        yield examples.batch(rows, index, draw), draw
 
 
 def batches(rows: int, config: Config, start: int, end: int) -> Iterator[NDArray[np.int64]]:

@@ -1,0 +1,116 @@
+"""What each part of an improved shortcut model adds to the seconds of a training update: measured.
+
+A part is the digits recipe's run with and without it. Both take turns in one process, a window of updates each, so that
+a busy machine slows both; the ratio is of the medians over turns. Beside it stands the ratio of processor time, every
+thread counted: what the part would cost where no core is free.
+
+coupling: optimal transport over K = 32 batches of 32 rows, 1,024 in all, solved in a thread beside the training. Its
+next window is waited for before the other's turn, and the wait is counted as its own: nothing is hidden there.
+
+    python benchmarks/ism_cost.py
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from anystep.data import Dataset
+from anystep.recipes import find_recipe
+from anystep.training.assignment import solver
+from anystep.training.config import Config
+from anystep.training.coupling import CoupledExamples, CouplingConfig
+from anystep.training.examples import DataExamples, Examples
+from anystep.training.facts import DataFacts
+from anystep.training.phases import segments
+from anystep.training.state import State
+from anystep.training.trainer import batches, pick_device, update
+from record import write
+
+#: updates of a turn, one window of the coupling
+UPDATES = 32
+ROWS = 32
+
+
+class Run:
+    """A run that trains a turn of updates at a time."""
+
+    def __init__(self, config: Config, data: Dataset, device: torch.device) -> None:
+        facts = DataFacts.of(data)
+        self.config, self.state, self.part = config, State(config, facts, device), segments(config)[0]
+        plain, seed, batch = DataExamples(data, facts.normalization), config.training.seed, config.training.batch
+        self.examples: Examples = plain
+        if config.coupling.batches:
+            last = config.training.steps
+            self.examples = CoupledExamples(plain, config.coupling, seed=seed, batch=batch, last=last)
+
+    def turn(self) -> tuple[float, float]:
+        """Return seconds of a turn and of processors, what it left to be solved beside the training included."""
+        begun, busy, step = time.perf_counter(), time.process_time(), self.state.step
+        for index in batches(len(self.examples), self.config, step, step + UPDATES):
+            update(self.state, self.examples, index, self.part)
+        if self.state.device.type == "cuda":
+            torch.cuda.synchronize()
+        if isinstance(self.examples, CoupledExamples):
+            for solved in self.examples._windows.values():
+                solved.result()
+        return time.perf_counter() - begun, time.process_time() - busy
+
+
+def small_batches() -> Config:
+    """The digits recipe with the batch of P2's pool; levels are random, as so few rows do not fill every one."""
+    base = find_recipe("digits-improved_shortcut")
+    objective = replace(base.objective, level="random")  # type: ignore[call-arg]
+    return replace(base, objective=objective, training=replace(base.training, batch=ROWS))
+
+
+def coupling() -> tuple[Config, Config]:
+    base = small_batches()
+    return base, replace(base, coupling=CouplingConfig(batches=UPDATES))
+
+
+#: part -> the runs without and with it
+PARTS: dict[str, Callable[[], tuple[Config, Config]]] = {"coupling": coupling}
+
+
+def measure(without: Config, part: Config, repeats: int, device: torch.device) -> dict[str, Any]:
+    """Return seconds an update without and with a part; the first turn of each is not counted."""
+    data = without.data.open("train")
+    runs = {"without": Run(without, data, device), "with": Run(part, data, device)}
+    turns: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
+    for n in range(repeats + 1):
+        for name, run in runs.items():
+            took = run.turn()
+            if n:
+                turns[name].append(took)
+    found: dict[str, Any] = {"recipe": without.recipe, "batch": without.training.batch}
+    for column, kind in enumerate(("seconds", "processor")):
+        medians = {name: statistics.median(turn[column] for turn in of) / UPDATES for name, of in turns.items()}
+        found[kind] = {**medians, "ratio": medians["with"] / medians["without"]}
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--device", default="auto")
+    args = parser.parse_args()
+    device, results = pick_device(args.device), []
+    for name, make in PARTS.items():
+        found = measure(*make(), args.repeats, device)
+        results.append({"part": name, **found})
+        seconds, processor = found["seconds"], found["processor"]
+        print(
+            f"{name:<12} with / without = {seconds['ratio']:.3f} ({processor['ratio']:.3f} in processor time)", end=""
+        )
+        print(f", {seconds['without'] * 1e3:.1f} ms an update without")
+    protocol = {"updates": UPDATES, "repeats": args.repeats, "device": str(device)}
+    write("ism_cost", {**protocol, "solver": solver()[0]}, results)
+
+
+if __name__ == "__main__":
+    main()

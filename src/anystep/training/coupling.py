@@ -1,0 +1,117 @@
+"""Pooled optimal transport in training (P2; METHODS 9.5): which of a window's noise meets which of its data.
+
+Window w is the updates wK ... wK + K - 1. Its pool holds their data, mirrored where ``data.flip`` says so, and the
+noise that each update would draw without coupling. One assignment over the pool (`anystep.flow.coupling`) says which
+noise each row of data is given; all else (times, levels, scales, dropped labels) is drawn per update, as without it.
+
+A window is a function of (seed, w, data) and knows neither the run's length nor its phases, so that a run that is
+stopped within one, goes on or is made longer solves it again and finds the same. Its arithmetic is float64 on the CPU,
+whatever the run's device and precision. Data is read twice, once for the window and once for the update.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from math import inf
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from anystep.data import DataError, batch_indices
+from anystep.flow.check import at_least, finite, require
+from anystep.flow.coupling import plan
+from anystep.objectives import Batch, Draw
+from anystep.training.assignment import solve
+from anystep.training.errors import RunError
+from anystep.training.examples import DataExamples
+
+
+@dataclass(frozen=True)
+class CouplingConfig:
+    """Which noise meets which data: drawn independently, or by optimal transport over pooled batches."""
+
+    batches: int = 0
+    """Updates whose batches are pooled in one assignment (P2: 32, of 32 rows each); 0: noise is independent of data."""
+    class_cost: float = 0.0
+    """Charged where noise changes its label, beside |x0 - x1|^2 and in its unit (summed over elements), >= 0."""
+    per_class: bool = False
+    """Each class keeps its own noise (an infinite `class_cost`): p(x0 | class) stays exactly normal; quicker too."""
+
+    def __post_init__(self) -> None:
+        at_least("coupling.batches", self.batches, 0)
+        finite("coupling.class_cost", self.class_cost)
+        require(self.class_cost >= 0, "coupling.class_cost", self.class_cost, "at least 0")
+        if self.per_class and self.class_cost > 0:
+            raise ValueError("coupling.per_class is an infinite coupling.class_cost: set one of them")
+        if self.batches == 0 and self.by_class:
+            raise ValueError(f"coupling.{self.by_class} does nothing without coupling.batches: set that to 1 or more")
+
+    @property
+    def by_class(self) -> str:
+        """The field that makes classes count, or an empty string."""
+        return "per_class" if self.per_class else "class_cost" if self.class_cost > 0 else ""
+
+    def check(self, num_classes: int | None) -> None:
+        """Raise ValueError when classes count and the data has none."""
+        if self.by_class and num_classes is None:
+            raise ValueError(f"coupling.{self.by_class} needs labels, and this data has none: leave it out")
+
+
+def coupled_noise(data: DataExamples, config: CouplingConfig, seed: int, batch: int, window: int) -> Tensor:
+    """Return the noise of every update in a window, float32 [updates, batch, ...] on the CPU: its own, permuted."""
+    pool = []
+    for step in range(window * config.batches, (window + 1) * config.batches):
+        index = batch_indices(len(data), batch, step, seed)
+        pool.append(data.batch(data.read(index), index, Draw(seed, step, batch, slice(0, batch))))
+    x0, x1 = torch.cat([part.x0 for part in pool]), torch.cat([part.x1 for part in pool])
+    labels = [part.label for part in pool if part.label is not None]
+    label = torch.cat(labels) if labels and config.by_class else None
+    cost = inf if config.per_class else config.class_cost
+    given = plan(x0.double(), x1.double(), solve, label, cost)
+    return x0[given].reshape(config.batches, batch, *x0.shape[1:])
+
+
+class CoupledExamples:
+    """Rows of a data set whose noise is coupled, window by window; the next one is solved beside the training.
+
+    ``last`` is the update to stop before: no window that begins there or later is solved ahead.
+    """
+
+    def __init__(self, data: DataExamples, config: CouplingConfig, *, seed: int, batch: int, last: int) -> None:
+        self.data, self.last, self.size = data, last, config.batches
+        self._noise: Callable[[int], Tensor] = partial(coupled_noise, data, config, seed, batch)
+        self._solver = ThreadPoolExecutor(1, "coupling")  # its thread ends when this object goes
+        self._windows: dict[int, Future[Tensor]] = {}
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def read(self, index: NDArray[np.int64]) -> NDArray[Any]:
+        """Return the rows as they are stored."""
+        return self.data.read(index)
+
+    def batch(self, rows: NDArray[Any], index: NDArray[np.int64], draw: Draw) -> Batch:
+        """Return our part of the rows with their coupled noise. Raises RunError when the assignment fails."""
+        window, step = divmod(draw.step, self.size)
+        return replace(self.data.batch(rows, index, draw), x0=draw.ours(self._window(window)[step]))
+
+    def _window(self, window: int) -> Tensor:
+        self._windows = {w: solved for w, solved in self._windows.items() if w >= window}
+        for w in (window, window + 1):
+            if w not in self._windows and (w == window or w * self.size < self.last):
+                self._windows[w] = self._solver.submit(self._noise, w)
+        try:
+            return self._windows[window].result()
+        except DataError:
+            raise
+        except (ValueError, RuntimeError, MemoryError) as error:
+            first = window * self.size
+            why = next(iter(str(error).splitlines()), "") or type(error).__name__
+            raise RunError(
+                f"stopped: no coupling for updates {first} to {first + self.size - 1}: {why}; "
+                "checkpoints saved before are good. Try a lower coupling.batches"
+            ) from error
