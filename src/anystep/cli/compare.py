@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from anystep.cli.files import check_writable, write_json, write_picture
-from anystep.cli.parse import parse
+from anystep.cli.parse import parse, split
 from anystep.cli.progress import ComparisonProgress
 from anystep.cli.sections import configured, find_data, with_sections
 from anystep.comparison.compare import STEPS, Choices, compare
@@ -138,11 +138,6 @@ def run(argv: Sequence[str]) -> int:
     except OSError as error:
         raise RunError(f"cannot write to {out}: {reason(error)}") from error
     return 1 if comparison.failures() else 0
-
-
-def split(words: Sequence[str] | None) -> list[str] | None:
-    """Return names that were given by spaces or commas."""
-    return None if words is None else [name for word in words for name in word.split(",") if name]
 
 
 def read(argv: Sequence[str], named: bool) -> tuple[Head, Config]:

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from anystep.cli.files import check_writable
-from anystep.cli.parse import parse
+from anystep.cli.parse import parse, split
 from anystep.cli.scores import print_scores
-from anystep.data import DataError, Dataset, Source
+from anystep.evaluation.reference import heldout
 from anystep.evaluation.scores import keep_scores, write_scores
 from anystep.evaluation.sweep import evaluate
 from anystep.interchange.run import load_run
@@ -68,7 +68,7 @@ def run(argv: Sequence[str]) -> int:
         raise UsageError("--steps needs at least one budget, e.g. --steps 1 4 128")
     if args.batch < 1:
         raise UsageError(f"--batch must be at least 1, got {args.batch}")
-    metrics = [name for word in args.metrics or () for name in word.split(",") if name]
+    metrics = split(args.metrics)
     if args.json is not None:
         check_writable(args.json)
     generator = load_run(args.run, weights=args.weights, device=args.device, step=args.checkpoint)
@@ -120,11 +120,3 @@ def written(rows: Sequence[Mapping[str, Any]], kept: Path, asked: Path | None) -
     except (OSError, ValueError) as error:
         print(f"anystep: scores are not kept in {kept}: {reason(error)}", file=sys.stderr)
     return paths
-
-
-def heldout(source: Source) -> Dataset | None:
-    """Return the rows that were kept from training, if any were."""
-    try:
-        return source.open("heldout")
-    except DataError:
-        return None

@@ -18,6 +18,11 @@ _FRAME = re.compile(r"[│╭╮╰╯─]|-{4,}")
 _METAVAR = {"INT": ("an integer", "integers"), "FLOAT": ("a number", "numbers")}
 
 
+def split(words: Sequence[str] | None) -> list[str] | None:
+    """Return names that were given by spaces or commas; None where nothing was."""
+    return None if words is None else [name for word in words for name in word.split(",") if name]
+
+
 def parse(kind: type[Args], argv: Sequence[str], verb: str, description: str) -> Args:
     """Return ``argv`` as an instance of the dataclass ``kind``.
 

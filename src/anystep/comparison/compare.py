@@ -18,7 +18,7 @@ from anystep.training.errors import RunError, UsageError
 from anystep.training.facts import DataFacts, read_config
 from anystep.training.phases import forward_units, segments
 from anystep.training.signals import StopRequest
-from anystep.training.trainer import check_facts, options, pick_device
+from anystep.training.trainer import check_facts, difference, pick_device
 
 STEPS = (1, 2, 4, 8, 32, 128)
 #: fewest samples that precision and recall (3 neighbours) can be told from
@@ -156,13 +156,12 @@ def check_place(trial: Trial, facts: DataFacts) -> None:
     """Raise UsageError or RunError unless the run directory is free, or holds this very run on this very data."""
     run, ours = trial.run, {"run.json", FAILED}
     if (run / "config.json").exists():
-        stored, asked = options(read_config(run)), options(trial.config)
-        for name, value in asked.items():
-            if name != "training.device" and value != stored.get(name):
-                raise UsageError(
-                    f"{run} holds a run with {name} {stored.get(name)}, not {value}: "
-                    "give another --out, or delete that run to train it anew"
-                )
+        if other := difference(read_config(run), trial.config, {"training.device"}):
+            name, before, after = other
+            raise UsageError(
+                f"{run} holds a run with {name} {before}, not {after}: "
+                "give another --out, or delete that run to train it anew"
+            )
         if (run / "run.json").exists():
             check_facts(DataFacts.read(run), facts, run)
     elif run.exists() and (not run.is_dir() or any(p.name not in ours and p.name[0] != "." for p in run.iterdir())):

@@ -7,7 +7,6 @@ score that is kept in the run is not drawn again.
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +15,7 @@ from anystep.data import DataError
 from anystep.data.files import write_text
 from anystep.evaluation.generator import Generator
 from anystep.evaluation.protocol import describe_device, describe_guidance, describe_schedule
+from anystep.evaluation.reference import heldout
 from anystep.evaluation.scores import keep_scores, read_scores
 from anystep.evaluation.sweep import IMAGE_METRICS, VECTOR_METRICS, evaluate
 from anystep.interchange.run import load_run
@@ -152,16 +152,14 @@ def score(trial: Trial, watch: Watch, stop: StopRequest) -> list[Row]:
     rows = answers(trial, generator)
     missing = [steps for steps, row in rows.items() if row is None]
     if missing:
-        source, heldout = trial.config.data, None
-        with suppress(DataError):
-            heldout = source.open("heldout")
+        source = trial.config.data
         new = evaluate(
             generator,
             source.open("train"),
             steps=missing,
             num=trial.num,
             metrics=trial.metrics,
-            heldout=heldout,
+            heldout=heldout(source),
             progress=progress,
         )
         keep_scores(trial.run / SCORES, new)

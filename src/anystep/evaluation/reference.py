@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from anystep.data.base import Dataset
+from anystep.data import DataError, Dataset, Source
 from anystep.evaluation.features import Features
 from anystep.evaluation.frechet import Moments, matrix_root
 from anystep.evaluation.metrics import ClassJudge, class_judge
@@ -38,6 +38,14 @@ class Reference:
     def root(self) -> NDArray[np.float64]:
         """The square root [F, F] of the covariance, taken once for all budgets."""
         return matrix_root(self.moments.covariance)
+
+
+def heldout(source: Source) -> Dataset | None:
+    """Return the rows that were kept from training, if any were."""
+    try:
+        return source.open("heldout")
+    except DataError:
+        return None
 
 
 def prepare(dataset: Dataset, features: Features, *, rows: int, heldout: Dataset | None, judge: bool) -> Reference:

@@ -5,7 +5,7 @@ the finest self-consistency step: at level j two half steps of ``2^j / M`` are j
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Literal
 
@@ -99,10 +99,16 @@ def shortcut_schedule(steps: int, ladder: Ladder | None = None, order: Order = "
     return result
 
 
-def instantaneous_schedule(steps: int) -> Schedule:
-    """Return ``steps`` equal Euler steps of the instantaneous velocity (d = 0): the schedule of flow matching."""
+def instantaneous_schedule(steps: int, start: float = 0.0) -> Schedule:
+    """Return ``steps`` equal Euler steps at d = 0, the instantaneous velocity, from ``start`` to 1: flow matching's."""
     _check(steps)
-    return [Step(n / steps, 1 / steps, 0.0) for n in range(steps)]
+    whole = 1 - start
+    return [Step(start + whole * (n / steps), whole * (1 / steps), 0.0) for n in range(steps)]
+
+
+def equal_schedule(steps: int, start: float = 0.0) -> Schedule:
+    """Return ``steps`` equal steps from ``start`` to 1, each told its own length: d takes any value."""
+    return [replace(step, d=step.length) for step in instantaneous_schedule(steps, start)]
 
 
 TimeLaw = Literal["discrete", "uniform", "logit_normal"]

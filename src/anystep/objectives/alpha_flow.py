@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from anystep.flow.check import finite, in_range, one_of, positive, power_of_two, require
-from anystep.flow.ladder import Schedule, flow_time
+from anystep.flow.ladder import Schedule, equal_schedule, flow_time
 from anystep.flow.network import Network
 from anystep.flow.path import advance, interpolate, velocity
 from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets
 from anystep.objectives.draw import Draw, drop_label
-from anystep.objectives.mean_flow import adaptive_error, draw_interval, equal_steps
+from anystep.objectives.mean_flow import adaptive_error, draw_interval
 from anystep.objectives.shortcut import FLOW_ROW, Shortcut
 
 IntervalLaw = Literal["logit_normal", "dyadic"]
@@ -152,7 +152,7 @@ class AlphaFlow(Objective):
 
     def schedule(self, steps: int) -> Schedule:
         """Return equal steps, each told its own length."""
-        return equal_steps(steps)
+        return equal_schedule(steps)
 
     @property
     def ladder_rows(self) -> Shortcut:

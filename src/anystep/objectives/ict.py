@@ -9,7 +9,7 @@ from torch import Tensor
 
 from anystep.flow.check import at_least, finite, in_range, positive, power_of_two, require
 from anystep.flow.conventions import time_from_sigma
-from anystep.flow.ladder import Ladder, Schedule, Step, instantaneous_schedule
+from anystep.flow.ladder import Ladder, Schedule, instantaneous_schedule
 from anystep.flow.loss import pseudo_huber
 from anystep.flow.path import expand, interpolate, velocity_to_data
 from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets
@@ -120,9 +120,7 @@ class ImprovedConsistencyTraining(Objective):
 
     def schedule(self, steps: int) -> Schedule:
         """Return equal steps of t from noise_max's time, 1/161, on: the network was never asked before it."""
-        first = 1 / (1 + self.noise_max)
-        equal = ((first + (1 - first) * step.t, (1 - first) * step.length) for step in instantaneous_schedule(steps))
-        return [Step(t, length, 0.0) for t, length in equal]
+        return instantaneous_schedule(steps, start=1 / (1 + self.noise_max))
 
     @property
     def tags(self) -> tuple[str, ...]:

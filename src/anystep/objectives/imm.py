@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from anystep.flow.check import at_least, finite, in_range, positive
-from anystep.flow.ladder import Schedule, Step, instantaneous_schedule
+from anystep.flow.ladder import Schedule, equal_schedule
 from anystep.flow.path import advance, expand, interpolate, velocity
 from anystep.objectives.base import Batch, Losses, Networks, Objective, Progress, Query, Targets
 from anystep.objectives.draw import Draw, drop_label
@@ -127,11 +127,7 @@ class IMM(Objective):
 
     def schedule(self, steps: int) -> Schedule:
         """Return equal steps from t_min to 1, each told its own length."""
-        whole = 1 - self.t_min
-        return [
-            Step(self.t_min + whole * step.t, whole * step.length, whole * step.length)
-            for step in instantaneous_schedule(steps)
-        ]
+        return equal_schedule(steps, start=self.t_min)
 
     @property
     def t_min(self) -> float:

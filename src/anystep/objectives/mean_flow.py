@@ -1,6 +1,6 @@
 """MeanFlow: the average velocity over any step, learned from its own derivative along the path."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from anystep.flow.check import finite, in_range, positive
-from anystep.flow.ladder import Schedule, instantaneous_schedule
+from anystep.flow.ladder import Schedule, equal_schedule
 from anystep.flow.network import Network
 from anystep.flow.path import advance, interpolate, velocity
 from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets
@@ -86,7 +86,7 @@ class MeanFlow(Objective):
 
     def schedule(self, steps: int) -> Schedule:
         """Return equal steps, each told its own length."""
-        return equal_steps(steps)
+        return equal_schedule(steps)
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -123,8 +123,3 @@ def adaptive_error(prediction: Tensor, target: Tensor, floor: float, power: floa
     """Return ``|e|^2 / (|e|^2 + floor)^power``, e the error summed over a row, with no gradient through the divisor."""
     error = (prediction.float() - target.float()).square().flatten(1).sum(1)
     return error / (error.detach() + floor) ** power
-
-
-def equal_steps(steps: int) -> Schedule:
-    """Return ``steps`` equal steps, each told its own length."""
-    return [replace(step, d=step.length) for step in instantaneous_schedule(steps)]

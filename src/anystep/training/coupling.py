@@ -11,7 +11,7 @@ whatever the run's device and precision. Data is read twice, once for the window
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from math import inf
 from typing import Any
@@ -97,7 +97,8 @@ class CoupledExamples:
     def batch(self, rows: NDArray[Any], index: NDArray[np.int64], draw: Draw) -> Batch:
         """Return our part of the rows with their coupled noise. Raises RunError when the assignment fails."""
         window, step = divmod(draw.step, self.size)
-        return replace(self.data.batch(rows, index, draw), x0=draw.ours(self._window(window)[step]))
+        x1, label = self.data.clean(rows, index, draw)
+        return Batch(x1=x1, x0=draw.ours(self._window(window)[step]), label=label)
 
     def _window(self, window: int) -> Tensor:
         self._windows = {w: solved for w, solved in self._windows.items() if w >= window}

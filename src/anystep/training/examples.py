@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from anystep.data import Dataset, Normalization
 from anystep.objectives import Batch, Draw
@@ -41,10 +42,15 @@ class DataExamples:
 
     def batch(self, rows: NDArray[Any], index: NDArray[np.int64], draw: Draw) -> Batch:
         """Return our part of the rows: normalised data, its noise, labels."""
+        x1, label = self.clean(rows, index, draw)
+        return Batch(x1=x1, x0=draw.normal("noise", x1.shape[1:]), label=label)
+
+    def clean(self, rows: NDArray[Any], index: NDArray[np.int64], draw: Draw) -> tuple[Tensor, Tensor | None]:
+        """Return our part of the rows without noise: normalised data and labels."""
         x1 = self.normalization.encode(rows[draw.rows]).to(draw.device)
         if self.flip:
             mirrored = (draw.uniform("flip") < 0.5).reshape(-1, *[1] * (x1.ndim - 1))
             x1 = torch.where(mirrored, x1.flip(-1), x1)
         labels = self.dataset.labels
         label = None if labels is None else torch.from_numpy(labels[index[draw.rows]]).to(draw.device)
-        return Batch(x1=x1, x0=draw.normal("noise", x1.shape[1:]), label=label)
+        return x1, label

@@ -5,7 +5,7 @@ A run directory holds `config.json` (complete, re-runnable), `run.json` (facts o
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -212,19 +212,25 @@ def begin(state: State, facts: DataFacts, out: Path, resume: bool) -> int:
 
 def check_unchanged(stored: Config, config: Config, out: Path) -> None:
     """Raise UsageError unless the resumed run differs at most in its device, and in its length if that is no matter."""
-    before, after = options(stored), options(config)
     count, objective = len(phases(config)), config.objective
     why = f"the {count} phases of {objective.name} are shares of it" if count > 1 else None
     if objective.scheduled:
         why = f"the targets of {objective.name} depend on how far the run is, and would go back"
     if why is not None and stored.training.steps != config.training.steps:
         raise UsageError(f"--images cannot change with --resume: {why} ({stored.training.images} images in {out})")
-    for name, value in after.items():
-        if name not in {"training.images", "training.device"} and value != before[name]:
-            raise UsageError(
-                f"--resume goes on with {out} as it was configured: {name} is {before[name]}, not {value}; "
-                "only --images and --device may change"
-            )
+    if other := difference(stored, config, {"training.images", "training.device"}):
+        name, before, after = other
+        raise UsageError(
+            f"--resume goes on with {out} as it was configured: {name} is {before}, not {after}; "
+            "only --images and --device may change"
+        )
+
+
+def difference(stored: Config, config: Config, free: Container[str]) -> tuple[str, Any, Any] | None:
+    """Return the first option in which two runs differ, with its values, those apart that are ``free`` to."""
+    before, after = options(stored), options(config)
+    other = (name for name, value in after.items() if name not in free and value != before.get(name))
+    return next(((name, before.get(name), after[name]) for name in other), None)
 
 
 def options(config: Config) -> dict[str, Any]:
