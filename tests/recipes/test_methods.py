@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.training.same import assert_same
+from tests.training.same import assert_same, stopping
 
 from anystep.interchange.run import load_run
 from anystep.objectives import OBJECTIVES
@@ -16,7 +16,6 @@ from anystep.training.config import Config, TrainingConfig
 from anystep.training.errors import UsageError
 from anystep.training.initial import read_trained
 from anystep.training.phases import forward_units, phases, segments
-from anystep.training.signals import StopRequest
 from anystep.training.state import State
 from anystep.training.trainer import train
 
@@ -52,12 +51,7 @@ def test_it_is_stopped_goes_on_and_is_drawn_from(family: str, method: str, pictu
     network = replace(config.network, patch=8) if family == "pictures" else config.network  # type: ignore[type-var]
     config = replace(config, network=network)
     train(config, tmp_path / "whole")
-    stop = StopRequest()
-
-    def watch(step: int, record: object) -> None:
-        if step == config.training.steps - 3:
-            stop.signal = 15  # type: ignore[assignment]
-
+    stop, watch = stopping(config.training.steps - 2)
     train(config, tmp_path / "parts", stop=stop, watch=watch)
     train(config, tmp_path / "parts", resume=True)
     assert_same(tmp_path / "whole", tmp_path / "parts")

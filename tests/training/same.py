@@ -1,11 +1,14 @@
-"""What a finished run determines, and whether two runs agree on it bit for bit."""
+"""What a finished run determines, whether two runs agree on it bit for bit, and how one is stopped on the way."""
 
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 
 from anystep.training import checkpoint
+from anystep.training.signals import StopRequest
 
 
 def contents(run: Path) -> dict[str, object]:
@@ -19,7 +22,26 @@ def assert_same(one: Path, other: Path) -> None:
     a, b = contents(one), contents(other)
     assert a["log"] == b["log"]
     assert a["state"] == b["state"]
-    assert isinstance(a["tensors"], dict) and isinstance(b["tensors"], dict)
-    assert a["tensors"].keys() == b["tensors"].keys()
-    different = [name for name, tensor in a["tensors"].items() if not torch.equal(tensor, b["tensors"][name])]
+    assert_same_tensors(one, other)
+
+
+def assert_same_tensors(one: Path, other: Path) -> None:
+    """Networks, averages and moments alone: logs and counts differ where a run was made longer."""
+    a, b = contents(one)["tensors"], contents(other)["tensors"]
+    assert isinstance(a, dict) and isinstance(b, dict)
+    assert a.keys() == b.keys()
+    different = [name for name, tensor in a.items() if not torch.equal(tensor, b[name])]
     assert not different
+
+
+def stopping(at: int) -> tuple[StopRequest, Callable[[int, object], None]]:
+    """What stops a run after update ``at``: a signal that comes while it is made, and the watch that sends it."""
+    stop = StopRequest()
+    if at == 1:
+        stop.signal = signal.SIGTERM
+
+    def watch(step: int, record: object) -> None:
+        if step == at - 1:
+            stop.signal = signal.SIGTERM
+
+    return stop, watch

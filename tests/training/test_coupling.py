@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
-from tests.training.same import assert_same, contents
+from tests.training.same import assert_same, assert_same_tensors, stopping
 from torch import Tensor
 
 from anystep.data import DataError, Dataset, Digits, batch_indices
@@ -33,7 +33,6 @@ from anystep.training.coupling import CoupledExamples, CouplingConfig, coupled_n
 from anystep.training.errors import RunError
 from anystep.training.examples import DataExamples
 from anystep.training.notes import notes
-from anystep.training.signals import StopRequest
 from anystep.training.trainer import train
 
 SEED, BATCH, K = 3, 32, 4
@@ -155,12 +154,7 @@ def test_a_run_stopped_within_a_window_is_the_same(
         training=replace(small.training, images=32 * 16),
     )
     train(config, tmp_path / "whole")
-    stop = StopRequest()
-
-    def watch(step: int, record: object) -> None:
-        if step == at:
-            stop.signal = signal.SIGTERM
-
+    stop, watch = stopping(at + 1)
     assert train(config, tmp_path / "parts", watch=watch, stop=stop).stopped is signal.SIGTERM
     train(config, tmp_path / "parts", resume=True)
     assert_same(tmp_path / "whole", tmp_path / "parts")
@@ -172,9 +166,7 @@ def test_a_run_that_ends_within_a_window_and_is_made_longer_is_the_longer_run(sm
     train(constant, tmp_path / "whole")
     train(half, tmp_path / "parts")
     train(constant, tmp_path / "parts", resume=True)
-    one, other = contents(tmp_path / "whole")["tensors"], contents(tmp_path / "parts")["tensors"]
-    assert isinstance(one, dict) and isinstance(other, dict)
-    assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+    assert_same_tensors(tmp_path / "whole", tmp_path / "parts")
 
 
 @pytest.fixture

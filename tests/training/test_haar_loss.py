@@ -2,7 +2,6 @@
 
 import json
 import math
-import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 import pywt
 import torch
-from tests.training.same import assert_same
+from tests.training.same import assert_same, stopping
 from torch import Tensor
 
 from anystep.flow.wavelet import FLOOR, band_error, band_shares
@@ -32,7 +31,6 @@ from anystep.training.config import Config, LossConfig, TrainingConfig, from_jso
 from anystep.training.errors import UsageError
 from anystep.training.loss import HaarLoss
 from anystep.training.phases import segments
-from anystep.training.signals import StopRequest
 from anystep.training.state import State
 from anystep.training.trainer import train
 
@@ -224,12 +222,7 @@ def test_a_resumed_run_is_the_same_bit_for_bit(small: Config, tmp_path: Path, at
     training = replace(small.training, images=32 * 11, accumulate=accumulate)
     config = replace(small, loss=WHITENED, training=training)
     train(config, tmp_path / "whole")
-    stop = StopRequest()
-
-    def watch(step: int, record: object) -> None:
-        if step == at:
-            stop.signal = signal.SIGTERM
-
+    stop, watch = stopping(at + 1)
     assert train(config, tmp_path / "parts", watch=watch, stop=stop).step in {at, at + 1}
     train(config, tmp_path / "parts", resume=True)
     assert_same(tmp_path / "whole", tmp_path / "parts")
@@ -271,12 +264,8 @@ def test_a_run_of_several_phases_keeps_its_energies_over_the_hand_over(tmp_path:
     objective = Reflow(pairs=32, pair_steps=2)
     config = replace(small, objective=objective, loss=WHITENED, network=replace(small.network, step_encoding="none"))
     train(config, tmp_path / "whole")
-    edge, stop = segments(config)[0].last, StopRequest()
-
-    def watch(step: int, record: object) -> None:
-        if step == edge - 1:
-            stop.signal = signal.SIGTERM
-
+    edge = segments(config)[0].last
+    stop, watch = stopping(edge)
     assert train(config, tmp_path / "parts", watch=watch, stop=stop).step == edge
     train(config, tmp_path / "parts", resume=True)
     assert_same(tmp_path / "whole", tmp_path / "parts")

@@ -2,14 +2,13 @@
 
 import json
 import signal
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.training.same import assert_same
+from tests.training.same import assert_same, stopping
 
 from anystep.flow.ladder import instantaneous_schedule
 from anystep.flow.sampling import sample
@@ -51,17 +50,6 @@ def of(small: Config, objective: Objective) -> Config:
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pairs, "SHARD", 32)
-
-
-def stopping(at: int) -> tuple[StopRequest, Callable[[int, object], None]]:
-    """A signal that comes while update ``at`` is made."""
-    stop = StopRequest()
-
-    def watch(step: int, record: object) -> None:
-        if step == at - 1:
-            stop.signal = signal.SIGTERM
-
-    return stop, watch
 
 
 @pytest.mark.parametrize("at", [11, 12, 13, 19])

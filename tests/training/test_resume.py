@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from tests.training.same import assert_same, contents
+from tests.training.same import assert_same, assert_same_tensors, stopping
 
 from anystep.data import Digits
 from anystep.objectives import OBJECTIVES, FlowMatching
@@ -21,7 +20,6 @@ from anystep.recipes import find_recipe
 from anystep.training import checkpoint
 from anystep.training.config import Config, InitConfig, OptimizerConfig, to_json
 from anystep.training.errors import RunError, UsageError
-from anystep.training.signals import StopRequest
 from anystep.training.trainer import check_unchanged, train
 
 #: a child process that trains a config.json into a folder, resuming, and says each step that it has finished
@@ -46,14 +44,7 @@ def whole(small: Config, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("at", [1, 5, 7, 23])
 def test_stop_at_any_step_and_resume(small: Config, whole: Path, tmp_path: Path, at: int) -> None:
-    stop = StopRequest()
-
-    def watch(step: int, record: object) -> None:
-        if step == at - 1:
-            stop.signal = signal.SIGTERM
-
-    if at == 1:
-        stop.signal = signal.SIGTERM
+    stop, watch = stopping(at)
     outcome = train(small, tmp_path / "parts", watch=watch, stop=stop)
     assert (outcome.step, outcome.stopped) == (at, signal.SIGTERM)
     assert train(small, tmp_path / "parts", resume=True).stopped is None
@@ -105,9 +96,7 @@ def test_a_longer_run_goes_on_from_a_finished_one(small: Config, tmp_path: Path)
     train(constant, tmp_path / "whole")
     train(half, tmp_path / "parts")
     train(constant, tmp_path / "parts", resume=True)
-    one, other = contents(tmp_path / "whole")["tensors"], contents(tmp_path / "parts")["tensors"]
-    assert isinstance(one, dict) and isinstance(other, dict)
-    assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+    assert_same_tensors(tmp_path / "whole", tmp_path / "parts")
 
 
 @pytest.mark.parametrize("method", OBJECTIVES)
