@@ -47,7 +47,8 @@ What is trained or scored already is not made again; Ctrl-C saves checkpoints, a
 Sections (--network.hidden, --optimizer.lr, ...) are the same for every method.
 
 example: anystep compare digits
-         anystep compare two_moons --methods shortcut,flow_matching --steps 1 4 128 --seeds 0 1 --jobs 2"""
+         anystep compare two_moons --methods shortcut,flow_matching --steps 1 4 128 --seeds 0 1 --jobs 2
+         anystep compare digits --methods shortcut,+guidance,+interval,+wavelet,+ot,+twin_ema --guidance 1.5"""
 
 #: sections of a config that every method shares, in the order that --help shows
 SECTIONS = ("data", "network", "optimizer", "ema", "loss", "coupling", "training", "checkpoint", "log")
@@ -58,7 +59,7 @@ IMAGES, POINTS = 4, 1000
 #: characters of the table
 WIDTH = 100
 #: why a later table does not show them
-LOST = "are not in the new one: runs gone or changed, or other --num or --metrics"
+LOST = "are not in the new one: runs gone or changed, or other --num, --metrics or --guidance"
 WRITTEN = ("compare.json", "table.txt", "scores.png", "samples.png")
 
 
@@ -69,13 +70,16 @@ class Head:
     recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")]
     """A family (digits), a recipe of one, or a config.json or run directory, whose method has its own options."""
     methods: tuple[str, ...] | None = None
-    """Methods to compare, by spaces or commas; default all."""
+    """Methods to compare, by spaces or commas; default all. Also +guidance, +interval, +wavelet, +ot, +twin_ema: iSM's
+    parts, each with those before it."""
     without: tuple[str, ...] = ()
     """Methods to leave out, by spaces or commas."""
     steps: tuple[int, ...] = STEPS
     """Sampling budgets, any integers of at least 1."""
     num: int = 2048
     """Number of samples at each budget. A Frechet distance depends on it: compare at equal numbers only."""
+    guidance: float | None = None
+    """Guidance scale W of methods whose network is told it (improved_shortcut and its parts); default 1, none."""
     metrics: tuple[str, ...] | None = None
     """Among frechet, precision, recall, energy, accuracy, by spaces or commas; default those of the kind of data."""
     seeds: tuple[int, ...] = (0,)
@@ -103,7 +107,13 @@ def run(argv: Sequence[str]) -> int:
     if args.jobs < 1:
         raise UsageError(f"--jobs must be at least 1, got {args.jobs}")
     choices = Choices(
-        split(args.methods), split(args.without) or (), args.seeds, args.steps, args.num, split(args.metrics)
+        split(args.methods),
+        split(args.without) or (),
+        args.seeds,
+        args.steps,
+        args.num,
+        split(args.metrics),
+        args.guidance,
     )
     base = find_data(base)
     out = args.out or Path("runs") / f"compare-{Path(family_name(base)).name}"
@@ -236,11 +246,13 @@ def protocol_line(comparison: Comparison, scores: Sequence[Row]) -> str:
     if not scores:
         return budget
     protocol = scores[0]["protocol"]
+    scales = {trial.guidance for trial in comparison.trials} - {None}
+    told = "".join(f", guidance {scale:g} where the network is told it" for scale in scales)
     pixels = comparison.base.data.open("train").kind == "image"
     features = protocol["features"] if pixels else protocol["features"].replace("pixels", "values")
     return (
         f"{protocol['num']:,} samples against {protocol['reference_num']:,} of {protocol['reference']}, "
-        f"{features.replace('_', ' ')}, seed {protocol['seed']}\n{budget}"
+        f"{features.replace('_', ' ')}, seed {protocol['seed']}{told}\n{budget}"
     )
 
 

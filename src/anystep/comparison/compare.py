@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from math import isfinite
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from anystep.comparison.processes import attempt_all
 from anystep.comparison.trials import FAILED, Trial, Watch
 from anystep.evaluation.sweep import METRICS
 from anystep.objectives import OBJECTIVES
-from anystep.recipes import with_method
+from anystep.recipes import PARTS, with_method
 from anystep.training.config import Config
 from anystep.training.errors import RunError, UsageError
 from anystep.training.facts import DataFacts, read_config
@@ -23,6 +24,8 @@ from anystep.training.trainer import check_facts, difference, pick_device
 STEPS = (1, 2, 4, 8, 32, 128)
 #: fewest samples that precision and recall (3 neighbours) can be told from
 FEWEST = 4
+#: what can be compared
+NAMES = (*OBJECTIVES, *PARTS)
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Choices:
     """What is compared, and how it is scored. Raises UsageError when it is made of what cannot be."""
 
     methods: Sequence[str] | None = None
-    """Methods; None is all of them."""
+    """Methods, or parts of iSM (`recipes.PARTS`); None is all methods."""
     without: Sequence[str] = ()
     """Methods to leave out."""
     seeds: Sequence[int] = (0,)
@@ -41,6 +44,8 @@ class Choices:
     """Number of samples at each budget."""
     metrics: Sequence[str] | None = None
     """Metrics; None is those of the kind of data."""
+    guidance: float | None = None
+    """Guidance scale W of the samples of methods whose network is told it; the others are drawn as trained."""
 
     def __post_init__(self) -> None:
         if not self.names():
@@ -50,11 +55,13 @@ class Choices:
         for what, values, least in (("steps", self.steps, 1), ("seeds", self.seeds, 0), ("num", [self.num], FEWEST)):
             if not values or min(values) < least:
                 raise UsageError(f"{what} must be at least {least}, got {min(values) if values else 'none'}")
+        if self.guidance is not None and not isfinite(self.guidance):
+            raise UsageError(f"guidance must be a finite number, got {self.guidance}")
 
     def names(self) -> list[str]:
-        """Return the methods, each once. Raises UsageError."""
-        asked = known("methods", list(OBJECTIVES) if self.methods is None else self.methods, OBJECTIVES)
-        out = known("without", self.without, OBJECTIVES) if self.without else ()
+        """Return the methods and parts, each once. Raises UsageError."""
+        asked = known("methods", list(OBJECTIVES) if self.methods is None else self.methods, NAMES)
+        out = known("without", self.without, NAMES) if self.without else ()
         return [name for name in asked if name not in out]
 
 
@@ -86,7 +93,11 @@ def compare(
     share the cores. A run that fails leaves the others. Raises, before anything is trained, ValueError for what cannot
     be compared, RunError for run directories that hold something else, DataError.
     """
-    trials = plan(base, out, choices or Choices())
+    choices = choices or Choices()
+    trials = plan(base, out, choices)
+    if choices.guidance is not None and all(trial.guidance is None for trial in trials):
+        told = ", ".join(name for name in NAMES if name in PARTS or OBJECTIVES[name].takes_guidance)
+        raise UsageError(f"guidance is for methods whose network is told it ({told}), and none of them is compared")
     check(trials)
     results = attempt_all(trials, watch or (lambda trial, news: None), stop or StopRequest(), jobs)
     return Comparison(base, forward_units(base), trials, results)
@@ -114,6 +125,8 @@ def plan(base: Config, out: Path, choices: Choices) -> list[Trial]:
             tuple(sorted(set(choices.steps))),
             choices.num,
             None if choices.metrics is None else tuple(dict.fromkeys(choices.metrics)),
+            choices.guidance if config.objective.takes_guidance else None,
+            name if name in PARTS else None,
         )
         for seed in dict.fromkeys(choices.seeds)
         for name, config in configs.items()
@@ -145,10 +158,14 @@ def check(trials: Sequence[Trial]) -> None:
     facts = DataFacts.of(dataset)
     if "accuracy" in metrics and facts.num_classes is None:
         raise UsageError("accuracy needs classes, and this data has none: leave it out of the metrics")
+    if facts.num_classes is None and any(trial.guidance not in {None, 1} for trial in trials):
+        raise UsageError("guidance needs classes, and this data has none: leave it out")
     with torch.random.fork_rng(devices=[]):
         config.network.build(facts.shape, facts.num_classes, config.objective.M)
     for trial in trials:
         trial.config.objective.check(facts.num_classes)
+        trial.config.coupling.check(facts.num_classes)
+        trial.config.loss.build(facts.shape)
         check_place(trial, facts)
 
 

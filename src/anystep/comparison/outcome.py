@@ -45,8 +45,8 @@ class Comparison:
                 "train_seconds": train_seconds(trial.run),
             }
             for row in result.rows:
-                first = {"method": row["method"], "seed": trial.seed}
-                rows.append(first | row | cost)
+                who = {"method": trial.method, "seed": trial.seed}
+                rows.append(who | row | who | cost)
         return rows
 
     def failures(self) -> list[Row]:
@@ -80,22 +80,22 @@ class Comparison:
                         "seeds": [row["seed"] for row in same if names and row.get(names[0]) is not None],
                         "mean": {name: mean(found) if found else None for name, found in values.items()},
                         "spread": {name: max(found) - min(found) if found else None for name, found in values.items()},
-                        "caution": caution(trial.config.objective, steps),
+                        "caution": caution(trial.config.objective, steps, trial.guidance),
                         "forward_units": forward_units(trial.config),
                     }
                 )
         return rows
 
 
-def caution(objective: Objective, steps: int) -> str | None:
-    """Return why P1's Table 1 would have this budget in parentheses, or None.
+def caution(objective: Objective, steps: int, guidance: float | None = None) -> str | None:
+    """Return why P1's Table 1 would have this budget in parentheses, or None, of samples at this guidance scale.
 
     Parentheses are "evaluation under conditions that the objective is not intended to support": what the objective says
     itself, and few steps of one that learns nothing but the velocity at each time.
     """
     if steps <= FEW and objective.tags == ("flow",) and len(objective.phases()) == 1:
         return f"{objective.name.replace('_', ' ')} learns velocities and no steps: P1 marks its budgets of 4 and 1"
-    return objective.caution(objective.schedule(steps), None)
+    return objective.caution(objective.schedule(steps), guidance)
 
 
 def train_seconds(run: Path) -> float | None:
@@ -124,6 +124,6 @@ def same_noise(comparison: Comparison, num: int) -> dict[str, dict[int, NDArray[
         if trial.method in drawn or not finite:
             continue
         generator = load_run(trial.run, device=trial.config.training.device)
-        x = {steps: generator.generate(steps=steps, seed=0, index=range(num)) for steps in finite}
+        x = {n: generator.generate(steps=n, seed=0, index=range(num), guidance=trial.guidance) for n in finite}
         drawn[trial.method] = {steps: np.asarray(generator.decode(part)) for steps, part in x.items()}
     return drawn

@@ -41,11 +41,15 @@ class Trial:
     steps: tuple[int, ...]
     num: int
     metrics: tuple[str, ...] | None = None
+    guidance: float | None = None
+    """Guidance scale W of the samples; None: as trained."""
+    part: str | None = None
+    """Of an improved shortcut model that lacks the parts after it (`recipes.PARTS`)."""
 
     @property
     def method(self) -> str:
-        """Name of the method."""
-        return self.config.objective.name
+        """Name of the method, or of the part."""
+        return self.part or self.config.objective.name
 
     @property
     def seed(self) -> int:
@@ -158,6 +162,7 @@ def score(trial: Trial, watch: Watch, stop: StopRequest) -> list[Row]:
             source.open("train"),
             steps=missing,
             num=trial.num,
+            guidance=trial.guidance,
             metrics=trial.metrics,
             heldout=heldout(source),
             progress=progress,
@@ -175,13 +180,13 @@ def answers(trial: Trial, generator: Generator) -> dict[int, Row | None]:
     metrics = trial.metrics or (IMAGE_METRICS if facts.kind == "image" else VECTOR_METRICS)
 
     def answer(steps: int) -> Row | None:
-        plan = generator.plan(steps)
+        plan = generator.plan(steps, guidance=trial.guidance)
         asked = {
             "num": trial.num,
             "seed": 0,
             "reference_hash": facts.fingerprint,
             "schedule": describe_schedule(plan.schedule),
-            "guidance": describe_guidance(generator.objective, None, plan.guidance),
+            "guidance": describe_guidance(generator.objective, trial.guidance, plan.guidance),
             "ema": generator.ema,
             "device": describe_device(generator.device),
         }

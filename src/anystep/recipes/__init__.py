@@ -5,6 +5,7 @@ from difflib import get_close_matches
 from functools import partial
 
 from anystep.objectives import OBJECTIVES
+from anystep.recipes.ablation import PARTS, with_parts
 from anystep.recipes.digits import digits
 from anystep.recipes.images import PATHS, images, small_images
 from anystep.recipes.method import Family, change_method, family_name
@@ -30,7 +31,13 @@ RECIPES: dict[str, Callable[[], Config]] = {
 
 
 def with_method(config: Config, method: str) -> Config:
-    """Return the run with another method at the same cost, with its family's choices (`recipes/method.py`)."""
+    """Return the run with another method at the same cost, with its family's choices (`recipes/method.py`).
+
+    A name of `PARTS` is an improved shortcut model with the parts up to it; ``config``'s own options stay if it is one.
+    """
+    if method in PARTS:
+        mine = config.objective.name == "improved_shortcut"
+        return with_parts(config if mine else with_method(config, "improved_shortcut"), method)
     family = FAMILIES.get(family_name(config))
     return change_method(config, family().objective(method) if family else OBJECTIVES[method]())
 
@@ -46,4 +53,4 @@ def find_recipe(name: str) -> Config:
     raise UsageError(f"no recipe {name!r}; {hint}")
 
 
-__all__ = ["FAMILIES", "RECIPES", "Family", "find_recipe", "with_method"]
+__all__ = ["FAMILIES", "PARTS", "RECIPES", "Family", "find_recipe", "with_method"]

@@ -1,0 +1,118 @@
+"""iSM's parts in `anystep compare`: each has those before it, costs the same, and is scored at the W that is asked."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from anystep.cli.compare import read
+from anystep.comparison.compare import Choices, plan
+from anystep.evaluation.reference import heldout
+from anystep.evaluation.sweep import evaluate
+from anystep.interchange.run import load_run
+from anystep.objectives import ImprovedShortcut
+from anystep.recipes import PARTS, find_recipe, with_method
+from anystep.recipes.ablation import with_parts
+from anystep.training.config import Config
+from anystep.training.facts import read_config
+from anystep.training.phases import forward_units
+from anystep.training.trainer import options
+
+from .conftest import Command
+from .test_mistakes import tree
+
+SMALL = "--images 640 --batch 64 --device cpu --network.hidden 16 --network.depth 1 --network.heads 2"
+DIGITS = f"compare digits {SMALL} --optimizer.warmup 0 --methods shortcut,+guidance,+twin_ema --steps 1 2 --num 32"
+
+
+def parts(*words: str) -> dict[str, Config]:
+    """Return every part's run, and the shortcut model's."""
+    base = read(["digits", *words], named=True)[1]
+    return {trial.method: trial.config for trial in plan(base, Path("out"), Choices(methods=["shortcut", *PARTS]))}
+
+
+def test_each_part_adds_itself_to_those_before() -> None:
+    made = parts()
+    changed = {
+        "+interval": {"objective.interval": 0.3},
+        "+wavelet": {"loss.kind": "haar"},
+        "+ot": {"coupling.batches": 4},  # of 256 rows: 1,024 in all
+        "+twin_ema": {"ema.target": 0.95, "ema.evaluation": 0.9999},
+    }
+    assert list(made) == ["shortcut", "+guidance", *changed] == ["shortcut", *PARTS]
+    for before, (name, new) in zip(["+guidance", *changed], changed.items(), strict=False):
+        old, found = options(made[before]), options(made[name])
+        assert {field: value for field, value in found.items() if value != old[field]} == new
+    assert options(made["+guidance"])["objective.interval"] == 0
+    bare, guided = options(made["shortcut"]), options(made["+guidance"])
+    sections = {name.partition(".")[0] for name, value in guided.items() if value != bare.get(name)}
+    assert sections == {"recipe", "network", "objective", "training"}  # the input W, and images at equal cost
+    for config in made.values():
+        assert forward_units(config) == pytest.approx(3 * 280_000, rel=2e-3)
+
+
+def test_what_is_asked_for_all_methods_stays() -> None:
+    words = "--loss.kind haar --loss.penalty l1 --coupling.batches 2 --ema.target 0.99 --ema.evaluation 0.99"
+    made = parts(*words.split())
+    assert made["+wavelet"].loss == made["shortcut"].loss == made["+guidance"].loss
+    assert made["+ot"].coupling == made["shortcut"].coupling
+    assert made["+ot"].ema == made["shortcut"].ema and made["+ot"].ema.target == made["+ot"].ema.evaluation == 0.99
+    assert made["+twin_ema"].ema.warmup == made["+ot"].ema.warmup
+
+
+def test_a_run_of_improved_shortcut_has_its_own_options_in_every_part() -> None:
+    config = find_recipe("digits-improved_shortcut")
+    config = replace(config, objective=ImprovedShortcut(M=16, share=0.25, interval=0.5))
+    for name in PARTS:
+        mine = with_method(config, name).objective
+        assert mine == replace(config.objective, interval=0.0 if name == "+guidance" else 0.5)  # type: ignore[type-var]
+    with pytest.raises(ValueError, match=r"^\+ot is a part of improved_shortcut, and this is a run of shortcut"):
+        with_parts(find_recipe("digits-shortcut"), "+ot")
+
+
+def found() -> dict[str, Any]:
+    written: dict[str, Any] = json.loads(Path("runs/compare-digits/compare.json").read_text())
+    return written
+
+
+def test_the_scale_is_that_of_the_networks_that_are_told_it(command: Command) -> None:
+    said = command(f"{DIGITS} --guidance 1.5")
+    assert said.code == 0 and "iSM, part by part" in said.out
+    assert "guidance 1.5 where the network is told it" in said.out
+    scores = found()["scores"]
+    assert [(row["method"], row["steps"], row["guidance"]) for row in scores] == [
+        *(("shortcut", n, 1) for n in (1, 2)),
+        *((name, n, 1.5) for name in ("+guidance", "+twin_ema") for n in (1, 2)),
+    ]
+    assert all(row["network_calls"] == row["steps"] for row in scores)
+    run = Path("runs/compare-digits/+twin_ema-seed0")
+    data = read_config(run).data
+    again = evaluate(
+        load_run(run, device="cpu"), data.open("train"), steps=[2], num=32, guidance=1.5, heldout=heldout(data)
+    )
+    (row,) = (row for row in scores if (row["method"], row["steps"]) == ("+twin_ema", 2))
+    assert again[0]["frechet"] == row["frechet"] and again[0]["accuracy"] == row["accuracy"]
+
+
+def test_another_scale_is_scored_and_nothing_is_trained(command: Command) -> None:
+    command(f"{DIGITS} --guidance 1.5")
+    runs = tree(Path("runs"))
+    assert "scoring" not in command(f"{DIGITS} --guidance 1.5").err and tree(Path("runs")) == runs
+    before = found()["scores"]
+    said = command(DIGITS)
+    assert "training" not in said.err and said.err.count("scoring") == 2  # not the shortcut model
+    assert [row["guidance"] for row in found()["scores"]] == [1] * 6
+    command(f"{DIGITS} --guidance 1.5")
+    assert found()["scores"] == before
+    only = DIGITS.replace("shortcut,+guidance,", "")
+    said = command(f"{only} --guidance 2")
+    assert "2 scores of the runs/compare-digits/compare.json before are not in the new one" in said.err
+    assert [(row["method"], row["guidance"]) for row in found()["scores"]] == [("+twin_ema", 2)] * 2 + [
+        ("shortcut", 1)
+    ] * 2
+    command(only)
+    assert [(row["method"], row["guidance"]) for row in found()["scores"]] == [("+twin_ema", 1)] * 2 + [
+        ("shortcut", 1)
+    ] * 2
