@@ -1,11 +1,16 @@
 """What each part of an improved shortcut model adds to the seconds of a training update: measured.
 
-A part is the digits recipe's run with and without it. Both take turns in one process, a window of updates each, so that
-a busy machine slows both; the ratio is of the medians over turns. Beside it stands the ratio of processor time, every
-thread counted: what the part would cost where no core is free.
+A part is the digits recipe's run with and without it, each beside the one before it, as in `anystep compare`. Both take
+turns in one process, a window of updates each, so that a busy machine slows both; the ratio is of medians over turns.
+Beside it stands the ratio of processor time, every thread counted: what it would cost where no core is free.
 
+guidance: an improved shortcut model beside a shortcut model, a third of the rows more through the moving average.
+interval: the same targets with a factor of 0 or 1.
+wavelet: the loss in whitened Haar bands.
 coupling: optimal transport over K = 32 batches of 32 rows, 1,024 in all, solved in a thread beside the training. Its
 next window is waited for before the other's turn, and the wait is counted as its own: nothing is hidden there.
+second average: two averages beside one. A run has two whatever their decays, so the other one's update is left out.
+profiles: two power averages beside none (`ema.profiles`); their copies on disk are not counted.
 
     python benchmarks/ism_cost.py
 """
@@ -20,7 +25,7 @@ from typing import Any
 import torch
 
 from anystep.data import Dataset
-from anystep.recipes import find_recipe
+from anystep.recipes import PARTS, find_recipe, with_method
 from anystep.training.assignment import solver
 from anystep.training.config import Config
 from anystep.training.coupling import CoupledExamples, CouplingConfig
@@ -64,7 +69,7 @@ class Run:
 def small_batches() -> Config:
     """The digits recipe with the batch of P2's pool; levels are random, as so few rows do not fill every one."""
     base = find_recipe("digits-improved_shortcut")
-    objective = replace(base.objective, level="random")  # type: ignore[call-arg]
+    objective = replace(base.objective, level="random")  # type: ignore[type-var]
     return replace(base, objective=objective, training=replace(base.training, batch=ROWS))
 
 
@@ -73,14 +78,41 @@ def coupling() -> tuple[Config, Config]:
     return base, replace(base, coupling=CouplingConfig(batches=UPDATES))
 
 
+def added(name: str) -> tuple[Config, Config]:
+    """A part of iSM, and the run without it: with those before it, or the shortcut model."""
+    names, base = list(PARTS), find_recipe("digits-shortcut")
+    before = names[: names.index(name)]
+    return with_method(base, before[-1]) if before else base, with_method(base, name)
+
+
+def profiles() -> tuple[Config, Config]:
+    base = find_recipe("digits-improved_shortcut")
+    return base, replace(base, ema=replace(base.ema, profiles=(0.05, 0.1)))
+
+
+def second_average() -> tuple[Config, Config]:
+    base = find_recipe("digits-improved_shortcut")
+    return base, base
+
+
 #: part -> the runs without and with it
-PARTS: dict[str, Callable[[], tuple[Config, Config]]] = {"coupling": coupling}
+MEASURED: dict[str, Callable[[], tuple[Config, Config]]] = {
+    "guidance": lambda: added("+guidance"),
+    "interval": lambda: added("+interval"),
+    "wavelet": lambda: added("+wavelet"),
+    "coupling": coupling,
+    "second average": second_average,
+    "profiles": profiles,
+}
 
 
-def measure(without: Config, part: Config, repeats: int, device: torch.device) -> dict[str, Any]:
+def measure(part: str, repeats: int, device: torch.device) -> dict[str, Any]:
     """Return seconds an update without and with a part; the first turn of each is not counted."""
+    without, whole = MEASURED[part]()
     data = without.data.open("train")
-    runs = {"without": Run(without, data, device), "with": Run(part, data, device)}
+    runs = {"without": Run(without, data, device), "with": Run(whole, data, device)}
+    if part == "second average":
+        del runs["without"].state.averages["evaluation"]
     turns: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
     for n in range(repeats + 1):
         for name, run in runs.items():
@@ -96,16 +128,17 @@ def measure(without: Config, part: Config, repeats: int, device: torch.device) -
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", nargs="+", choices=MEASURED, default=list(MEASURED))
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
     device, results = pick_device(args.device), []
-    for name, make in PARTS.items():
-        found = measure(*make(), args.repeats, device)
-        results.append({"part": name, **found})
+    for part in args.parts:
+        found = measure(part, args.repeats, device)
+        results.append({"part": part, **found})
         seconds, processor = found["seconds"], found["processor"]
         print(
-            f"{name:<12} with / without = {seconds['ratio']:.3f} ({processor['ratio']:.3f} in processor time)", end=""
+            f"{part:<16} with / without = {seconds['ratio']:.3f} ({processor['ratio']:.3f} in processor time)", end=""
         )
         print(f", {seconds['without'] * 1e3:.1f} ms an update without")
     protocol = {"updates": UPDATES, "repeats": args.repeats, "device": str(device)}

@@ -354,6 +354,35 @@ def test_a_table_of_scores_fits_eighty_columns(command: Command, monkeypatch: py
     assert len(re.findall(r"^ *shortcut +(?:1|128) +[12] ", said.out, re.MULTILINE)) == 2
 
 
+def test_an_average_is_chosen_after_training(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows and a column for each; the protocol says which; the same width again takes the row's place."""
+    monkeypatch.setenv("COLUMNS", "80")
+    kept = "--ema.profiles 0.05 0.1 --ema.profile-every 64"
+    assert command(f"train eight_gaussians-shortcut TINY {kept} --out run").code == 0
+    said = command("evaluate run --steps 1 4 --num 16 --metrics energy --weights ema 0.05 0.07,raw 0.050 --json x.json")
+    assert said.code == 0, said.err
+    head, _, *lines = said.out.strip().splitlines()[:10]
+    assert head.split() == ["method", "weights", "steps", "guidance", "energy"]
+    told = [(name, n) for name in ("ema", "0.05", "0.07", "raw") for n in ("1", "4")]
+    assert [tuple(line.split()[1:3]) for line in lines] == told
+    scores = json.loads(Path("x.json").read_text())["scores"]
+    of = {"ema": "0.5", "0.05": "power 0.05", "0.07": "power 0.07", "raw": "none"}
+    assert [(row["protocol"]["ema"], row["steps"]) for row in scores] == [(of[name], int(n)) for name, n in told]
+    assert len({row["energy"] for row in scores}) == len(scores)
+    said = command("evaluate run --steps 1 --num 16 --metrics energy --weights 0.07")
+    assert "weights" not in said.out
+    again = json.loads(Path("run/scores.json").read_text())["scores"]
+    assert len(again) == len(scores) and again[-1]["energy"] == scores[4]["energy"]
+    for width in ("0.05", "0.07"):
+        assert command(f"sample run --steps 1 --num 8 --format npz --out at-{width} --weights {width}").code == 0
+    with np.load("at-0.05/samples_1.npz") as one, np.load("at-0.07/samples_1.npz") as other:
+        assert not np.array_equal(one["samples"], other["samples"])
+    note = (
+        r"note: the average of width 0.2 is made with a profile \d+% off: ask for one nearer to 0.05 or 0.1, or train"
+    )
+    assert re.search(note, command("sample run --steps 1 --num 8 --weights 0.2").err)
+
+
 def test_a_report_is_one_page_that_loads_nothing(command: Command, runs: Path) -> None:
     said = command("report RUNS/digits RUNS/guided --steps 1 2 --out report")
     assert said.code == 0, said.err

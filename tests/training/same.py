@@ -12,10 +12,13 @@ from anystep.training.signals import StopRequest
 
 
 def contents(run: Path) -> dict[str, object]:
-    """Tensors of the last checkpoint, its values, the log's bytes."""
+    """Tensors of the last checkpoint and of every stored average, their values, the log's bytes."""
     last = checkpoint.listing(run / "checkpoints")[-1][1]
-    tensors = {f"{file.name}:{k}": v for file in sorted(last.glob("*.safetensors")) for k, v in load_file(file).items()}
-    return {"tensors": tensors, "state": (last / "state.json").read_text(), "log": (run / "log.jsonl").read_bytes()}
+    copies = [path for _, path in checkpoint.listing(run / "profiles")]
+    files = sorted(file for path in (last, *copies) for file in path.glob("*.safetensors"))
+    tensors = {f"{file.relative_to(run)}:{k}": v for file in files for k, v in load_file(file).items()}
+    state = [(path / "state.json").read_text() for path in (last, *copies)]
+    return {"tensors": tensors, "state": state, "log": (run / "log.jsonl").read_bytes()}
 
 
 def assert_same(one: Path, other: Path) -> None:

@@ -17,7 +17,7 @@ from tests.training.same import assert_same
 from anystep.objectives import Objective, Reflow, Shortcut
 from anystep.recipes.method import network_for
 from anystep.training import checkpoint, pairs
-from anystep.training.config import CheckpointConfig, Config, to_json
+from anystep.training.config import CheckpointConfig, Config, EmaConfig, to_json
 from anystep.training.trainer import train
 
 #: a process that has torch in memory and forks one child for each line that it is sent. A child trains and writes a
@@ -96,15 +96,19 @@ def life(process: "subprocess.Popen[bytes]", moment: int | None) -> int:
 
 
 @pytest.mark.parametrize(
-    ("objective", "updates", "kills", "furthest"),
-    [(Shortcut(guidance=1.5), 120, 20, 600), (Reflow(pairs=80, pair_steps=2), 24, 12, 180)],
-    ids=["one phase", "phases and pairs"],
+    ("objective", "ema", "updates", "kills", "furthest"),
+    [
+        (Shortcut(guidance=1.5), EmaConfig(profiles=(0.05, 0.1), profile_every=32 * 4), 120, 20, 600),
+        (Reflow(pairs=80, pair_steps=2), EmaConfig(), 24, 12, 180),
+    ],
+    ids=["one phase and power averages", "phases and pairs"],
 )
 def test_killed_at_random_moments_a_run_is_the_same(
     small: Config,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     objective: Objective,
+    ema: EmaConfig,
     updates: int,
     kills: int,
     furthest: int,
@@ -112,6 +116,7 @@ def test_killed_at_random_moments_a_run_is_the_same(
     monkeypatch.setattr(pairs, "SHARD", 8)  # as in the nursery
     config = replace(
         small,
+        ema=ema,
         objective=objective,
         network=network_for(small, objective),
         training=replace(small.training, images=32 * updates),

@@ -1,6 +1,8 @@
 """Power-function averages (Karras et al. 2024, section 3): what parameters weigh, and any width after training."""
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,9 @@ from torch import Tensor, nn
 
 from anystep.networks import MLPConfig
 from anystep.objectives import Batch, Draw, FlowMatching, Networks, Progress
-from anystep.training.ema import PowerEma, Profile, exponent, mixture, reconstruct, relative_width
+from anystep.training.ema import PowerEma, Profile, exponent, mismatch, mixture, reconstruct, relative_width
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def test_the_widths_of_the_paper_have_its_powers() -> None:
@@ -21,7 +25,7 @@ def test_the_widths_of_the_paper_have_its_powers() -> None:
     for sigma_rel in (0.001, 0.02, 0.07, 0.2, 0.288):
         assert relative_width(exponent(sigma_rel)) == pytest.approx(sigma_rel, rel=1e-9)
     for wrong in (0.0, -0.1, 0.3, math.nan):
-        with pytest.raises(ValueError, match=r"^sigma_rel must be above 0 and at most 0\.2887"):
+        with pytest.raises(ValueError, match=r"^sigma_rel must be above 0 and at most 0\.2886"):
             exponent(wrong)
 
 
@@ -106,11 +110,50 @@ def test_the_mixture_is_the_nearest_whose_shares_add_up_to_one() -> None:
     columns, goal = np.stack([profile(p) for p in stored], axis=1), profile(wanted)
     share = np.array(mixture(stored, wanted))
     best = float(np.square(columns @ share - goal).mean())
+    assert mismatch(stored, wanted) == pytest.approx((best / float(np.square(goal).mean())) ** 0.5, rel=1e-3)
     rng = np.random.default_rng(0)
     for _ in range(200):
         change = rng.normal(size=6) * 10 ** rng.uniform(-3, 0)
         changed = share + change - change.mean()
         assert float(np.square(columns @ changed - goal).mean()) > best
+
+
+def test_a_stored_profile_has_no_mismatch_and_more_copies_have_less() -> None:
+    stored = [Profile(n, s) for n in range(100, 1001, 100) for s in (0.05, 0.1)]
+    assert mismatch(stored, stored[4]) == pytest.approx(0, abs=1e-7)
+    with pytest.raises(ValueError, match="stored must be different profiles, at least one"):
+        mismatch([], stored[0])
+
+
+#: copies of 0.05 and 0.1, evenly spaced over the run; the table of docs/training.md
+TABLE = {
+    5: [0.310, 0.050, 0.027, 0.073, 0.160],
+    10: [0.205, 0.022, 0.009, 0.022, 0.053],
+    20: [0.087, 0.007, 0.002, 0.006, 0.016],
+    40: [0.027, 0.002, 0.001, 0.002, 0.004],
+}
+
+
+@pytest.mark.parametrize("count", TABLE)
+def test_how_near_other_widths_are_by_the_number_of_copies(count: int) -> None:
+    """Whatever the length of the run."""
+    for whole in (400, 400_000):
+        stored = [Profile(n * whole // count, s) for n in range(1, count + 1) for s in (0.05, 0.1)]
+        found = [mismatch(stored, Profile(whole, wanted)) for wanted in (0.02, 0.04, 0.07, 0.15, 0.2)]
+        assert found == pytest.approx(TABLE[count], abs=0.0006)
+    (row,) = re.findall(rf"^\| {count} \|(.*)\|$", (DOCS / "training.md").read_text(), re.MULTILINE)
+    assert [float(cell) for cell in row.split("|")] == TABLE[count]
+
+
+@pytest.mark.parametrize(("rho", "updates"), [(0.9, 100), (0.99, 1000), (0.999, 20_000)])
+def test_a_constant_decay_has_the_width_that_the_docs_say(rho: float, updates: int) -> None:
+    """sqrt(rho) / ((1 - rho) t), where t is many times 1 / (1 - rho): a power average as wide spreads as far."""
+    tau = np.arange(1, updates + 1)
+    weights = (1 - rho) * rho ** (updates - tau)
+    weights[0] += rho**updates
+    mean = weights @ tau
+    width = math.sqrt(weights @ (tau - mean) ** 2) / updates
+    assert width == pytest.approx(math.sqrt(rho) / (1 - rho) / updates, rel=2e-3)
 
 
 def flat(tensors: dict[str, Tensor]) -> Tensor:

@@ -3,8 +3,9 @@
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -13,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from anystep.cli.files import check_writable
 from anystep.cli.parse import parse, split
 from anystep.cli.scores import print_scores
+from anystep.cli.weights import read_several
 from anystep.evaluation.reference import heldout
 from anystep.evaluation.scores import keep_scores, write_scores
 from anystep.evaluation.sweep import evaluate
@@ -25,7 +27,8 @@ DESCRIPTION = """Score samples against the run's own training data. Nothing is d
 
 Scores join those in RUN/scores.json, each with its protocol: a score without it cannot be compared.
 
-example: anystep evaluate runs/digits --steps 1 2 4 8 128 --num 2048 --json scores.json"""
+example: anystep evaluate runs/digits --steps 1 2 4 8 128 --num 2048 --json scores.json
+         anystep evaluate runs/digits --steps 1 128 --weights ema 0.05 0.1 0.15    which average is best"""
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,9 @@ class Args:
     """Allow guidance of steps that have it from training, or that were not trained for it."""
     seed: int = 0
     """Seed of the noise."""
-    weights: Literal["ema", "raw"] = "ema"
-    """ema: the average kept for evaluation; raw: the trained parameters."""
+    weights: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ema|raw|WIDTH ...")] = ("ema",)
+    """One or several. ema: the average kept for evaluation; raw: the trained parameters; a number such as 0.1: the
+    power average of this relative width, of a run that was trained with --ema.profiles."""
     checkpoint: int | None = None
     """Step of the checkpoint to use, one that checkpoint.keep_every kept; without it the newest."""
     batch: int = 256
@@ -68,10 +72,13 @@ def run(argv: Sequence[str]) -> int:
         raise UsageError("--steps needs at least one budget, e.g. --steps 1 4 128")
     if args.batch < 1:
         raise UsageError(f"--batch must be at least 1, got {args.batch}")
-    metrics = split(args.metrics)
+    metrics, weights = split(args.metrics), read_several(args.weights)
     if args.json is not None:
         check_writable(args.json)
-    generator = load_run(args.run, weights=args.weights, device=args.device, step=args.checkpoint)
+    generators = {
+        name: load_run(args.run, weights=each, device=args.device, step=args.checkpoint)
+        for name, each in weights.items()
+    }
     source = read_config(args.run).data
     console = Console(stderr=True)
     with Progress(
@@ -83,21 +90,29 @@ def run(argv: Sequence[str]) -> int:
         disable=not console.is_terminal,
     ) as bar:
         task = bar.add_task("evaluate", total=None)
-        rows = evaluate(
-            generator,
-            source.open("train"),
-            steps=args.steps,
-            num=args.num,
-            seed=args.seed,
-            guidance=args.guidance,
-            twice=args.guide_twice,
-            metrics=metrics or None,
-            heldout=heldout(source),
-            batch=args.batch,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
-    print_scores(rows)
-    for path in written(rows, args.run / "scores.json", args.json):
+
+        def show(before: int, done: int, total: int) -> None:
+            bar.update(task, completed=before * total + done, total=len(generators) * total)
+
+        rows = {
+            name: evaluate(
+                generator,
+                source.open("train"),
+                steps=args.steps,
+                num=args.num,
+                seed=args.seed,
+                guidance=args.guidance,
+                twice=args.guide_twice,
+                metrics=metrics or None,
+                heldout=heldout(source),
+                batch=args.batch,
+                progress=partial(show, before),
+            )
+            for before, (name, generator) in enumerate(generators.items())
+        }
+    several = len(rows) > 1
+    print_scores([row | ({"weights": name} if several else {}) for name, part in rows.items() for row in part])
+    for path in written([row for part in rows.values() for row in part], args.run / "scores.json", args.json):
         print(f"scores with their protocol: {path}")
     return 0
 

@@ -18,17 +18,22 @@ COLUMNS = {
 
 
 def print_scores(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print one line a method and budget, and every note once; nothing without scores."""
+    """Print one line a method and budget, and every note once; nothing without scores.
+
+    Rows of several averages of one run say which, as ``weights``.
+    """
     if not rows:
         return
     names = [name for name in COLUMNS if any(name in row for row in rows)]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    table.add_column("method", no_wrap=True)
+    said = ("method", "weights") if any("weights" in row for row in rows) else ("method",)
+    for head in said:
+        table.add_column(head, no_wrap=True)
     for head in ("steps", "guidance", *(COLUMNS[name] for name in names)):
         table.add_column(head, justify="right", no_wrap=True)
     for row in rows:
         values = ["-" if row.get(name) is None else f"{row[name]:.3f}" for name in names]
-        table.add_row(str(row["method"]), str(row["steps"]), _guidance(row["guidance"]), *values)
+        table.add_row(*(str(row[name]) for name in (*said, "steps")), _guidance(row["guidance"]), *values)
     console = Console()
     console.print(table)
     for note in dict.fromkeys(note for row in rows for note in row["notes"]):

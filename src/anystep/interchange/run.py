@@ -4,6 +4,7 @@ from pathlib import Path
 
 from anystep.evaluation.generator import Generator
 from anystep.training.checkpoint import misfit
+from anystep.training.config import Config
 from anystep.training.errors import RunError
 from anystep.training.initial import Trained, Weights, read_trained
 from anystep.training.phases import phase_at, phases
@@ -13,9 +14,11 @@ from anystep.training.trainer import pick_device
 def load_run(run: Path, *, weights: Weights = "ema", device: str = "auto", step: int | None = None) -> Generator:
     """Return the network of a run directory's checkpoint: the newest, or that after ``step`` updates.
 
-    ``weights``: ``ema``, the average kept for evaluation (P1 evaluates it), or ``raw``, the trained parameters.
-    Checkpoints older than the newest few are there when `checkpoint.keep_every` kept them. Raises RunError when ``run``
-    is no run directory, has no checkpoint yet or not that one, or the checkpoint does not fit.
+    ``weights``: ``ema``, the average kept for evaluation (P1 evaluates it), ``raw``, the trained parameters, or a
+    number in (0, 0.2886], the relative width of a power average, made from those that `ema.profiles` kept (Karras et
+    al. 2024, section 3). Checkpoints older than the newest few are there when `checkpoint.keep_every` kept them.
+    Raises RunError when ``run`` is no run directory, has no checkpoint yet or not that one, keeps no averages to make
+    the width from, or the checkpoint does not fit; ValueError for other ``weights``.
     """
     place = pick_device(device)
     trained = read_trained(run, weights, step)
@@ -27,6 +30,7 @@ def load_run(run: Path, *, weights: Weights = "ema", device: str = "auto", step:
         where = f"checkpoint of step {trained.step} in {run}"
         raise RunError(f"{where} does not fit {run / 'config.json'}: {misfit(error)}") from error
     unfinished = phase_of(trained)
+    phase = unfinished and f"this checkpoint is of phase {unfinished}: no {config.objective.name} model yet"
     return Generator(
         network=network.to(place).requires_grad_(False),
         objective=config.objective,
@@ -36,9 +40,16 @@ def load_run(run: Path, *, weights: Weights = "ema", device: str = "auto", step:
         class_names=facts.class_names,
         device=place,
         source=f"{run.name}, step {trained.step}" + (f", phase {unfinished}" if unfinished else ""),
-        ema=f"{config.ema.evaluation:g}" if weights == "ema" else "none",
-        caution=unfinished and f"this checkpoint is of phase {unfinished}: no {config.objective.name} model yet",
+        ema=described(weights, config),
+        caution="; ".join(filter(None, [phase, trained.caution])) or None,
     )
+
+
+def described(weights: Weights, config: Config) -> str:
+    """Return the weights as a protocol has them: "0.999", the average's decay, "none" or "power 0.1"."""
+    if isinstance(weights, str):
+        return f"{config.ema.evaluation:g}" if weights == "ema" else "none"
+    return f"power {weights:g}"
 
 
 def phase_of(trained: Trained) -> str | None:

@@ -1,7 +1,8 @@
 """Training state on disk: directories that appear atomically or not at all, tensors in safetensors, no pickle.
 
 ``checkpoints/step-00000200/`` holds ``network``, ``ema_target``, ``ema_evaluation`` and ``optimizer`` as safetensors,
-and ``state.json`` with the step, counters and what the log has accumulated since its last record.
+and ``state.json`` with the step, counters and what the log has accumulated since its last record. With `ema.profiles`
+it holds ``ema_power_0.05`` and so on too, and ``profiles/step-00000200/`` these alone, for good.
 """
 
 import json
@@ -71,10 +72,13 @@ def save(root: Path, step: int, checkpoint: Checkpoint) -> Path:
     return final
 
 
-def load(path: Path, groups: tuple[str, ...] | None = None) -> Checkpoint:
+def load(
+    path: Path, groups: tuple[str, ...] | None = None, without: str = "to go back to the one before"
+) -> Checkpoint:
     """Read a checkpoint directory, all groups or those named.
 
-    Raises RunError that names the file when one is missing, truncated or foreign.
+    Raises RunError that names the file when one is missing, truncated or foreign, with what it brings to
+    delete the directory, ``without``.
     """
     state = path / "state.json"
     try:
@@ -83,16 +87,14 @@ def load(path: Path, groups: tuple[str, ...] | None = None) -> Checkpoint:
             raise RunError(f"{state} is not a checkpoint of this program (format {FORMAT!r} expected)")
         wanted = tuple(values["groups"]) if groups is None else groups
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"cannot read {state}: {reason(error)}; delete {path} to go back to the one before") from error
+        raise RunError(f"cannot read {state}: {reason(error)}; delete {path} {without}") from error
     tensors = {}
     for name in wanted:
         file = path / f"{name}.safetensors"
         try:
             tensors[name] = load_file(file)
         except (OSError, SafetensorError) as error:
-            raise RunError(
-                f"cannot read {file}: {reason(error)}; delete {path} to go back to the one before"
-            ) from error
+            raise RunError(f"cannot read {file}: {reason(error)}; delete {path} {without}") from error
     return Checkpoint(tensors, values)
 
 

@@ -15,6 +15,7 @@ from anystep.flow.check import at_least, in_range, one_of, positive, require
 from anystep.networks import NETWORKS, NetworkConfig
 from anystep.objectives import OBJECTIVES, Objective
 from anystep.training.coupling import CouplingConfig
+from anystep.training.ema import check_width
 from anystep.training.loss import LossConfig
 
 Precision = Literal["float32", "bfloat16"]
@@ -71,7 +72,7 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class EmaConfig:
-    """Two moving averages of the parameters: one makes targets, one is evaluated."""
+    """Two moving averages of the parameters, one makes targets, one is evaluated; more to choose from afterwards."""
 
     target: float = 0.999
     """Decay a step of the average that makes self-consistency targets (P1: 0.999; short runs want 0.95 to 0.99)."""
@@ -79,10 +80,23 @@ class EmaConfig:
     """Decay a step of the average that is sampled from and evaluated (P1: 0.999)."""
     warmup: bool = True
     """Use decay min(decay, (1 + n) / (10 + n)) at update n, so that the start is forgotten sooner."""
+    profiles: tuple[float, ...] = ()
+    """Relative widths of power averages to keep too (Karras et al. 2024: 0.05 0.1), so that `--weights` of `sample` and
+    `evaluate` can be any width after training. Each takes a network's memory, and on disk a network's size in every
+    checkpoint and in every copy."""
+    profile_every: int | None = None
+    """Images between copies of these averages in `RUN/profiles`, which are never deleted; None: as checkpoint.every."""
 
     def __post_init__(self) -> None:
         in_range("ema.target", self.target, 0, 1, open_end=True)
         in_range("ema.evaluation", self.evaluation, 0, 1, open_end=True)
+        for width in self.profiles:
+            check_width("ema.profiles", width)
+        require(len(set(self.profiles)) == len(self.profiles), "ema.profiles", list(self.profiles), "different widths")
+        if self.profile_every is not None:
+            at_least("ema.profile_every", self.profile_every, 1)
+            if not self.profiles:
+                raise ValueError("ema.profile_every does nothing without ema.profiles: set that, e.g. to 0.05 0.1")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from anystep.flow.check import at_least, require
@@ -62,6 +63,11 @@ class PowerEma(Ema[Module]):
 WIDEST = 12**-0.5
 
 
+def check_width(name: str, sigma_rel: float) -> None:
+    """Raise ValueError that names ``name`` unless a power average can have this width: in (0, 0.2886]."""
+    require(0 < sigma_rel <= WIDEST, name, sigma_rel, "above 0 and at most 0.2886, a plain mean")
+
+
 @cache
 def exponent(sigma_rel: float) -> float:
     """Return the power gamma >= 0 of the profile of relative width ``sigma_rel``, the inverse of `relative_width`.
@@ -69,7 +75,7 @@ def exponent(sigma_rel: float) -> float:
     It is the largest root of ``(gamma + 2)^2 (gamma + 3) sigma_rel^2 = gamma + 1``. Raises ValueError for a width that
     is not in (0, 0.2886].
     """
-    require(0 < sigma_rel <= WIDEST, "sigma_rel", sigma_rel, f"above 0 and at most {WIDEST:.4f}, a plain mean")
+    check_width("sigma_rel", sigma_rel)
     inverse = sigma_rel**-2
     return max(0.0, float(np.roots([1, 7, 16 - inverse, 12 - inverse]).real.max()))
 
@@ -91,54 +97,77 @@ class Profile:
         exponent(self.sigma_rel)
 
     def overlap(self, other: "Profile") -> float:
-        """Return the integral of the product of both profiles, each of integral 1 (the paper's appendix C).
+        """Return the integral of the product of both profiles, each of integral 1 (the paper's appendix C)."""
+        return float(overlaps([self], [other])[0, 0])
 
-        Over [0, t], t the smaller number of updates: ``(a + 1) (b + 1) / (a + b + 1) t^(a + b + 1)`` over
-        ``t_a^(a + 1) t_b^(b + 1)``, computed by logarithms.
-        """
-        a, b = exponent(self.sigma_rel), exponent(other.sigma_rel)
-        log_a, log_b = np.log(self.updates), np.log(other.updates)
-        power = (a + b + 1) * min(log_a, log_b) - (a + 1) * log_a - (b + 1) * log_b
-        return float((a + 1) * (b + 1) / (a + b + 1) * np.exp(power))
+
+def overlaps(some: Sequence[Profile], others: Sequence[Profile]) -> NDArray[np.float64]:
+    """Return the overlap of each of ``some`` with each of ``others``, [len(some), len(others)].
+
+    Over [0, t], t the smaller number of updates: ``(a + 1) (b + 1) / (a + b + 1) t^(a + b + 1)`` over
+    ``t_a^(a + 1) t_b^(b + 1)``, computed by logarithms.
+    """
+    a = np.array([exponent(profile.sigma_rel) for profile in some])[:, None]
+    b = np.array([exponent(profile.sigma_rel) for profile in others])
+    log_a = np.log([profile.updates for profile in some])[:, None]
+    log_b = np.log([profile.updates for profile in others])
+    power = (a + b + 1) * np.minimum(log_a, log_b) - (a + 1) * log_a - (b + 1) * log_b
+    return np.asarray((a + 1) * (b + 1) / (a + b + 1) * np.exp(power), dtype=np.float64)
 
 
 def mixture(stored: Sequence[Profile], wanted: Profile) -> list[float]:
     """Return by how much each stored average counts, 1 in all, so that their sum's profile is nearest ``wanted``'s.
 
     Least squares over the time of training, in closed form: the overlaps of the stored profiles with each other times
-    the answer are their overlaps with the one wanted.
+    the answer are their overlaps with the one wanted. One that is stored is itself, alone.
     Differs from the paper: there the sum is left free. At 1, what all parameters have in common is kept exactly.
     Raises ValueError when nothing is stored, or a profile twice.
     """
     if not stored or len(set(stored)) < len(stored):
         raise ValueError(f"stored must be different profiles, at least one, got {list(stored)}")
-    scale = np.array([profile.overlap(profile) for profile in stored]) ** -0.5  # of one size: the system is stiff
-    matrix = np.array([[a.overlap(b) for b in stored] for a in stored]) * scale[:, None] * scale
-    right = np.array([profile.overlap(wanted) for profile in stored]) * scale
+    if wanted in stored:
+        return [float(profile == wanted) for profile in stored]
+    matrix = overlaps(stored, stored)
+    scale = np.diag(matrix) ** -0.5  # of one size: the system is stiff
+    matrix = matrix * scale[:, None] * scale
+    right = overlaps(stored, [wanted])[:, 0] * scale
     free, rise = np.linalg.lstsq(matrix, np.stack([right, scale], axis=1), rcond=1e-13)[0].T
     solution = free + rise * (1 - scale @ free) / (scale @ rise)  # Lagrange's condition that the sum is 1
     return [float(value) for value in solution * scale]
 
 
+def mismatch(stored: Sequence[Profile], wanted: Profile) -> float:
+    """Return how far the profile of their `mixture` is from ``wanted``'s: the L2 norm of the difference over its own.
+
+    Over the time of training, in closed form; 0, to rounding, for one that is stored. Raises what `mixture` does.
+    """
+    share = np.array(mixture(stored, wanted))
+    mixed = share @ overlaps(stored, stored) @ share - 2 * share @ overlaps(stored, [wanted])[:, 0]
+    return float(max(0.0, 1 + mixed / wanted.overlap(wanted)) ** 0.5)
+
+
 def reconstruct(stored: Mapping[Profile, Mapping[str, Tensor]], updates: int, sigma_rel: float) -> dict[str, Tensor]:
     """Return the average of width ``sigma_rel`` after ``updates``, which need not have been kept (section 3.2).
 
-    ``stored`` holds parameters by name, kept during the run at some updates, usually of two widths. Summed in float64;
-    dtype and device are those stored. Tensors that are no floating-point numbers are the newest. Raises ValueError as
-    `mixture` does, and for updates after the newest that are stored.
+    ``stored`` holds parameters by name, kept during the run at some updates, usually of two widths; it is asked for one
+    average after the other, those that count, so that it may read them from disk. Summed in float64; dtype and device
+    are those stored. Tensors that are no floating-point numbers are the newest's. Raises ValueError as `mixture` does,
+    and for updates after the newest that are stored.
     """
     newest = max(stored, key=lambda profile: profile.updates, default=None)
     if newest is not None and updates > newest.updates:
         raise ValueError(f"updates must be at most {newest.updates}, the newest that is stored, got {updates}")
-    share = dict(zip(stored, mixture(list(stored), Profile(updates, sigma_rel)), strict=True))
-    assert newest is not None
-
-    def mixed(name: str, like: Tensor) -> Tensor:
-        if not like.is_floating_point():
-            return like.clone()
-        total = torch.zeros_like(like, dtype=torch.float64)
-        for profile, tensors in stored.items():
-            total.add_(tensors[name].double(), alpha=share[profile])
-        return total.to(like.dtype)
-
-    return {name: mixed(name, tensor) for name, tensor in stored[newest].items()}
+    profiles = list(stored)
+    share = dict(zip(profiles, mixture(profiles, Profile(updates, sigma_rel)), strict=True))
+    counting = sorted((profile for profile in profiles if share[profile]), key=lambda profile: profile.updates)
+    total: dict[str, Tensor] = {}
+    for profile in counting:
+        tensors = stored[profile]
+        for name, tensor in tensors.items():
+            if not tensor.is_floating_point():
+                total[name] = tensor.clone()
+            elif name in total:
+                total[name].add_(tensor.double(), alpha=share[profile])
+            else:
+                total[name] = tensor.double() * share[profile]
+    return {name: total[name].to(tensor.dtype) for name, tensor in tensors.items()}

@@ -8,35 +8,48 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from anystep.flow.check import one_of
 from anystep.networks import VelocityNetwork
 from anystep.networks.embeddings import Input
 from anystep.training import checkpoint
 from anystep.training.config import Config
+from anystep.training.ema import check_width
 from anystep.training.errors import RunError
 from anystep.training.facts import DataFacts, read_config
+from anystep.training.profiles import power_average
 
-Weights = Literal["ema", "raw"]
+#: the average kept for evaluation, the trained parameters, or the width of a power average
+Weights = Literal["ema", "raw"] | float
 #: inputs that one network has and another may lack, by where the parameters begin that only the one has
 INPUTS: dict[Input, str] = {"step": "condition.step.", "guidance": "condition.guidance."}
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A run's config, the facts of its data, and the weights of one checkpoint, after ``step`` updates."""
+    """A run's config, the facts of its data, and the weights of one checkpoint, after ``step`` updates.
+
+    ``caution`` is what a person should know of how the weights were made.
+    """
 
     run: Path
     step: int
     config: Config
     facts: DataFacts
     weights: dict[str, Tensor]
+    caution: str | None = None
 
 
 def read_trained(run: Path, weights: Weights = "ema", step: int | None = None) -> Trained:
     """Read the weights of a run directory's checkpoint: the newest, or that after ``step`` updates.
 
-    ``weights``: ``ema``, the average kept for evaluation, or ``raw``, the trained parameters. Raises RunError when
-    ``run`` is no run directory, or has no checkpoint yet or not that one.
+    ``weights``: ``ema``, the average kept for evaluation, ``raw``, the trained parameters, or a number, the relative
+    width of a power average, made from those that the run keeps (`profiles.power_average`, which says what else it
+    raises). Raises RunError when ``run`` is no run directory, or has no checkpoint yet or not that one.
     """
+    if isinstance(weights, str):
+        one_of("weights", weights, Literal["ema", "raw"])
+    else:
+        check_width("weights", weights)
     if not run.is_dir():
         raise RunError(f"no run directory {run}")
     if not (run / "config.json").exists():
@@ -48,6 +61,8 @@ def read_trained(run: Path, weights: Weights = "ema", step: int | None = None) -
     step = max(found) if step is None else step
     if step not in found:
         raise RunError(f"{run} has no checkpoint of step {step}; it has those of steps {', '.join(map(str, found))}")
+    if not isinstance(weights, str):
+        return Trained(run, step, config, facts, *power_average(run, config, step, weights))
     group = "ema_evaluation" if weights == "ema" else "network"
     tensors = checkpoint.load(found[step], (group,)).groups[group]
     return Trained(run, step, config, facts, dict(tensors))

@@ -14,11 +14,12 @@ from anystep.objectives.draw import generator
 from anystep.training import checkpoint, optimizer
 from anystep.training.checkpoint import Checkpoint
 from anystep.training.config import Config
-from anystep.training.ema import Ema
+from anystep.training.ema import Ema, PowerEma
 from anystep.training.errors import RunError
 from anystep.training.facts import DataFacts
 from anystep.training.initial import Trained, adopt
 from anystep.training.log import Meter
+from anystep.training.profiles import power_name
 
 
 class State:
@@ -34,6 +35,7 @@ class State:
         if config.objective.uses_target:
             decays["target"] = config.ema.target
         self.averages = {name: Ema(self.network, decay, config.ema.warmup) for name, decay in decays.items()}
+        self.averages |= {power_name(width): PowerEma(self.network, width) for width in config.ema.profiles}
         self.teacher: VelocityNetwork | None = None
         if config.training.compile:
             self.network.compile()
@@ -110,13 +112,7 @@ class State:
             groups["teacher"] = dict(self.teacher.state_dict())
         if self.haar is not None and self.haar.energy is not None:
             groups["loss"] = {"energy": self.haar.energy}
-        for group, tensors in groups.items():
-            for name, tensor in tensors.items():
-                if not bool(torch.isfinite(tensor).all()):
-                    raise RunError(
-                        f"stopped at step {self.step}: {group} {name.partition('|')[0]} is not finite; "
-                        "checkpoints saved before are good. Try a lower optimizer.lr or optimizer.clip_norm 1"
-                    )
+        self._check_finite(groups)
         values = {
             "step": self.step,
             "images": self.step * self.config.training.batch,
@@ -127,6 +123,25 @@ class State:
             "meter": self.meter.state(),
         }
         return Checkpoint(groups, values)
+
+    def profiles(self) -> Checkpoint:
+        """Return the power averages, to be kept for good. Raises RunError when one is not finite."""
+        groups = {
+            f"ema_{name}": dict(average.network.state_dict())
+            for name, average in self.averages.items()
+            if isinstance(average, PowerEma)
+        }
+        self._check_finite(groups)
+        return Checkpoint(groups, {"step": self.step, "updates": self.updates})
+
+    def _check_finite(self, groups: Mapping[str, Mapping[str, Tensor]]) -> None:
+        for group, tensors in groups.items():
+            for name, tensor in tensors.items():
+                if not bool(torch.isfinite(tensor).all()):
+                    raise RunError(
+                        f"stopped at step {self.step}: {group} {name.partition('|')[0]} is not finite; "
+                        "checkpoints saved before are good. Try a lower optimizer.lr or optimizer.clip_norm 1"
+                    )
 
     def restore(self, path: Path) -> int:
         """Go on from a checkpoint directory; returns the log's length then. Raises RunError when it does not fit."""

@@ -1,7 +1,7 @@
 """The training loop. Everything it does in an update is on these two screens; what it is made of is in the other files.
 
 A run directory holds `config.json` (complete, re-runnable), `run.json` (facts of the data, versions), `log.jsonl`,
-`timing.jsonl` and `checkpoints/`.
+`timing.jsonl`, `checkpoints/` and, with `ema.profiles`, `profiles/`.
 """
 
 import json
@@ -82,6 +82,7 @@ def train(
     log = RunLog(out, offset, state.step, board)
     log_every = max(1, config.log.every // settings.batch)
     save_every = max(1, config.checkpoint.every // settings.batch)
+    copy_every = max(1, (config.ema.profile_every or config.checkpoint.every) // settings.batch)
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(settings.matmul_precision)
     for note in notes(config):
@@ -98,6 +99,9 @@ def train(
                 record, asked = None, stop.signal  # read once: a later signal waits for the next update
                 if state.step % log_every == 0 or state.step == part.last:
                     record = write_record(state, log, part)
+                if config.ema.profiles and part is parts[-1] and state.step % copy_every == 0 and state.updates:
+                    # before the checkpoint of this update: a run that is killed between the two stores them again
+                    checkpoint.save(out / "profiles", state.step, state.profiles())
                 if asked or state.step % save_every == 0 or state.step == part.last:
                     checkpoint.save(out / "checkpoints", state.step, state.snapshot(log.sync()))
                     checkpoint.prune(out / "checkpoints", config.checkpoint, settings.batch)

@@ -1,0 +1,28 @@
+"""`--weights` of the verbs that use a run."""
+
+from collections.abc import Sequence
+
+from anystep.cli.parse import split
+from anystep.training.ema import check_width
+from anystep.training.errors import UsageError
+from anystep.training.initial import Weights
+
+
+def read_weights(word: str) -> Weights:
+    """Return the weights that a word means: ema, raw, or the width of a power average. Raises UsageError for others."""
+    if word in ("ema", "raw"):
+        return "ema" if word == "ema" else "raw"
+    try:
+        width = float(word)
+    except ValueError:
+        raise UsageError(f"--weights must be ema, raw or a power average's width such as 0.1, got {word!r}") from None
+    check_width("--weights", width)
+    return width
+
+
+def read_several(words: Sequence[str]) -> dict[str, Weights]:
+    """Return what each word means, by the word, each once. Raises UsageError for none, and as `read_weights` does."""
+    found = {str(weights): weights for weights in map(read_weights, split(words) or [])}
+    if not found:
+        raise UsageError("--weights needs at least one of ema, raw or a width, e.g. --weights ema 0.05 0.1")
+    return found
