@@ -354,6 +354,18 @@ def test_a_table_of_scores_fits_eighty_columns(command: Command, monkeypatch: py
     assert len(re.findall(r"^ *shortcut +(?:1|128) +[12] ", said.out, re.MULTILINE)) == 2
 
 
+def test_every_guidance_scale_is_scored_as_alone(command: Command) -> None:
+    assert command("train digits-improved_shortcut DIT --out told").code == 0
+    several = "evaluate told --steps 1 2 --num 32 --metrics frechet,accuracy --json {} --guidance {}"
+    assert command(several.format("both.json", "1 2.5")).code == 0
+    assert command(several.format("alone.json", "2.5")).code == 0
+    both, alone = (json.loads(Path(name).read_text())["scores"] for name in ("both.json", "alone.json"))
+    assert [(row["guidance"], row["steps"]) for row in both] == [(1, 1), (1, 2), (2.5, 1), (2.5, 2)]
+    for row, again in zip(both[2:], alone, strict=True):
+        assert row | {"seconds": 0} == again | {"seconds": 0}
+    assert both[0]["frechet"] != both[2]["frechet"]
+
+
 def test_an_average_is_chosen_after_training(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows and a column for each; the protocol says which; the same width again takes the row's place."""
     monkeypatch.setenv("COLUMNS", "80")

@@ -28,6 +28,7 @@ DESCRIPTION = """Score samples against the run's own training data. Nothing is d
 Scores join those in RUN/scores.json, each with its protocol: a score without it cannot be compared.
 
 example: anystep evaluate runs/digits --steps 1 2 4 8 128 --num 2048 --json scores.json
+         anystep evaluate runs/digits --steps 1 4 --guidance 1 1.5 2.5                 which scale is best
          anystep evaluate runs/digits --steps 1 128 --weights ema 0.05 0.1 0.15    which average is best"""
 
 
@@ -43,8 +44,8 @@ class Args:
     """Number of samples at each budget. A Frechet distance depends on it: compare at equal numbers only."""
     metrics: tuple[str, ...] | None = None
     """Among frechet, precision, recall, energy, accuracy, by spaces or commas; default those of the kind of data."""
-    guidance: float | None = None
-    """Guidance scale W, 1 for none; without it as trained."""
+    guidance: list[float] | None = None
+    """Guidance scale W, 1 for none; several: each of them. Without it as trained."""
     guide_twice: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Allow guidance of steps that have it from training, or that were not trained for it."""
     seed: int = 0
@@ -72,6 +73,8 @@ def run(argv: Sequence[str]) -> int:
         raise UsageError("--steps needs at least one budget, e.g. --steps 1 4 128")
     if args.batch < 1:
         raise UsageError(f"--batch must be at least 1, got {args.batch}")
+    if args.guidance is not None and not args.guidance:
+        raise UsageError("--guidance needs at least one scale, e.g. --guidance 1 1.5 2.5")
     metrics, weights = split(args.metrics), read_several(args.weights)
     if args.json is not None:
         check_writable(args.json)

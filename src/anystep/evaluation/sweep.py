@@ -37,7 +37,7 @@ def evaluate(
     steps: Sequence[int],
     num: int,
     seed: int = 0,
-    guidance: float | None = None,
+    guidance: float | Sequence[float] | None = None,
     twice: bool = False,
     metrics: Sequence[str] | None = None,
     heldout: Dataset | None = None,
@@ -48,6 +48,8 @@ def evaluate(
     progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
     """Score ``num`` samples at each of ``steps`` against ``reference``; returns one JSON-ready dict a budget.
+
+    With several scales as ``guidance``, all budgets of the first come before those of the next.
 
     A row holds method, run, steps, guidance (the scale W in effect), network_calls (forward passes a sample), one value
     a metric, seconds (sampling only), notes and the protocol.
@@ -60,7 +62,8 @@ def evaluate(
 
     A metric that cannot be computed is null and "notes" says why: samples not finite, accuracy without classes.
     Raises ValueError, before anything is drawn, for an unknown metric, accuracy that was asked for by name where it
-    cannot be had, k or fewer samples, no budget, a reference of another shape, and what `Generator.plan` raises.
+    cannot be had, k or fewer samples, no budget or scale, a reference of another shape, and what `Generator.plan`
+    raises.
     """
     wanted = _metrics(metrics, reference)
     if not steps:
@@ -69,7 +72,12 @@ def evaluate(
     for name, count in (("num", num), ("rows", rows), (f"the size of reference {reference.name!r}", len(reference))):
         if count < fewest:
             raise ValueError(f"{name} must be at least {fewest} (more than k = {k}), got {count}")
-    plans = [generator.plan(budget, guidance=guidance, twice=twice) for budget in steps]
+    scales = guidance if isinstance(guidance, Sequence) else [guidance]
+    if not scales:
+        raise ValueError("guidance must name at least one scale, got none")
+    plans = [
+        (budget, scale, generator.plan(budget, guidance=scale, twice=twice)) for scale in scales for budget in steps
+    ]
     _check_shape(generator, reference)
     chosen = features or pixels(generator.normalization, generator.shape)
     real = prepare(reference, chosen, rows=rows, heldout=heldout, judge="accuracy" in wanted)
@@ -78,10 +86,10 @@ def evaluate(
     if metrics is not None and "accuracy" in wanted and real.judge is None:
         raise ValueError(real.judge_missing)
 
-    sweep = _Sweep(generator, real, tuple(wanted), num, seed, guidance, k, rows, batch)
-    total, before, results = num * sum(plan.network_calls for plan in plans), 0, []
-    for budget, plan in zip(steps, plans, strict=True):
-        results.append(sweep.row(budget, plan, _shifted(progress, before, plan.network_calls, total)))
+    sweep = _Sweep(generator, real, tuple(wanted), num, seed, k, rows, batch)
+    total, before, results = num * sum(plan.network_calls for *_, plan in plans), 0, []
+    for budget, scale, plan in plans:
+        results.append(sweep.row(budget, scale, plan, _shifted(progress, before, plan.network_calls, total)))
         before += num * plan.network_calls
     return results
 
@@ -130,28 +138,27 @@ class _Samples:
 
 @dataclass(frozen=True)
 class _Sweep:
-    """What all budgets of one `evaluate` share."""
+    """What all budgets and scales of one `evaluate` share."""
 
     generator: Generator
     real: Reference
     wanted: Sequence[str]
     num: int
     seed: int
-    guidance: float | None
     k: int
     rows: int
     batch: int
 
-    def row(self, budget: int, plan: Plan, progress: Progress | None) -> dict[str, Any]:
-        """Return one budget's row."""
+    def row(self, budget: int, guidance: float | None, plan: Plan, progress: Progress | None) -> dict[str, Any]:
+        """Return the row of a budget at a scale."""
         fake = self.draw(plan, progress)
         scores, notes = self.scores(fake)
-        protocol = self.protocol(budget, plan)
+        protocol = self.protocol(budget, guidance, plan)
         return {
             "method": self.generator.objective.name,
             "run": self.generator.source,
             "steps": budget,
-            "guidance": guidance_in_effect(self.generator.objective, self.guidance),
+            "guidance": guidance_in_effect(self.generator.objective, guidance),
             "network_calls": plan.network_calls,
             **scores,
             "seconds": round(fake.seconds, 4),
@@ -208,8 +215,8 @@ class _Sweep:
             notes.append(self.real.judge_missing)
         return scores, notes
 
-    def protocol(self, budget: int, plan: Plan) -> EvaluationProtocol:
-        """Return the record of one budget."""
+    def protocol(self, budget: int, guidance: float | None, plan: Plan) -> EvaluationProtocol:
+        """Return the record of a budget at a scale."""
         generator, data = self.generator, self.real.dataset
         return EvaluationProtocol(
             num=self.num,
@@ -221,7 +228,7 @@ class _Sweep:
             quantised="uint8" if data.kind == "image" else "none",
             steps=budget,
             schedule=describe_schedule(plan.schedule),
-            guidance=describe_guidance(generator.objective, self.guidance, plan.guidance),
+            guidance=describe_guidance(generator.objective, guidance, plan.guidance),
             labels="none" if generator.num_classes is None else "balanced",
             ema=generator.ema,
             seed=self.seed,
