@@ -1,9 +1,11 @@
-"""The tables of docs/methods/*.md, made of benchmarks/results/compare_digits.json; no number there is written by hand.
+"""The tables of docs/methods/*.md, made of JSON in benchmarks/results; no number there is written by hand.
 
 python benchmarks/method_tables.py            rewrites what is between <!-- results --> and <!-- /results -->
 python benchmarks/method_tables.py --check    writes nothing, and ends with 1 when a page is not up to date
 
-Without that file the sections are empty. It is written by anystep compare digits --json, see docs/evaluation.md.
+Results are those of compare_digits.json. Between <!-- ablation --> and <!-- /ablation --> stand iSM's parts, those of
+ablation_*.json with guidance, and beside them of ablation_*_unguided.json, the same runs at W = 1. Without these files
+the sections are empty. They are written by anystep compare --json, see docs/evaluation.md.
 """
 
 import argparse
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from anystep.objectives import OBJECTIVES
-from anystep.report.methods import grouped
+from anystep.report.methods import grouped, words
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "compare_digits.json"
@@ -23,7 +25,9 @@ PAGES = ROOT / "docs" / "methods"
 INDEX = "README.md"
 #: what every method stands beside on its page
 BESIDE = ("shortcut", "flow_matching")
-SECTION = re.compile(r"(<!-- results -->\n).*?(<!-- /results -->)", re.DOTALL)
+#: the page of iSM's parts, and the files that its section is made of
+ABLATION = "improved_shortcut.md"
+ABLATIONS = ("ablation_digits", "ablation_fashion_mnist")
 
 Record = Mapping[str, Any]
 
@@ -45,15 +49,53 @@ def pages(results: Path, folder: Path) -> dict[Path, str]:
         rows = [name, *(other for other in BESIDE if other != name)]
         made[folder / f"{name}.md"] = table(record, rows, titles) if record and name in compared else ""
     made[folder / INDEX] = table(record, sorted(compared), titles, whole=True) if record else ""
-    return {path: with_section(path, body) for path, body in made.items()}
+    texts = {path: with_section(path, path.read_text(encoding="utf-8"), "results", body) for path, body in made.items()}
+    page = folder / ABLATION
+    body = "".join(ablation(results.parent, name) for name in ABLATIONS)
+    return texts | {page: with_section(page, texts[page], "ablation", body)}
 
 
-def with_section(path: Path, body: str) -> str:
-    """Return a page's text with another section of results."""
-    text = path.read_text(encoding="utf-8")
-    if len(SECTION.findall(text)) != 1:
-        raise SystemExit(f"{path} must have one <!-- results --> and one <!-- /results --> after it")
-    return SECTION.sub(lambda found: found[1] + body + found[2], text)
+def with_section(path: Path, text: str, name: str, body: str) -> str:
+    """Return the text of the page at ``path`` with another section between the marks of that name."""
+    section = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+    if len(section.findall(text)) != 1:
+        raise SystemExit(f"{path} must have one <!-- {name} --> and one <!-- /{name} --> after it")
+    return section.sub(lambda found: found[1] + body + found[2], text)
+
+
+def ablation(folder: Path, name: str) -> str:
+    """Return the table of iSM's parts in a folder's NAME.json and NAME_unguided.json; nothing where these are not."""
+    paths = [folder / f"{name}.json", folder / f"{name}_unguided.json"]
+    if not all(path.exists() for path in paths):
+        return ""
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    guided, plain = ({(row["method"], row["steps"]): row for row in record["summary"]} for record in records)
+    (scale,) = {row["guidance"] for row in records[0]["scores"]} - {1}
+    budgets = sorted({steps for _, steps in guided})
+    few = budgets[0]
+    heads = [f"{records[0]['scores'][0]['protocol']['reference']}, distance at steps", *map(str, budgets)]
+    heads += [f"accuracy at {few}", f"recall at {few}", f"distance at {few}, W = 1", f"accuracy at {few}, W = 1"]
+    lines = [heads, ["---", *["---:"] * (len(heads) - 1)]]
+    for method in dict.fromkeys(method for method, _ in guided):
+        first, unguided = guided[method, few], plain[method, few]
+        line = [words(method), *(over_seeds(guided[method, steps], "frechet") for steps in budgets)]
+        line += [over_seeds(first, "accuracy"), over_seeds(first, "recall")]
+        told = method.startswith("+")
+        lines.append([*line, *(over_seeds(unguided, metric) if told else "" for metric in ("frechet", "accuracy"))])
+    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    real = records[0]["scores"][0]["accuracy_real"]
+    told = [
+        "±: largest minus smallest over the seeds.",
+        f"Parts at W = {scale:g}, in the last columns at W = 1; the shortcut model has no guidance.",
+        f"The classifier is right on {real:.3f} of real data.",
+    ]
+    return f"\n{text}\n\n{notes(records[0], [], paths[0], told)}\n\n"
+
+
+def over_seeds(row: Mapping[str, Any], metric: str) -> str:
+    """Return a cell: the mean over seeds and how far they are apart."""
+    value, spread = row["mean"].get(metric), row["spread"].get(metric)
+    return number(value) if value is None or len(row["seeds"]) < 2 else f"{number(value)} ± {number(spread)}"
 
 
 def table(record: Record, methods: Sequence[str], titles: Mapping[str, str], whole: bool = False) -> str:
@@ -76,7 +118,8 @@ def table(record: Record, methods: Sequence[str], titles: Mapping[str, str], who
         ]
     lines.insert(1, ["---", *["---:"] * len(heads)])
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"\n{text}\n\n{notes(record, methods, several)}\n\n"
+    spread = ["Spread: largest minus smallest distance over the seeds, at the budget where that is most."] * several
+    return f"\n{text}\n\n{notes(record, methods, RESULTS, spread)}\n\n"
 
 
 def cells(title: str, rows: Sequence[Mapping[str, Any] | None], several: bool, whole: bool) -> list[str]:
@@ -103,24 +146,23 @@ def number(value: float | None) -> str:
     return f"{value:.2f}" if abs(value) < 100 else f"{value:,.1f}"
 
 
-def notes(record: Record, methods: Sequence[str], several: bool) -> str:
-    """Return the lines under the table: how the numbers came about, what its marks mean, what failed."""
+def notes(record: Record, methods: Sequence[str], results: Path, told: Sequence[str]) -> str:
+    """Return the lines under the table: how the numbers came about, what its marks mean (``told``), what failed."""
     protocol = record["scores"][0]["protocol"]  # what is told of it here is the same for all
     seeds = max((row["seeds"] for row in record["summary"]), key=len)
-    over = f"mean of seeds {', '.join(map(str, seeds))}" if several else f"seed {seeds[0]}"
+    over = f"mean of seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"seed {seeds[0]}"
     lines = [
         f"{protocol['num']:,} samples against {protocol['reference_num']:,} of {protocol['reference']}, "
         f"{protocol['features'].replace('_', ' ')}; {over}; {record['budget']:,} network forward units a run.",
+        *told,
     ]
-    if several:
-        lines.append("Spread: largest minus smallest distance over the seeds, at the budget where that is most.")
     if any(row["caution"] for row in record["summary"] if row["method"] in methods):
         lines.append("( ): conditions that the method is not intended to support.")
     for failure in record.get("failures", []):
         if failure["method"] in methods:
             where = "" if failure["steps"] is None else f", {failure['steps']} steps"
             lines.append(f"Failed: {failure['method']}, seed {failure['seed']}{where}: {failure['why']}.")
-    where = f"../../{RESULTS.relative_to(ROOT)}"
+    where = f"../../{RESULTS.relative_to(ROOT).parent}/{results.name}"
     return "\n".join([*lines, f"`{record['command']}`,", f"[results]({where}) with commit, device and protocol."])
 
 
