@@ -1,6 +1,7 @@
 """iSM's parts in `anystep compare`: each has those before it, costs the same, and is scored at the W that is asked."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from anystep.objectives import ImprovedShortcut
 from anystep.recipes import PARTS, find_recipe, with_method
 from anystep.recipes.ablation import with_parts
 from anystep.training.config import Config
+from anystep.training.errors import UsageError
 from anystep.training.facts import read_config
 from anystep.training.phases import forward_units
 from anystep.training.trainer import options
@@ -55,11 +57,30 @@ def test_each_part_adds_itself_to_those_before() -> None:
 
 def test_what_is_asked_for_all_methods_stays() -> None:
     words = "--loss.kind haar --loss.penalty l1 --coupling.batches 2 --ema.target 0.99 --ema.evaluation 0.99"
-    made = parts(*words.split())
-    assert made["+wavelet"].loss == made["shortcut"].loss == made["+guidance"].loss
-    assert made["+ot"].coupling == made["shortcut"].coupling
-    assert made["+ot"].ema == made["shortcut"].ema and made["+ot"].ema.target == made["+ot"].ema.evaluation == 0.99
-    assert made["+twin_ema"].ema.warmup == made["+ot"].ema.warmup
+    base = read(["digits", *words.split()], named=True)[1]
+    for name in ("+guidance", "+wavelet", "+ot"):
+        made = with_method(base, name)
+        assert (made.loss, made.coupling, made.ema) == (base.loss, base.coupling, base.ema)
+    assert with_method(base, "+twin_ema").ema.warmup == base.ema.warmup
+    assert with_method(base, "+twin_ema").ema.target == 0.95
+
+
+@pytest.mark.parametrize(
+    ("words", "names", "same"),
+    [
+        ("--loss.kind haar", "+guidance +interval +wavelet", "+wavelet is here the same run as +interval"),
+        ("--ema.target 0.95 --ema.evaluation 0.9999", "+ot +twin_ema", r"\+twin_ema is here the same run as \+ot"),
+        (
+            "",
+            "improved_shortcut +interval",
+            r"\+interval is here the same run as improved_shortcut: .*--without \+inter",
+        ),
+    ],
+)
+def test_a_part_that_adds_nothing_is_refused(words: str, names: str, same: str) -> None:
+    base = read(["digits", *words.split()], named=True)[1]
+    with pytest.raises(UsageError, match=same if "\\" in same else re.escape(same)):
+        plan(base, Path("out"), Choices(methods=names.split()))
 
 
 def test_a_run_of_improved_shortcut_has_its_own_options_in_every_part() -> None:
@@ -108,11 +129,7 @@ def test_another_scale_is_scored_and_nothing_is_trained(command: Command) -> Non
     assert found()["scores"] == before
     only = DIGITS.replace("shortcut,+guidance,", "")
     said = command(f"{only} --guidance 2")
-    assert "2 scores of the runs/compare-digits/compare.json before are not in the new one" in said.err
-    assert [(row["method"], row["guidance"]) for row in found()["scores"]] == [("+twin_ema", 2)] * 2 + [
-        ("shortcut", 1)
-    ] * 2
-    command(only)
-    assert [(row["method"], row["guidance"]) for row in found()["scores"]] == [("+twin_ema", 1)] * 2 + [
-        ("shortcut", 1)
-    ] * 2
+    assert "4 scores of the runs/compare-digits/compare.json before are not in the new one" in said.err
+    told = [(row["method"], row["guidance"]) for row in found()["scores"]]
+    assert told == [("+twin_ema", 2)] * 2 + [("shortcut", 1)] * 2
+    assert {(row["method"], row["guidance"]) for row in found()["summary"]} == {("+twin_ema", 2), ("shortcut", None)}

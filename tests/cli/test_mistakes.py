@@ -136,6 +136,7 @@ USAGE = [
     ("compare digits --methods shortcut --guidance 2", r"guidance is for methods whose .* \(improved_shortcut, \+guid"),
     ("compare digits --guidance nan", "guidance must be a finite number, got nan"),
     ("compare two_moons --methods +guidance --guidance 2", "guidance needs classes, and this data has none"),
+    ("compare two_moons --methods shortcut,+interval", r"\+interval needs classes, .*: --without \+guidance,\+interval"),
     ("compare digits --methods shortcut,+guidence", r"got '\+guidence'; did you mean \+guidance\?"),
     ("compare digits --without shortct", r"without must be among .* got 'shortct'; did you mean shortcut\?"),
     ("compare digits --methods imm,ict --without ict imm", "without leaves no method to compare"),

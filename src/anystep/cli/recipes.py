@@ -13,7 +13,7 @@ from anystep.cli.files import write_json
 from anystep.cli.parse import parse
 from anystep.networks import NetworkConfig
 from anystep.objectives import OBJECTIVES, Objective
-from anystep.recipes import FAMILIES, RECIPES
+from anystep.recipes import FAMILIES, PARTS, RECIPES
 from anystep.training.config import to_json
 
 DESCRIPTION = """List the recipes: FAMILY-METHOD. Any option of one can be changed: anystep train RECIPE --help.
@@ -45,6 +45,11 @@ def run(argv: Sequence[str]) -> int:
         methods.add_row(name, summary(method))
     console.print(methods)
     print("a recipe is FAMILY-METHOD: anystep train digits-shortcut; all methods of a family: anystep compare digits")
+    parts = Table("part of iSM", "", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name, what in PARTS.items():
+        parts.add_row(name, what)
+    console.print(parts)
+    print("one after the other: anystep compare digits --methods shortcut,+guidance,+interval,+wavelet,+ot,+twin_ema")
     if args.json is not None:
         write_json(args.json, {"recipes": {name: to_json(recipe()) for name, recipe in RECIPES.items()}})
     return 0

@@ -1,6 +1,7 @@
 """Every method on one's own data at equal compute, as in P1's Table 1. Compute is counted in network forward units."""
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from math import isfinite
@@ -14,7 +15,7 @@ from anystep.comparison.trials import FAILED, Trial, Watch
 from anystep.evaluation.sweep import METRICS
 from anystep.objectives import OBJECTIVES
 from anystep.recipes import PARTS, with_method
-from anystep.training.config import Config
+from anystep.training.config import Config, to_json
 from anystep.training.errors import RunError, UsageError
 from anystep.training.facts import DataFacts, read_config
 from anystep.training.phases import forward_units, segments
@@ -118,6 +119,7 @@ def plan(base: Config, out: Path, choices: Choices) -> list[Trial]:
     if bad:
         name, why = next(iter(bad.items()))
         raise UsageError(f"{name}: {why}\nor leave out what cannot be: --without {','.join(bad)}") from why
+    check_different(configs)
     return [
         Trial(
             replace(config, training=replace(config.training, seed=seed)),
@@ -131,6 +133,15 @@ def plan(base: Config, out: Path, choices: Choices) -> list[Trial]:
         for seed in dict.fromkeys(choices.seeds)
         for name, config in configs.items()
     ]
+
+
+def check_different(configs: Mapping[str, Config]) -> None:
+    """Raise UsageError when two names are one run, as a part of iSM is where its option is set for all."""
+    names: dict[str, str] = {}
+    for name, config in configs.items():
+        other = names.setdefault(json.dumps(to_json(config)), name)
+        if other != name:
+            raise UsageError(f"{name} is here the same run as {other}: leave it out, --without {name}")
 
 
 def at_the_cost(base: Config, method: str, steps: Sequence[int]) -> Config:
@@ -149,8 +160,8 @@ def at_the_cost(base: Config, method: str, steps: Sequence[int]) -> Config:
 def check(trials: Sequence[Trial]) -> None:
     """Raise, before anything is trained, what would otherwise come up hours later. Writes nothing.
 
-    ValueError for methods, a network or metrics that do not fit the data, UsageError and RunError for a run directory
-    that holds something else, DataError.
+    ValueError for methods, a network, a loss or metrics that do not fit the data, UsageError and RunError for a run
+    directory that holds something else, DataError.
     """
     config, metrics = trials[0].config, trials[0].metrics or ()
     pick_device(config.training.device)
@@ -158,8 +169,11 @@ def check(trials: Sequence[Trial]) -> None:
     facts = DataFacts.of(dataset)
     if "accuracy" in metrics and facts.num_classes is None:
         raise UsageError("accuracy needs classes, and this data has none: leave it out of the metrics")
-    if facts.num_classes is None and any(trial.guidance not in {None, 1} for trial in trials):
-        raise UsageError("guidance needs classes, and this data has none: leave it out")
+    if facts.num_classes is None:
+        if any(trial.guidance not in {None, 1} for trial in trials):
+            raise UsageError("guidance needs classes, and this data has none: leave it out")
+        if idle := [trial.part for trial in trials if trial.part in {"+guidance", "+interval"}]:
+            raise UsageError(f"{idle[0]} needs classes, and this data has none: --without +guidance,+interval")
     with torch.random.fork_rng(devices=[]):
         config.network.build(facts.shape, facts.num_classes, config.objective.M)
     for trial in trials:

@@ -12,8 +12,8 @@ from anystep.training.config import Config
 from anystep.training.errors import RunError
 from anystep.training.facts import DataFacts
 
-#: method, seed and steps of a score
-Key = tuple[str, int, int]
+#: method, seed, steps and guidance of a score
+Key = tuple[str, int, int, float]
 
 
 def with_earlier(found: Comparison, out: Path, choices: Choices) -> tuple[Comparison, int]:
@@ -26,17 +26,17 @@ def with_earlier(found: Comparison, out: Path, choices: Choices) -> tuple[Compar
     if not more:
         return found, 0
     facts = DataFacts.of(found.base.data.open("train"))
-    steps = tuple(sorted({steps for *_, steps in more | keys(found)}))
+    steps = tuple(sorted({steps for _, _, steps, _ in more | keys(found)}))
     pairs = zip(found.trials, found.results, strict=True)
     made = {(trial.method, trial.seed): (replace(trial, steps=steps), result) for trial, result in pairs}
-    for who in sorted({(method, seed) for method, seed, _ in more}):
+    for who in sorted({(method, seed) for method, seed, *_ in more}):
         trial, result = made.get(who) or (planned(found.base, out, choices, *who, steps), Result())
         if trial is not None and not result.failed:
             rows = kept(trial, facts) | {row["steps"]: row for row in result.rows}
             if rows:
                 made[who] = trial, Result(tuple(rows[n] for n in sorted(rows)))
     trials, results = zip(*made.values(), strict=True)
-    used = {steps for *_, steps in keys(replace(found, trials=trials, results=results))}
+    used = {steps for _, _, steps, _ in keys(replace(found, trials=trials, results=results))}
     columns = tuple(sorted(used | set(found.trials[0].steps)))
     union = replace(found, trials=[replace(trial, steps=columns) for trial in trials], results=results)
     return union, len(more - keys(union))
@@ -45,13 +45,14 @@ def with_earlier(found: Comparison, out: Path, choices: Choices) -> tuple[Compar
 def keys(comparison: Comparison) -> set[Key]:
     """Return what has a score."""
     pairs = zip(comparison.trials, comparison.results, strict=True)
-    return {(trial.method, trial.seed, row["steps"]) for trial, result in pairs for row in result.rows}
+    return {(trial.method, trial.seed, row["steps"], row["guidance"]) for trial, result in pairs for row in result.rows}
 
 
 def earlier(path: Path) -> set[Key]:
     """Return what has a score in a compare.json; nothing where there is none, or a file of another kind."""
     try:
-        return {(row["method"], row["seed"], row["steps"]) for row in json.loads(path.read_text())["scores"]}
+        rows = json.loads(path.read_text())["scores"]
+        return {(row["method"], row["seed"], row["steps"], row["guidance"]) for row in rows}
     except (OSError, ValueError, KeyError, TypeError):
         return set()
 

@@ -45,7 +45,7 @@ class Comparison:
                 "train_seconds": train_seconds(trial.run),
             }
             for row in result.rows:
-                who = {"method": trial.method, "seed": trial.seed}
+                who = {"method": trial.method, "seed": trial.seed}  # first in order; evaluate does not know of parts
                 rows.append(who | row | who | cost)
         return rows
 
@@ -64,7 +64,8 @@ class Comparison:
     def summary(self) -> list[Row]:
         """Return, for each method and budget, the mean and the spread (largest minus smallest) of each metric.
 
-        ``seeds`` are those with a value of the first metric; ``caution`` says why the objective is not intended to
+        ``guidance`` is the scale W that the network was told, None as trained; ``seeds`` are those with a value of the
+        first metric; ``caution`` says why the objective is not intended to
         support the budget, or is None. A method that failed has its rows, without values.
         """
         scores, rows = self.scores(), []
@@ -77,6 +78,7 @@ class Comparison:
                     {
                         "method": trial.method,
                         "steps": steps,
+                        "guidance": trial.guidance,
                         "seeds": [row["seed"] for row in same if names and row.get(names[0]) is not None],
                         "mean": {name: mean(found) if found else None for name, found in values.items()},
                         "spread": {name: max(found) - min(found) if found else None for name, found in values.items()},

@@ -2,33 +2,18 @@
 
 from anystep.data import Digits
 from anystep.networks import DiTConfig
-from anystep.objectives import (
-    AlphaFlow,
-    ConsistencyDistillation,
-    FlowMatching,
-    ImprovedShortcut,
-    LiveReflow,
-    Objective,
-    ProgressiveDistillation,
-    Reflow,
-    Shortcut,
-)
+from anystep.objectives import AlphaFlow, ImprovedShortcut, Objective, Shortcut
 from anystep.recipes.method import Family
+from anystep.recipes.short import SHORT
 from anystep.training.config import CheckpointConfig, Config, EmaConfig, LogConfig, OptimizerConfig, TrainingConfig
 
-#: what differs from a method's defaults on digits. 32 smallest steps are enough for 8x8 pixels, whatever a method does
-#: with them; t is continuous so that 64 and 128 steps at d = 0 find no time that was never trained. For shortcut models
-#: docs/methods/shortcut.md has what each choice is worth: in a run this short a share of 1/8 (the released code's)
-#: keeps many-step samples near flow matching's. Scales of guidance up to 4.5 take rows from those near 1, the only ones
-#: that classes as separate as these have a use for. alpha-Flow's floor is the paper's times 64 of its 4,096 elements
+#: what differs from `SHORT`; docs/methods/shortcut.md has what each choice is worth. The released code's share of 1/8
+#: keeps many-step samples near flow matching's. Classes as separate as these have a use for small scales of guidance
+#: only. alpha-Flow's floor is the paper's times 64 of its 4,096 elements
 CHOICES: dict[str, Objective] = {
+    **SHORT,
     "shortcut": Shortcut(M=32, share=0.125, time="uniform"),
     "improved_shortcut": ImprovedShortcut(M=32, share=0.125, guided_share=0.125, guidance_max=2.0, time="uniform"),
-    "flow_matching": FlowMatching(time="uniform"),
-    "reflow": Reflow(pair_steps=32, time="uniform"),
-    "progressive_distillation": ProgressiveDistillation(M=32, time="uniform"),
-    "consistency_distillation": ConsistencyDistillation(M=32, time="uniform"),
-    "live_reflow": LiveReflow(time="uniform"),
     "alpha_flow": AlphaFlow(adaptive_floor=1e-5),
 }
 

@@ -4,34 +4,13 @@ from dataclasses import replace
 
 from anystep.data import SOURCES
 from anystep.networks import DiTConfig, dit_preset
-from anystep.objectives import (
-    ConsistencyDistillation,
-    FlowMatching,
-    ImprovedShortcut,
-    LiveReflow,
-    Objective,
-    ProgressiveDistillation,
-    Reflow,
-    Shortcut,
-)
+from anystep.objectives import FlowMatching
 from anystep.recipes.method import Family
+from anystep.recipes.short import SHORT
 from anystep.training.config import CheckpointConfig, Config, EmaConfig, LogConfig, OptimizerConfig, TrainingConfig
 
 #: source -> where its pictures are expected unless --data.path says otherwise
 PATHS = {"folder": "images", "npz": "images.npz", "hub": "images.parquet"}
-#: what differs from a method's defaults at 32 pixels. A short run has no time for a ladder of 128 steps, whose seven
-#: levels each wait for the one below; t is continuous so that 64 and 128 steps at d = 0 find no time that was never
-#: trained. An improved shortcut model of three equal terms and scales up to 4.5 has too few velocity rows in a run this
-#: short, and too few rows for scales near 1
-SMALL: dict[str, Objective] = {
-    "shortcut": Shortcut(M=32, time="uniform"),
-    "improved_shortcut": ImprovedShortcut(M=32, share=0.25, guided_share=0.125, guidance_max=3.0, time="uniform"),
-    "flow_matching": FlowMatching(time="uniform"),
-    "reflow": Reflow(pair_steps=32, time="uniform"),
-    "progressive_distillation": ProgressiveDistillation(M=32, time="uniform"),
-    "consistency_distillation": ConsistencyDistillation(M=32, time="uniform"),
-    "live_reflow": LiveReflow(time="uniform"),
-}
 
 
 def images(source: str) -> Family:
@@ -64,7 +43,7 @@ def small_images(source: str) -> Family:
             optimizer=OptimizerConfig(lr=1e-3, betas=(0.9, 0.99), clip_norm=1.0, warmup=50_000, decay=0.5),
             ema=EmaConfig(target=0.95, evaluation=0.999),
             training=replace(base.training, images=3_000_000),
-            objective=SMALL["flow_matching"],
+            objective=SHORT["flow_matching"],
         ),
-        SMALL,
+        SHORT,
     )

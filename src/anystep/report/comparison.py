@@ -39,6 +39,10 @@ def comparison_figure(summary: Sequence[Row], scores: Sequence[Row], metric: str
     axes.set_xlabel("sampling steps")
     _scale(axes, known, metric)
     better = "lower is better" if metric in LOWER_IS_BETTER else "higher is better"
+    told = ", ".join(
+        f"{scale:g}" for scale in sorted({row["guidance"] for row in summary if row.get("guidance") is not None})
+    )
+    better += f"; guidance {told} where the network is told it" if told else ""
     title(axes, f"{TITLES.get(metric, metric)} at equal compute", better)
     _name_lines(axes, means, budgets)
     _key(figure, summary)

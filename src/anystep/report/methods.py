@@ -6,7 +6,7 @@ from typing import Any
 
 from anystep.report.canvas import SERIES
 
-TWO_PHASES, END_TO_END, BEYOND, PARTS = "two phases", "end to end", "beyond the paper", "iSM, part by part"
+TWO_PHASES, END_TO_END, BEYOND, ABLATION = "two phases", "end to end", "beyond the paper", "iSM, part by part"
 
 #: method -> group and colour, in the order of the table
 _METHODS = {
@@ -23,18 +23,18 @@ _METHODS = {
     "mean_flow": (BEYOND, "#a33ea1"),
     "alpha_flow": (BEYOND, "#6741d9"),
     "imm": (BEYOND, "#e64fa0"),
-    "+guidance": (PARTS, "#15aabf"),
-    "+interval": (PARTS, "#0f9d76"),
-    "+wavelet": (PARTS, "#74a815"),
-    "+ot": (PARTS, "#d9480f"),
-    "+twin_ema": (PARTS, "#c2255c"),
+    "+guidance": (ABLATION, "#15aabf"),
+    "+interval": (ABLATION, "#0f9d76"),
+    "+wavelet": (ABLATION, "#74a815"),
+    "+ot": (ABLATION, "#d9480f"),
+    "+twin_ema": (ABLATION, "#c2255c"),
 }
 #: group -> line style and marker
 _STYLES: dict[str, tuple[Any, str]] = {
     TWO_PHASES: ((0, (5, 2)), "s"),
     END_TO_END: ("-", "o"),
     BEYOND: ((0, (1, 1.2)), "^"),
-    PARTS: ("-", "D"),
+    ABLATION: ("-", "D"),
 }
 
 
