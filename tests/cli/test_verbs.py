@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from anystep.cli.main import VERBS
-from anystep.cli.report import labels
+from anystep.cli.scores import print_scores
 from anystep.interchange.run import load_run
 from anystep.recipes import RECIPES
 from anystep.training.config import from_json
@@ -25,6 +25,12 @@ from anystep.training.trainer import Outcome
 
 from .conftest import Command
 from .test_mistakes import tree
+
+
+def table(said: str) -> list[str]:
+    """Return the head and the lines of the table of scores in what a command said."""
+    before, after = re.split(r"^ ─+ *\n", said, flags=re.MULTILINE)
+    return [before.splitlines()[-1], *after[: re.search(r"^ *$", after, re.MULTILINE).start()].splitlines()]
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -293,18 +299,30 @@ def test_runs_of_one_method_and_name_are_both_in_the_report(command: Command, ru
     for place in ("a", "b"):
         shutil.copytree(runs / "digits", f"{place}/run")
         assert command(f"evaluate {place}/run --steps 1 2 --num 16 --metrics frechet").code == 0
-    assert labels([Path("a/run"), Path("b/run")], ["shortcut"] * 2) == ["a/run", "b/run"]
-    assert labels([Path("a/run"), Path("b/ran")], ["shortcut"] * 2) == ["run", "ran"]
-    assert labels([Path("a/run"), Path("b/run")], ["shortcut", "flow_matching"]) == ["shortcut", "flow_matching"]
     heights = []
     for words in ("a/run", "a/run b/run"):
-        assert command(f"report {words} --steps 1 2 --out report").code == 0
+        said = command(f"report {words} --steps 1 2 --out report")
+        assert said.code == 0
         with Image.open("report/steps.png") as picture:
             heights.append(picture.height)
     assert heights[1] > 1.8 * heights[0]
     page = Path("report/report.html").read_text()
-    assert "shortcut (a/run, step 10)" in page and "shortcut (b/run, step 10)" in page
+    names = ["a/run", "a/run", "b/run", "b/run"]
+    assert [found.split()[:2] for found in table(said.out)[1:]] == [[n, s] for n, s in zip(names, "1212", strict=True)]
+    assert re.findall("<h3>(.*?)</h3>", page) == re.findall(r"class=first><td>(.*?)</td>", page) == ["a/run", "b/run"]
     assert command("report a/run a/run --steps 1").code == 2
+
+
+def test_files_beside_runs_are_no_runs(command: Command, runs: Path) -> None:
+    """As `report RUNS/*` finds beside the runs of a comparison."""
+    for name in ("digits", "guided"):
+        shutil.copytree(runs / name, f"cmp/{name}", ignore=shutil.ignore_patterns("scores.json", "report"))
+    for name in ("compare.json", "table.txt"):
+        Path("cmp", name).write_text("{}")
+    said = command("report cmp/compare.json cmp/digits cmp/guided cmp/table.txt --steps 1")
+    assert said.code == 0 and Path("cmp/digits/report/report.html").exists()
+    assert said.err == "note: left out, files and no run directories: cmp/compare.json, cmp/table.txt\n"
+    assert "report needs a run directory" in command("report cmp/compare.json").err
 
 
 def test_guidance_that_is_trained_in_may_be_applied_again_on_purpose(command: Command) -> None:
@@ -349,9 +367,32 @@ def test_scores_that_the_run_cannot_keep_are_still_told_and_written(command: Com
 def test_a_table_of_scores_fits_eighty_columns(command: Command, monkeypatch: pytest.MonkeyPatch, run: str) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     said = command(f"evaluate RUNS/{run} --steps 1 128 --num 64")
-    assert "(real)" in said.out and "…" not in said.out
+    scale = {"digits": 1, "guided": 2}[run]
+    assert re.match(rf"shortcut, average 0\.5, guidance {scale}, accuracy \(real\) 0\.\d+\n", said.out)
     assert max(map(len, said.out[: said.out.index("scores with")].splitlines())) <= 80
-    assert len(re.findall(r"^ *shortcut +(?:1|128) +[12] ", said.out, re.MULTILINE)) == 2
+    assert table(said.out)[0].split() == ["steps", "Frechet", "precision", "recall", "accuracy"]
+    assert [line.split()[0] for line in table(said.out)[1:]] == ["1", "128"]
+
+
+def test_a_table_of_all_that_can_differ_fits_eighty_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is cut off: a name that is too long goes on below."""
+    monkeypatch.setenv("COLUMNS", "80")
+    scores = {"frechet": 123.4567, "precision": 0.5, "recall": 0.25, "accuracy": 0.75, "accuracy_real": 0.984}
+    rows = [
+        {"method": "improved_shortcut", "run": f"improved_shortcut-seed{seed}, step 17", "steps": n,
+         "guidance": scale, "notes": [], "protocol": {"ema": average}, **scores}
+        for seed in (0, 1) for average in ("0.995", "power 0.05") for scale in (1.0, 1.5) for n in (128, 1)
+    ]  # fmt: skip
+    print_scores(rows)
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    head, *lines = table(out)
+    assert head.split() == ["run", "average", "steps", "guidance", "Frechet", "precision", "recall", "accuracy"]
+    assert "".join(line.split()[0] for line in lines[:2]) == "improved_shortcut-seed0"
+    assert lines[0].split()[1:] == ["0.995", "1", "1", "123.457", "0.500", "0.250", "0.750"]
+    assert out.startswith("improved shortcut, accuracy (real) 0.984\n")
 
 
 def test_every_guidance_scale_is_scored_as_alone(command: Command) -> None:
@@ -367,22 +408,22 @@ def test_every_guidance_scale_is_scored_as_alone(command: Command) -> None:
 
 
 def test_an_average_is_chosen_after_training(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows and a column for each; the protocol says which; the same width again takes the row's place."""
+    """Rows and a column for each, by the protocol's words; the same width again takes the row's place."""
     monkeypatch.setenv("COLUMNS", "80")
     kept = "--ema.profiles 0.05 0.1 --ema.profile-every 64"
     assert command(f"train eight_gaussians-shortcut TINY {kept} --out run").code == 0
     said = command("evaluate run --steps 1 4 --num 16 --metrics energy --weights ema 0.05 0.07,raw 0.050 --json x.json")
     assert said.code == 0, said.err
-    head, _, *lines = said.out.strip().splitlines()[:10]
-    assert head.split() == ["method", "weights", "steps", "guidance", "energy"]
-    told = [(name, n) for name in ("ema", "0.05", "0.07", "raw") for n in ("1", "4")]
-    assert [tuple(line.split()[1:3]) for line in lines] == told
+    assert said.out.startswith("shortcut, guidance 1\n")
+    head, *lines = table(said.out)
+    assert head.split() == ["average", "steps", "energy"]
+    told = [(name, n) for name in ("0.5", "power 0.05", "power 0.07", "raw") for n in (1, 4)]
+    assert [tuple(line.rsplit(maxsplit=2)[:2]) for line in lines] == [(f" {name}", str(n)) for name, n in told]
     scores = json.loads(Path("x.json").read_text())["scores"]
-    of = {"ema": "0.5", "0.05": "power 0.05", "0.07": "power 0.07", "raw": "none"}
-    assert [(row["protocol"]["ema"], row["steps"]) for row in scores] == [(of[name], int(n)) for name, n in told]
+    assert [(row["protocol"]["ema"].replace("none", "raw"), row["steps"]) for row in scores] == told
     assert len({row["energy"] for row in scores}) == len(scores)
     said = command("evaluate run --steps 1 --num 16 --metrics energy --weights 0.07")
-    assert "weights" not in said.out
+    assert said.out.startswith("shortcut, average power 0.07, guidance 1\n")
     again = json.loads(Path("run/scores.json").read_text())["scores"]
     assert len(again) == len(scores) and again[-1]["energy"] == scores[4]["energy"]
     for width in ("0.05", "0.07"):
@@ -393,6 +434,18 @@ def test_an_average_is_chosen_after_training(command: Command, monkeypatch: pyte
         r"note: the average of width 0.2 is made with a profile \d+% off: ask for one nearer to 0.05 or 0.1, or train"
     )
     assert re.search(note, command("sample run --steps 1 --num 8 --weights 0.2").err)
+
+
+def test_the_report_tells_averages_apart(command: Command) -> None:
+    kept = "--ema.profiles 0.05 0.1 --ema.profile-every 64"
+    assert command(f"train eight_gaussians-shortcut TINY {kept} --out run").code == 0
+    assert command("evaluate run --steps 4 1 --num 16 --metrics energy --weights ema raw 0.1").code == 0
+    told = [(name, n) for name in ("0.5", "raw", "power 0.1") for n in ("1", "4")]
+    said = command("report run --steps 1 --out report")
+    assert [tuple(line.rsplit(maxsplit=2)[:2]) for line in table(said.out)[1:]] == [(f" {a}", n) for a, n in told]
+    page = Path("report/report.html").read_text()
+    cells = re.findall(r"<td>([^<]*)</td><td class=n>([^<]*)</td><td class=n>(\d+)</td><td class=n>1</td>", page)
+    assert cells == [("" if n else "shortcut", *row) for n, row in enumerate(told)]
 
 
 def test_a_report_is_one_page_that_loads_nothing(command: Command, runs: Path) -> None:

@@ -92,7 +92,44 @@ def test_scores_are_drawn_over_steps_a_line_a_method():
 def test_scores_at_two_guidance_scales_are_two_lines():
     rows = [*scores(), {"method": "shortcut", "steps": 1, "guidance": 2.0, "frechet": 0.9}]
     labels = {line.get_label() for line in score_figure(rows).axes[0].get_lines()}
-    assert {"shortcut, guidance 1.0", "shortcut, guidance 2.0", "flow matching"} == labels
+    assert {"shortcut, guidance 1", "shortcut, guidance 2", "flow matching"} == labels
+
+
+def test_an_average_is_a_line_and_so_is_a_run():
+    """Rows of two runs of one method, one of them with two averages, in the order in which they were scored."""
+    rows = [
+        {"method": "improved_shortcut", "run": f"{run}, step 17", "steps": steps, "guidance": 1.5, "frechet": value,
+         "protocol": {"ema": ema}}
+        for run, ema, steps, value in (
+            ("+wavelet", "0.995", 4, 2.0), ("+wavelet", "none", 4, 3.0), ("+wavelet", "0.995", 1, 4.0),
+            ("+ot", "0.999", 1, 6.0), ("+wavelet", "none", 1, 5.0),
+        )
+    ]  # fmt: skip
+    lines = {line.get_label(): list(zip(*line.get_data(), strict=True)) for line in score_figure(rows).axes[0].lines}
+    assert lines == {
+        "+wavelet, average 0.995": [(1, 4.0), (4, 2.0)],
+        "+wavelet, average raw": [(1, 5.0), (4, 3.0)],
+        "+ot": [(1, 6.0)],
+    }
+    rows[0]["run"] = "+wavelet, step 9"  # two checkpoints of one run
+    names = [line.get_label() for line in score_figure(rows).axes[0].lines]
+    assert names[0] == "+wavelet, step 9" and "+wavelet, step 17, average raw" in names
+
+
+@pytest.mark.parametrize("runs", [("shortcut", "flow"), [f"a-rather-long-name-of-a-run-{n}" for n in range(20)],
+                                  ["runs/" + 30 * "deeper/" + n for n in "ab"]])  # fmt: skip
+def test_names_of_lines_fit_below_the_panels(runs):
+    rows = [
+        {"method": "shortcut", "run": run, "steps": n, "guidance": 1.0, "frechet": 1.0} for run in runs for n in (1, 4)
+    ]
+    figure = score_figure(rows)
+    figure.draw_without_rendering()
+    (named,) = figure.legends
+    box = named.get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y0 >= 0
+    assert box.y1 < figure.axes[0].get_tightbbox().y0 and figure.axes[0].bbox.height > 150
+    styles = {(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines}
+    assert len(styles) == len(runs)
 
 
 def test_a_log_is_drawn_with_gaps_where_nothing_was_measured():

@@ -97,6 +97,26 @@ def test_scores_of_different_protocols_are_in_different_tables(tmp_path):
     assert "5,000 samples against" in text
 
 
+def test_runs_of_one_method_go_by_their_names_in_every_table(tmp_path):
+    """Also in the table of a protocol that only one of them was scored by, and where a run was moved since."""
+    config = {"objective": {"name": "improved_shortcut"}}
+    for name in ("+wavelet", "+ot"):
+        rows = [score("improved_shortcut", n, 0.5, run="elsewhere, step 17") for n in (4, 1)]
+        if name == "+ot":
+            rows += [score("improved_shortcut", 1, 0.25, run="+ot, step 17", protocol=protocol(1, num=7))]
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps(config))
+        (tmp_path / name / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in log(2)))
+        (tmp_path / name / "scores.json").write_text(json.dumps({"scores": rows}))
+    runs = [RunSummary.read(tmp_path / name) for name in ("+wavelet", "+ot")]
+    page = write_report(tmp_path / "r.html", title="t", runs=runs).read_text()
+    assert re.findall(r"class=first><td>(.*?)</td>", page) == ["+wavelet", "+ot", "+ot"]
+    assert re.findall(r"<h3>(.*?)</h3>", page) == ["+wavelet", "+ot"]
+    assert re.findall(r"<span>Fréchet distance, (.*?)</span>", page) == [
+        "+wavelet, 1 step", "+wavelet, 4 steps", "+ot, 1 step", "+ot, 4 steps",
+    ]  # fmt: skip
+
+
 def test_a_run_directory_becomes_a_page(tmp_path):
     root = tmp_path / "first"
     root.mkdir()

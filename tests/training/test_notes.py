@@ -4,8 +4,10 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from anystep.objectives import MeanFlow, Reflow, Shortcut
-from anystep.recipes import find_recipe
+from anystep.recipes import RECIPES, find_recipe
 from anystep.recipes.method import network_for
 from anystep.training.config import Config, InitConfig
 from anystep.training.notes import notes
@@ -54,3 +56,29 @@ def test_pairs_say_what_they_cost() -> None:
     whole = 32_000 + 3 * config.training.steps * config.training.batch
     assert forward_units(config) == whole
     assert list(notes(config)) == [f"pairs: 1,000 x 16 steps, 32,000 network forward units of {whole:,} in all"]
+
+
+def test_a_decay_that_asks_for_more_than_the_run_is_told_what_the_warm_up_reaches() -> None:
+    config = find_recipe("digits-improved_shortcut")  # 938 updates
+    long = replace(config, ema=replace(config.ema, evaluation=0.9999))
+    reached = "is not reached: the warm-up ends at 0.9905 (ema.warmup)"
+    assert list(notes(long)) == [f"ema.evaluation 0.9999 {reached}"]
+    assert list(notes(replace(config, ema=replace(config.ema, target=0.999)))) == [f"ema.target 0.999 {reached}"]
+    assert list(notes(replace(long, ema=replace(long.ema, warmup=False)))) == []
+    assert list(notes(replace(long, training=replace(long.training, images=256 * 10_100)))) == []
+    flow = find_recipe("digits-flow_matching")  # no targets of its own
+    assert list(notes(replace(flow, ema=replace(flow.ema, target=0.9999)))) == []
+
+
+def test_the_decay_that_is_reached_is_that_of_the_last_phase() -> None:
+    config = find_recipe("digits-progressive_distillation")  # its last has 82 updates
+    long = replace(config, ema=replace(config.ema, evaluation=0.9999))
+    assert list(notes(long)) == ["ema.evaluation 0.9999 is not reached: the warm-up ends at 0.9011 (ema.warmup)"]
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if name.startswith(("digits", "two_moons", "folder32"))])
+def test_recipes_and_trials_do_not_nag(name: str) -> None:
+    """Recipes ask for decays that the warm-up does not quite reach, and a few updates are no run."""
+    config = find_recipe(name)
+    trial = replace(config, training=replace(config.training, images=90 * config.training.batch))
+    assert not [line for line in (*notes(config), *notes(trial)) if line.startswith("ema.")]

@@ -1,6 +1,8 @@
 """Power averages that a run keeps, and widths that are chosen after training."""
 
 import json
+import re
+import shutil
 import signal
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tests.training.same import assert_same, assert_same_tensors, stopping
 from torch import Tensor
 
@@ -16,8 +18,9 @@ from anystep.interchange.run import load_run
 from anystep.objectives import ProgressiveDistillation, Reflow
 from anystep.recipes import find_recipe
 from anystep.recipes.method import network_for
-from anystep.training import checkpoint, trainer
+from anystep.training import checkpoint, profiles, trainer
 from anystep.training.config import CheckpointConfig, Config, EmaConfig, LogConfig
+from anystep.training.ema import Profile, mixture
 from anystep.training.errors import RunError, UsageError
 from anystep.training.initial import read_trained
 from anystep.training.state import State
@@ -121,23 +124,86 @@ def test_a_generator_says_which_average_it_is(points: Path, tmp_path: Path) -> N
     state = dict(generator.network.state_dict())  # type: ignore[attr-defined]
     assert all(torch.equal(state[name], tensor) for name, tensor in tracked(points, UPDATES, 0.1).items())
     few = keeping(points, tmp_path / "few", PAPER, 80)
-    advice = r"ask for one nearer to 0\.05 or 0\.1, or train with a smaller --ema.profile-every"
+    advice = "ask for one nearer to 0.05 or 0.1, or train with {} among --ema.profiles"
     assert load_run(few, weights=0.15, device="cpu").caution is not None
     told = load_run(few, weights=0.2, device="cpu").caution
-    assert told == f"the average of width 0.2 is made with a profile 22% off: {advice}".replace("\\", "")
-    with pytest.raises(RunError, match=rf"width 0.01 is too far from what \S+few keeps by step 320: {advice}"):
+    assert told == f"the average of width 0.2 is made with a profile 22% off: {advice.format(0.2)}"
+    with pytest.raises(RunError, match=r"width 0.01 is too far from what \S+few keeps by step 320: ") as refused:
         load_run(few, weights=0.01)
+    assert str(refused.value).endswith(f"{advice.format(0.01)}, or with a smaller --ema.profile-every")
 
 
 def test_what_cannot_be_chosen_is_refused(tiny: Config, points: Path, tmp_path: Path) -> None:
     train(tiny, tmp_path / "run")
     with pytest.raises(RunError, match=r"run keeps no power averages, .*: train it with --ema.profiles 0.05 0.1"):
         load_run(tmp_path / "run", weights=0.1)
-    for wrong in (0.0, -0.1, 0.3, float("nan")):
-        with pytest.raises(ValueError, match=r"^weights must be above 0 and at most 0.2886, a plain mean, got"):
+    for wrong in (0.0, -0.1, 1e-160, 0.3, float("nan")):
+        with pytest.raises(ValueError, match=r"^weights must be at least 0.001 and at most 0.2886, a plain mean, got"):
             load_run(points, weights=wrong)
     with pytest.raises(ValueError, match=r"^weights must be one of ema, raw, got 'emma'"):
         load_run(points, weights="emma")  # type: ignore[arg-type]
+
+
+def test_a_very_narrow_width_says_that_rounding_counts(
+    points: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A difference of large terms, of copies that are float32, however near its profile is."""
+    run = keeping(points, tmp_path / "run", PAPER, 8)
+    stored = [Profile(n, s) for n in range(8, UPDATES + 1, 8) for s in PAPER]
+    gain = mixture(stored, Profile(UPDATES, 0.02)).gain
+    assert load_run(run, weights=0.02, device="cpu").caution is None and 20 < gain < 100
+    rounding = rf"rounding counts {gain:.0f}-fold: ask for one nearer to 0.05 or 0.1, or train with 0.02 among"
+    monkeypatch.setattr(profiles, "NOISY", 20.0)
+    assert re.search(rounding, load_run(run, weights=0.02, device="cpu").caution or "")
+    monkeypatch.setattr(profiles, "DROWNED", 20.0)
+    with pytest.raises(RunError, match=rf"width 0.02 is too narrow for what \S+run keeps by step 320: .* {gain:.0f}-f"):
+        load_run(run, weights=0.02)
+
+
+def test_a_checkpoint_that_is_damaged_is_not_to_be_deleted(points: Path, tmp_path: Path) -> None:
+    """It holds the network and the optimizer too."""
+    run = tmp_path / "run"
+    shutil.copytree(points, run)
+    last = checkpoint.directory(run / "checkpoints", UPDATES)
+    broken = last / "ema_power_0.05.safetensors"
+    broken.write_bytes(broken.read_bytes()[:300])
+    for width in (0.05, 0.06):
+        with pytest.raises(
+            RunError, match=r"cannot read ema_power_0.05 of \S+320: .*; choose --weights ema, or"
+        ) as told:
+            load_run(run, weights=width)
+        assert "delete" not in str(told.value)
+    load_run(run, device="cpu")
+    (last / "state.json").write_text("{")
+    with pytest.raises(RunError, match=r"cannot read \S+320/state.json: .*; choose another checkpoint with") as told:
+        load_run(run, weights=0.05)
+    assert "delete" not in str(told.value)
+
+
+def test_a_copy_that_does_not_fit_is_named_and_a_kept_width_reads_none(points: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(points, run)
+    copy = run / "profiles" / "step-00000312"
+    state = copy / "state.json"
+    values = json.loads(state.read_text())
+    state.write_text(json.dumps({key: value for key, value in values.items() if key != "updates"}))
+    with pytest.raises(
+        RunError, match=r"\S+312/state.json: updates: 'updates' is missing; delete \S+312 to do without"
+    ):
+        load_run(run, weights=0.06)
+    state.write_text(json.dumps(values))
+    for width in (*PAPER, *OTHERS):
+        file = copy / f"ema_power_{width}.safetensors"
+        save_file({name: tensor[..., :1].clone() for name, tensor in load_file(file).items()}, file)
+    with pytest.raises(
+        RunError, match=r"^\S+312 does not fit \S+320: \S+ is of another size; delete \S+312 to do"
+    ) as told:
+        load_run(run, weights=0.06)
+    assert "\n" not in str(told.value)
+    shutil.rmtree(run / "profiles")
+    (run / "profiles" / "step-00000008").mkdir(parents=True)  # no state.json
+    for width in (*PAPER, *OTHERS):
+        assert load_run(run, weights=width, device="cpu").caution is None
 
 
 def test_a_copy_that_is_damaged_is_named_and_can_be_done_without(points: Path, tmp_path: Path) -> None:
@@ -249,7 +315,10 @@ def test_copies_are_of_the_last_phase(
     early = load_run(tmp_path / "whole", weights=0.07, device="cpu", step=parts[0].last)
     assert early.caution is not None
     assert early.caution.startswith("this checkpoint is of phase teacher (1 of ")
-    assert "; the average of width 0.07 is made with a profile 5% off: " in early.caution
+    among = "or train with 0.07 among --ema.profiles"
+    assert early.caution.endswith(  # and no more frequent copies: an earlier phase has none
+        f"; the average of width 0.07 is made with a profile 5% off: ask for one nearer to 0.05 or 0.1, {among}"
+    )
     for at in (parts[-1].first, parts[-1].first + 3):
         stop, watch = stopping(at)
         train(config, tmp_path / f"parts-{at}", stop=stop, watch=watch)
@@ -280,8 +349,8 @@ def test_a_run_goes_on_with_the_widths_that_it_began_with(tiny: Config, tmp_path
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"profiles": (0.05, 0.3)}, r"ema.profiles must be above 0 and at most 0.2886, a plain mean, got 0.3"),
-        ({"profiles": (0.0,)}, r"ema.profiles must be above 0"),
+        ({"profiles": (0.05, 0.3)}, r"ema.profiles must be at least 0.001 and at most 0.2886, a plain mean, got 0.3"),
+        ({"profiles": (1e-200,)}, r"ema.profiles must be at least 0.001 and .*, got 1e-200"),
         ({"profiles": (0.1, 0.1)}, r"ema.profiles must be different widths, got \[0.1, 0.1\]"),
         ({"profiles": (0.1,), "profile_every": 0}, r"ema.profile_every must be at least 1, got 0"),
         ({"profile_every": 64}, r"ema.profile_every does nothing without ema.profiles: set that, e.g. to 0.05 0.1"),

@@ -2,11 +2,12 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import tyro
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -15,6 +16,7 @@ from anystep.cli.files import check_writable
 from anystep.cli.parse import parse, split
 from anystep.cli.scores import print_scores
 from anystep.cli.weights import read_several
+from anystep.evaluation.generator import Generator
 from anystep.evaluation.reference import heldout
 from anystep.evaluation.scores import keep_scores, write_scores
 from anystep.evaluation.sweep import evaluate
@@ -22,6 +24,7 @@ from anystep.interchange.run import load_run
 from anystep.training.checkpoint import reason
 from anystep.training.errors import RunError, UsageError
 from anystep.training.facts import read_config
+from anystep.training.trainer import pick_device
 
 DESCRIPTION = """Score samples against the run's own training data. Nothing is downloaded.
 
@@ -78,9 +81,9 @@ def run(argv: Sequence[str]) -> int:
     metrics, weights = split(args.metrics), read_several(args.weights)
     if args.json is not None:
         check_writable(args.json)
-    generators = {
-        name: load_run(args.run, weights=each, device=args.device, step=args.checkpoint)
-        for name, each in weights.items()
+    device = pick_device(args.device)
+    generators = {  # all, before any is scored; in the computer's memory, so that a GPU holds one at a time
+        name: load_run(args.run, weights=each, device="cpu", step=args.checkpoint) for name, each in weights.items()
     }
     source = read_config(args.run).data
     console = Console(stderr=True)
@@ -95,11 +98,13 @@ def run(argv: Sequence[str]) -> int:
         task = bar.add_task("evaluate", total=None)
 
         def show(before: int, done: int, total: int) -> None:
-            bar.update(task, completed=before * total + done, total=len(generators) * total)
+            bar.update(task, completed=before * total + done, total=len(weights) * total)
 
-        rows = {
-            name: evaluate(
-                generator,
+        rows = [
+            row
+            for before, name in enumerate(weights)
+            for row in evaluate(
+                moved(generators.pop(name), device),
                 source.open("train"),
                 steps=args.steps,
                 num=args.num,
@@ -111,13 +116,17 @@ def run(argv: Sequence[str]) -> int:
                 batch=args.batch,
                 progress=partial(show, before),
             )
-            for before, (name, generator) in enumerate(generators.items())
-        }
-    several = len(rows) > 1
-    print_scores([row | ({"weights": name} if several else {}) for name, part in rows.items() for row in part])
-    for path in written([row for part in rows.values() for row in part], args.run / "scores.json", args.json):
+        ]
+    print_scores(rows)
+    for path in written(rows, args.run / "scores.json", args.json):
         print(f"scores with their protocol: {path}")
     return 0
+
+
+def moved(generator: Generator, device: torch.device) -> Generator:
+    """Return the generator with its network on another device; the one given is of no use after it."""
+    network: Any = generator.network
+    return replace(generator, network=network.to(device), device=device)
 
 
 def written(rows: Sequence[Mapping[str, Any]], kept: Path, asked: Path | None) -> list[Path]:

@@ -1,7 +1,8 @@
 """`anystep report`: pictures, tables and an HTML page of one or more runs."""
 
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +19,7 @@ from anystep.flow.sampling import interpolate_noise
 from anystep.interchange.run import load_run
 from anystep.report.grids import interpolation_figure, steps_figure
 from anystep.report.page import write_report
-from anystep.report.run import Picture, RunSummary
+from anystep.report.run import Picture, RunSummary, run_names, told_apart
 from anystep.training.checkpoint import reason
 from anystep.training.errors import RunError, UsageError
 
@@ -36,7 +37,7 @@ class Args:
     """Options of `anystep report`."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN ...")]
-    """Run directories."""
+    """Run directories; files beside them (RUNS/*) are left out."""
     steps: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128)
     """Budgets of the picture."""
     seed: int = 0
@@ -50,17 +51,20 @@ class Args:
 def run(argv: Sequence[str]) -> int:
     """Draw, write, print where; returns 0."""
     args = parse(Args, argv, "report", DESCRIPTION)
-    if not args.runs:
+    runs = [path for path in args.runs if not path.is_file()]
+    if not runs:
         raise UsageError("report needs a run directory, e.g. anystep report runs/digits")
     if min(args.steps, default=0) < 1:
         raise UsageError(f"--steps must be at least 1, got {min(args.steps, default=0)}")
-    if len({path.resolve() for path in args.runs}) < len(args.runs):
-        raise UsageError(f"each run once, got {' '.join(map(str, args.runs))}")
-    generators = {path: load_run(path, device=args.device) for path in args.runs}
-    summaries = told_apart(args.runs, [RunSummary.read(path) for path in args.runs])
-    names = dict(zip(args.runs, labels(args.runs, [summary.method for summary in summaries]), strict=True))
-    out = args.out or args.runs[0] / "report"
-    pictures = draw({names[path]: generator for path, generator in generators.items()}, args.steps, args.seed)
+    if len({path.resolve() for path in runs}) < len(runs):
+        raise UsageError(f"each run once, got {' '.join(map(str, runs))}")
+    generators = [load_run(path, device=args.device) for path in runs]
+    if len(runs) < len(args.runs):
+        files = ", ".join(str(path) for path in args.runs if path not in runs)
+        print(f"note: left out, files and no run directories: {files}", file=sys.stderr)
+    summaries = told_apart([RunSummary.read(path) for path in runs], runs)
+    out = args.out or runs[0] / "report"
+    pictures = draw(dict(zip(run_names(summaries), generators, strict=True)), args.steps, args.seed)
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, picture in pictures.items():
@@ -80,26 +84,6 @@ def run(argv: Sequence[str]) -> int:
     print_scores([row for summary in summaries for row in summary.scores])
     print(page)
     return 0
-
-
-def told_apart(runs: Sequence[Path], summaries: Sequence[RunSummary]) -> list[RunSummary]:
-    """Return the runs with their paths for names, in their scores too, where two directories have the same name."""
-    if len({summary.name for summary in summaries}) == len(runs):
-        return list(summaries)
-    return [
-        replace(
-            summary,
-            name=str(path),
-            scores=[{**row, "run": str(row["run"]).replace(summary.name, str(path), 1)} for row in summary.scores],
-        )
-        for path, summary in zip(runs, summaries, strict=True)
-    ]
-
-
-def labels(runs: Sequence[Path], methods: Sequence[str]) -> list[str]:
-    """Return a name a run, each another: the methods, else the directories' names, else their paths."""
-    candidates = (list(methods), [path.resolve().name for path in runs], [str(path) for path in runs])
-    return next(names for names in candidates if len(set(names)) == len(runs))
 
 
 def draw(generators: dict[str, Generator], steps: Sequence[int], seed: int) -> dict[str, Picture]:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from anystep.cli.files import write_picture
 from anystep.cli.parse import parse
-from anystep.cli.weights import read_weights
+from anystep.cli.weights import read_one
 from anystep.data.files import write_bytes
 from anystep.evaluation.generator import Generator
 from anystep.flow.ladder import Order
@@ -63,9 +63,9 @@ class Args:
     """Draw this many points between pairs of noises (P1 eq. 6): one pair a row, --num / points rows."""
     order: Order | None = None
     """Where a budget that is no power of two has its small steps; default as the run's objective."""
-    weights: Annotated[str, tyro.conf.arg(metavar="ema|raw|WIDTH")] = "ema"
-    """ema: the average kept for evaluation; raw: the trained parameters; a number such as 0.1: the power average of
-    this relative width, of a run that was trained with --ema.profiles."""
+    weights: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ema|raw|WIDTH")] = ("ema",)
+    """One only. ema: the average kept for evaluation; raw: the trained parameters; a number such as 0.1: the power
+    average of this relative width, of a run that was trained with --ema.profiles."""
     checkpoint: int | None = None
     """Step of the checkpoint to use, one that checkpoint.keep_every kept; without it the newest."""
     out: Path | None = None
@@ -81,7 +81,7 @@ def run(argv: Sequence[str]) -> int:
     """Draw and write; returns 0."""
     args = parse(Args, argv, "sample", DESCRIPTION)
     check(args)
-    weights = read_weights(args.weights)
+    weights = read_one(args.weights)
     generator = load_run(args.run, weights=weights, device=args.device, step=args.checkpoint)
     if args.order is not None:
         generator = ordered(generator, args.order)

@@ -9,15 +9,30 @@ from anystep.training.initial import Weights
 
 
 def read_weights(word: str) -> Weights:
-    """Return the weights that a word means: ema, raw, or the width of a power average. Raises UsageError for others."""
+    """Return the weights that a word means: ema, raw, or the width of a power average.
+
+    Raises UsageError for others, and for a width that no power average has.
+    """
     if word in ("ema", "raw"):
         return "ema" if word == "ema" else "raw"
     try:
         width = float(word)
     except ValueError:
         raise UsageError(f"--weights must be ema, raw or a power average's width such as 0.1, got {word!r}") from None
-    check_width("--weights", width)
+    try:
+        check_width("--weights", width)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     return width
+
+
+def read_one(words: Sequence[str]) -> Weights:
+    """Return what the one word means, for a verb that takes no more. Raises UsageError as `read_several` does."""
+    found = read_several(words)
+    if len(found) > 1:
+        raise UsageError(f"--weights must be one only, got {', '.join(found)}; several with anystep evaluate")
+    (weights,) = found.values()
+    return weights
 
 
 def read_several(words: Sequence[str]) -> dict[str, Weights]:

@@ -15,8 +15,8 @@ def load_run(run: Path, *, weights: Weights = "ema", device: str = "auto", step:
     """Return the network of a run directory's checkpoint: the newest, or that after ``step`` updates.
 
     ``weights``: ``ema``, the average kept for evaluation (P1 evaluates it), ``raw``, the trained parameters, or a
-    number in (0, 0.2886], the relative width of a power average, made from those that `ema.profiles` kept (Karras et
-    al. 2024, section 3). Checkpoints older than the newest few are there when `checkpoint.keep_every` kept them.
+    number in [0.001, 0.2886], the relative width of a power average, made from those that `ema.profiles` kept (Karras
+    et al. 2024, section 3). Checkpoints older than the newest few are there when `checkpoint.keep_every` kept them.
     Raises RunError when ``run`` is no run directory, has no checkpoint yet or not that one, keeps no averages to make
     the width from, or the checkpoint does not fit; ValueError for other ``weights``.
     """

@@ -1,11 +1,13 @@
 """Curves of a run: its losses and gradients over images seen, and its scores over sampling steps."""
 
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from anystep.report.canvas import INK, LADDER_MAP, SERIES, legend, panels, title
+from anystep.report.rows import grouped, labels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,6 +22,10 @@ TITLES = {
     "energy": "Energy distance",
 }
 LOWER_IS_BETTER = ("frechet", "energy")
+#: of lines, when there are more than colours
+STYLES = ("-", "--", ":", "-.")
+#: inches that a letter of a legend and the line before it may take
+LETTER, HANDLE, LINE = 0.075, 0.5, 0.19
 #: a kind of row that is a step of the ladder: 1, 1/64
 STEP = re.compile(r"\d+(/\d+)?")
 
@@ -61,7 +67,8 @@ def loss_figure(log: Sequence[Record]) -> "Figure":
 def score_figure(scores: Sequence[Record], metrics: Sequence[str] | None = None) -> "Figure":
     """Return scores over sampling steps, a panel a metric and a line a method, as in P1's Figure 4 (log2 axis).
 
-    ``scores`` are rows of `evaluate`. ``metrics`` None draws every metric that some row has. Raises ValueError when no
+    Runs of one method, guidance scales and averages have a line each, named below the panels. ``scores`` are rows of
+    `evaluate`. ``metrics`` None draws every metric that some row has. Raises ValueError when no
     row has any.
     """
     names = [name for name in metrics or TITLES if any(row.get(name) is not None for row in scores)]
@@ -69,12 +76,14 @@ def score_figure(scores: Sequence[Record], metrics: Sequence[str] | None = None)
         raise ValueError("no score to draw: every metric is missing or null")
     columns = min(len(names), 2)
     figure, grid = panels(-(-len(names) // columns), columns, height=2.9)
-    lines = _lines(scores)
+    groups = grouped(scores)
+    called = labels(list(groups))
     budgets = sorted({row["steps"] for row in scores})
     for axes, name in zip(grid.flat, names, strict=False):
-        for number, (label, rows) in enumerate(lines.items()):
-            points = sorted((row["steps"], row[name]) for row in rows if row.get(name) is not None)
-            _line(axes, [p[0] for p in points], [p[1] for p in points], _colour(number), label, marker="o")
+        for number, (who, rows) in enumerate(groups.items()):
+            points = [(row["steps"], row[name]) for row in rows if row.get(name) is not None]
+            _line(axes, [p[0] for p in points], [p[1] for p in points], _colour(number), called[who], marker="o")
+            axes.get_lines()[-1].set_linestyle(STYLES[number // len(SERIES) % len(STYLES)])
         better = "lower is better" if name in LOWER_IS_BETTER else "higher is better"
         title(axes, TITLES.get(name, name), better)
         axes.set_xscale("log", base=2)
@@ -89,26 +98,29 @@ def score_figure(scores: Sequence[Record], metrics: Sequence[str] | None = None)
             axes.set_ylim(-0.03, 1.05)
     for axes in list(grid.flat)[len(names) :]:
         axes.set_visible(False)
-    if len(lines) > 1:
-        legend(grid.flat[0], loc="best")
+    if len(groups) > 1:
+        _name_below(figure, grid.flat[0].get_lines())
     return figure
 
 
-def _lines(scores: Sequence[Record]) -> dict[str, list[Record]]:
-    """Return the rows of each line: a method, told apart by run and guidance where it has several."""
-    seen: dict[Any, set[tuple[str, str]]] = {}
-    for row in scores:
-        seen.setdefault(row["method"], set()).add((str(row.get("run", "")), str(row.get("guidance"))))
-    lines: dict[str, list[Record]] = {}
-    for row in scores:
-        variants = seen[row["method"]]
-        label = str(row["method"]).replace("_", " ")
-        if len({run for run, _ in variants}) > 1:
-            label += f" ({row.get('run')})"
-        if len({guidance for _, guidance in variants}) > 1:
-            label += f", guidance {row.get('guidance')}"
-        lines.setdefault(label, []).append(row)
-    return lines
+def _name_below(figure: "Figure", lines: Sequence[Any]) -> None:
+    """Name the lines below the panels, in as many columns as fit; the figure grows by what that takes."""
+    width, height = figure.get_size_inches()
+    names = [textwrap.fill(str(line.get_label()), int((width - HANDLE) / LETTER)) for line in lines]
+    longest = max(len(part) for name in names for part in name.splitlines())
+    columns = min(len(names), max(1, int(width / (HANDLE + LETTER * longest))))
+    deep = -(-len(names) // columns) * max(len(name.splitlines()) for name in names)
+    figure.set_size_inches(width, height + LINE * deep)
+    figure.legend(
+        handles=lines,
+        labels=names,
+        loc="outside lower left",
+        ncols=columns,
+        frameon=False,
+        fontsize=9,
+        labelcolor=INK,
+        handlelength=2,
+    )
 
 
 def row_name(tag: str) -> str:

@@ -12,7 +12,8 @@ from PIL import Image
 from anystep.data.files import write_text
 from anystep.report.canvas import svg
 from anystep.report.curves import TITLES, loss_figure, score_figure
-from anystep.report.run import Picture, RunSummary
+from anystep.report.rows import grouped, labels
+from anystep.report.run import Picture, RunSummary, run_names
 from anystep.report.style import CSS
 from anystep.report.tables import config_table, number, score_tables
 
@@ -62,10 +63,14 @@ def write_report(
     if not runs:
         raise ValueError("a report needs at least one run, got none")
     scores = [row for run in runs for row in run.scores]
+    names = run_names(runs)
     sections = {
         "Samples": _pictures([*pictures, *(picture for run in runs for picture in run.pictures)]),
         "Scores": _scores(scores),
-        "Training": "".join(_training(run, f"run{n}", alone=len(runs) == 1) for n, run in enumerate(runs)),
+        "Training": "".join(
+            _training(run, f"run{n}", name if len(runs) > 1 else "")
+            for n, (run, name) in enumerate(zip(runs, names, strict=True))
+        ),
         "Configuration": "".join(_config(run) for run in runs),
         "Make it again": _commands(runs, commands),
     }
@@ -74,7 +79,7 @@ def write_report(
         title=escape(title),
         css=CSS,
         lead=f'<p class="lead">{escape(lead)}</p>' if lead else "",
-        tiles=_tiles(runs),
+        tiles=_tiles(runs, names),
         nav="".join(f'<a href="#{_anchor(name)}">{name}</a>' for name in present),
         sections="\n".join(
             f'<section id="{_anchor(name)}"><h2>{name}</h2>\n{text}</section>' for name, text in present.items()
@@ -84,17 +89,31 @@ def write_report(
     return Path(path)
 
 
-def _tiles(runs: Sequence[RunSummary]) -> str:
-    """Return the few numbers that matter: each run's first metric at its fewest and its most steps."""
+def _tiles(runs: Sequence[RunSummary], names: Sequence[str]) -> str:
+    """Return the few numbers that matter: each run's first metric at its fewest and its most steps.
+
+    Of several averages or guidance scales, the first that was scored at the most budgets.
+    """
     tiles = []
+    groups = grouped([row for run in runs for row in run.scores])
+    called = labels(list(groups))
     for run in runs:
         name = next((m for m in TITLES if any(row.get(m) is not None for row in run.scores)), "")
-        rows = sorted((row for row in run.scores if row.get(name) is not None), key=lambda row: row["steps"])
-        for row in rows[:1] + rows[1:][-1:]:
-            steps = f"{row['steps']} step{'s' if row['steps'] > 1 else ''}"
-            tiles.append((f"{row[name]:.3g}", f"{TITLES[name]}, {_words(run.method)}, {steps}"))
+        theirs = {row.get("run") for row in run.scores}
+        own = {
+            who: [row for row in rows if row.get(name) is not None]
+            for who, rows in groups.items()
+            if rows[0].get("run") in theirs
+        }
+        if own:
+            who = max(own, key=lambda who: len({row["steps"] for row in own[who]}))
+            for row in own[who][:1] + own[who][1:][-1:]:
+                steps = f"{row['steps']} step{'s' if row['steps'] > 1 else ''}"
+                tiles.append((f"{row[name]:.3g}", f"{TITLES[name]}, {called[who]}, {steps}"))
     if not tiles:
-        tiles = [(number(run.images), f"images seen, {_words(run.method)}") for run in runs if run.images]
+        tiles = [
+            (number(run.images), f"images seen, {name}") for run, name in zip(runs, names, strict=True) if run.images
+        ]
     cells = "".join(f'<div class="tile"><b>{value}</b><span>{escape(text)}</span></div>' for value, text in tiles)
     return f'<div class="tiles">{cells}</div>' if cells else ""
 
@@ -122,7 +141,7 @@ def _scores(scores: Sequence[Any]) -> str:
     return drawn + score_tables(scores)
 
 
-def _training(run: RunSummary, key: str, *, alone: bool) -> str:
+def _training(run: RunSummary, key: str, name: str) -> str:
     if not run.log:
         return ""
     last = run.log[-1]
@@ -131,7 +150,7 @@ def _training(run: RunSummary, key: str, *, alone: bool) -> str:
         facts.append(f"last loss {number(last['loss'])}")
     if last.get("skipped"):
         facts.append(f"{number(last['skipped'])} updates skipped")
-    head = "" if alone else f"<h3>{escape(_words(run.method))}</h3>"
+    head = f"<h3>{escape(name)}</h3>" if name else ""
     return f'{head}<p class="quiet">{", ".join(facts)}.</p><figure>{svg(loss_figure(run.log), key)}</figure>'
 
 
@@ -158,10 +177,6 @@ def _data(image: Image.Image | Path) -> tuple[str, int]:
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii"), image.width
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
 
 
 def _anchor(name: str) -> str:

@@ -4,11 +4,14 @@ import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
+
+from anystep.report.methods import words
+from anystep.report.rows import of_run
 
 FOLDERS = (".", "samples")
 
@@ -45,6 +48,7 @@ class RunSummary:
         log) that is no JSON; a last line of the log that a kill cut short is left out.
         """
         root = Path(directory)
+        name = root.resolve().name
         config = _json(root / "config.json", dict)
         scores = root / "scores.json"
         pictures = [
@@ -53,10 +57,10 @@ class RunSummary:
             for path in sorted((root / folder).glob("*.png"), key=_order)
         ]
         return cls(
-            name=root.resolve().name,
+            name=name,
             config=config,
             log=_lines(root / "log.jsonl"),
-            scores=_json(scores, dict).get("scores", []) if scores.exists() else [],
+            scores=of_run(name, _json(scores, dict).get("scores", [])) if scores.exists() else [],
             pictures=pictures,
             commands=_commands(root) if commands is None else commands,
         )
@@ -72,6 +76,22 @@ class RunSummary:
     def images(self) -> int | None:
         """Training images seen, or None without a log."""
         return int(self.log[-1]["images"]) if self.log else None
+
+
+def told_apart(runs: Sequence[RunSummary], paths: Sequence[Path]) -> list[RunSummary]:
+    """Return the runs with their paths for names, in their scores too, where two directories have the same name."""
+    if len({run.name for run in runs}) == len(runs):
+        return list(runs)
+    return [
+        replace(run, name=str(path), scores=of_run(str(path), run.scores))
+        for run, path in zip(runs, paths, strict=True)
+    ]
+
+
+def run_names(runs: Sequence[RunSummary]) -> list[str]:
+    """Return what people read for each run: the methods, or the runs' own names where two have the same method."""
+    methods = [run.method for run in runs]
+    return [words(name) for name in methods] if len(set(methods)) == len(runs) else [run.name for run in runs]
 
 
 def _title(stem: str) -> str:

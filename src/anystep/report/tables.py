@@ -5,8 +5,10 @@ from html import escape
 from typing import Any
 
 from anystep.report.curves import LOWER_IS_BETTER, TITLES
+from anystep.report.rows import Who, by_run, grouped
 
 Row = Mapping[str, Any]
+Groups = dict[Who, list[Row]]
 
 #: what the protocol's fields are called on the page, in this order; others follow by their own name
 PROTOCOL = {
@@ -31,10 +33,13 @@ BY_ROW = ("steps", "schedule", "guidance", "ema")
 
 def score_tables(scores: Sequence[Row]) -> str:
     """Return a table for the rows of each protocol, with that protocol under it, number for number."""
-    groups: dict[str, list[Row]] = {}
-    for row in scores:
-        groups.setdefault(repr(sorted(_shared(row).items(), key=str)), []).append(row)
-    return "\n".join(_score_table(rows) + _protocol(rows) for rows in groups.values())
+    head = "Run" if by_run(scores) else "Method"
+    tables: dict[str, Groups] = {}
+    for who, rows in grouped(scores).items():
+        for row in rows:
+            protocol = repr(sorted(_shared(row).items(), key=str))
+            tables.setdefault(protocol, {}).setdefault(who, []).append(row)
+    return "\n".join(_score_table(groups, head) + _protocol(groups, head) for groups in tables.values())
 
 
 def config_table(config: Row) -> str:
@@ -61,37 +66,44 @@ def number(value: Any) -> str:
     return f"{value:.3f}" if 0.001 <= abs(value) < 1000 or value == 0 else f"{value:.4g}"
 
 
-def _score_table(rows: Sequence[Row]) -> str:
+def _score_table(groups: Groups, who_head: str) -> str:
+    rows = [row for part in groups.values() for row in part]
     metrics = [name for name in TITLES if any(name in row for row in rows)]
     best = _best(rows)
-    heads = ["Method", "Steps", "Guidance", *(_heading(name) for name in metrics)]
+    averages = len({who.average for who in groups}) > 1
+    heads = [who_head, *(["Average"] if averages else []), "Steps", "Guidance", *map(_heading, metrics)]
     if "accuracy" in metrics:
         heads.append("on real")
     if any(row.get("seconds") is not None for row in rows):
         heads.append("Seconds")
     head = "".join(f"<th{' class=n' if n else ''}>{text}</th>" for n, text in enumerate(heads))
-    several = len({(row["method"], row.get("run")) for row in rows}) > len({row["method"] for row in rows})
     body, before = [], ""
-    for row in rows:
-        method = str(row["method"]).replace("_", " ")
-        named = f"{method} ({row.get('run')})" if several else method
-        first, before = named != before, named
-        shown = escape(named) if first else ""
-        cells = [f"<td>{shown}</td>", f"<td class=n>{number(row['steps'])}</td>"]
-        cells.append(f"<td class=n>{_guidance(row.get('guidance'))}</td>")
-        for name in metrics:
-            mark = " best" if (row["steps"], name, row.get(name)) in best else ""
-            cells.append(f'<td class="n{mark}">{number(row.get(name))}</td>')
-        if "accuracy" in metrics:
-            cells.append(f'<td class="n quiet">{number(row.get("accuracy_real"))}</td>')
-        if "Seconds" in heads:
-            cells.append(f'<td class="n quiet">{number(row.get("seconds"))}</td>')
-        body.append(f"<tr{' class=first' if first else ''}>{''.join(cells)}</tr>")
-    legend = "Shaded: the smaller distance at equal steps. " if best else ""
+    for who, part in groups.items():
+        for row in part:
+            first, before = who.name != before, who.name
+            cells = [f"<td>{escape(who.name) if first else ''}</td>"]
+            if averages:
+                cells.append(f"<td class=n>{escape(who.average)}</td>")
+            cells.append(f"<td class=n>{number(row['steps'])}</td><td class=n>{escape(who.guidance) or '–'}</td>")
+            for name in metrics:
+                mark = " best" if (row["steps"], name, row.get(name)) in best else ""
+                cells.append(f'<td class="n{mark}">{number(row.get(name))}</td>')
+            if "accuracy" in metrics:
+                cells.append(f'<td class="n quiet">{number(row.get("accuracy_real"))}</td>')
+            if "Seconds" in heads:
+                cells.append(f'<td class="n quiet">{number(row.get("seconds"))}</td>')
+            body.append(f"<tr{' class=first' if first else ''}>{''.join(cells)}</tr>")
+    whatever = ", whatever the guidance and the average" if len({who[1:] for who in groups}) > 1 else ""
+    legend = f"Shaded: the smaller distance at equal steps{whatever}. " if best else ""
     if "accuracy" in metrics:
         legend += "Accuracy and precision say nothing of variety, class means score 1.0: read them beside recall."
     notes = list(
-        dict.fromkeys(f"{row['method']}, {row['steps']} steps: {n}" for row in rows for n in row.get("notes", []))
+        dict.fromkeys(
+            f"{who.name}, {row['steps']} steps: {note}"
+            for who, part in groups.items()
+            for row in part
+            for note in row.get("notes", [])
+        )
     )
     listed = "".join(f"<li>{escape(note)}</li>" for note in notes)
     table = f'<table class="scores"><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
@@ -99,8 +111,9 @@ def _score_table(rows: Sequence[Row]) -> str:
     return f'<div class="wide">{table}</div>{legend}' + (f'<ul class="notes">{listed}</ul>' if notes else "")
 
 
-def _protocol(rows: Sequence[Row]) -> str:
-    shared = _shared(rows[0])
+def _protocol(groups: Groups, who_head: str) -> str:
+    rows = [(who.name, row) for who, part in groups.items() for row in part]
+    shared = _shared(rows[0][1])
     if not shared:
         return '<p class="quiet">These scores came without a protocol: compare them with nothing.</p>'
     names = [*(name for name in PROTOCOL if name in shared), *(name for name in shared if name not in PROTOCOL)]
@@ -108,10 +121,9 @@ def _protocol(rows: Sequence[Row]) -> str:
         f"<tr><th>{escape(PROTOCOL.get(name, name))}</th><td>{_value(shared[name])}</td></tr>" for name in names
     )
     listed = ""
-    for row in rows:
-        cells = "".join(f"<td>{_value(row['protocol'].get(name))}</td>" for name in ("schedule", "guidance", "ema"))
-        method = escape(str(row["method"]).replace("_", " "))
-        listed += f"<tr><td>{method}</td><td class=n>{row['steps']}</td>{cells}</tr>"
+    for name, row in rows:
+        cells = "".join(f"<td>{_value(row['protocol'].get(fact))}</td>" for fact in ("schedule", "guidance", "ema"))
+        listed += f"<tr><td>{escape(name)}</td><td class=n>{row['steps']}</td>{cells}</tr>"
     summary = (
         f"Protocol: {number(shared.get('num'))} samples against {number(shared.get('reference_num'))} of "
         f"{escape(str(shared.get('reference')))}, {escape(str(shared.get('features')).replace('_', ' '))}, "
@@ -119,7 +131,7 @@ def _protocol(rows: Sequence[Row]) -> str:
     )
     return (
         f'<details class="protocol"><summary>{summary}</summary>'
-        f'<table class="facts">{facts}</table><table class="schedules"><thead><tr><th>Method</th>'
+        f'<table class="facts">{facts}</table><table class="schedules"><thead><tr><th>{who_head}</th>'
         f"<th class=n>Steps</th><th>Schedule</th><th>Guidance in effect</th><th>EMA</th></tr></thead>"
         f"<tbody>{listed}</tbody></table></details>"
     )
@@ -148,12 +160,6 @@ def _best(rows: Sequence[Row]) -> set[tuple[int, str, float]]:
 def _heading(name: str) -> str:
     arrow = "↓" if name in LOWER_IS_BETTER else "↑"
     return f"{escape(TITLES[name])} <span class=quiet>{arrow}</span>"
-
-
-def _guidance(value: Any) -> str:
-    if isinstance(value, str):
-        return f'<span title="{escape(value)}">{escape(value.split(":")[0])}</span>'
-    return "–" if value is None else f"{value:g}"
 
 
 def _value(value: Any) -> str:

@@ -29,7 +29,7 @@ class Ema(Generic[Module]):
 
     def decay_at(self, update: int) -> float:
         """Return the decay of update n = 0, 1, ..."""
-        return min(self.decay, (1 + update) / (10 + update)) if self.warmup else self.decay
+        return min(self.decay, warmed(update)) if self.warmup else self.decay
 
     @torch.no_grad()
     def update(self, network: nn.Module, update: int) -> None:
@@ -39,6 +39,11 @@ class Ema(Generic[Module]):
         torch._foreach_lerp_(mine, theirs, 1 - self.decay_at(update))
         for buffer, theirs_now in zip(self.network.buffers(), network.buffers(), strict=True):
             buffer.copy_(theirs_now)
+
+
+def warmed(update: int) -> float:
+    """Return the decay that the warm-up of `Ema` allows at update n = 0, 1, ...: that of a power average of gamma 8."""
+    return (1 + update) / (10 + update)
 
 
 class PowerEma(Ema[Module]):
@@ -61,11 +66,15 @@ class PowerEma(Ema[Module]):
 
 #: widths above this, that of a plain mean of all parameters, need a power below 0
 WIDEST = 12**-0.5
+#: an average over a thousandth of the run, the last parameters in all but name: below it the power, about 1 / width,
+#: means nothing, and in the end overflows
+NARROWEST = 0.001
 
 
 def check_width(name: str, sigma_rel: float) -> None:
-    """Raise ValueError that names ``name`` unless a power average can have this width: in (0, 0.2886]."""
-    require(0 < sigma_rel <= WIDEST, name, sigma_rel, "above 0 and at most 0.2886, a plain mean")
+    """Raise ValueError that names ``name`` unless a power average can have this width: in [0.001, 0.2886]."""
+    rule = "at least 0.001 and at most 0.2886, a plain mean"
+    require(NARROWEST <= sigma_rel <= WIDEST, name, sigma_rel, rule)
 
 
 @cache
@@ -73,7 +82,7 @@ def exponent(sigma_rel: float) -> float:
     """Return the power gamma >= 0 of the profile of relative width ``sigma_rel``, the inverse of `relative_width`.
 
     It is the largest root of ``(gamma + 2)^2 (gamma + 3) sigma_rel^2 = gamma + 1``. Raises ValueError for a width that
-    is not in (0, 0.2886].
+    is not in [0.001, 0.2886].
     """
     check_width("sigma_rel", sigma_rel)
     inverse = sigma_rel**-2
@@ -115,59 +124,72 @@ def overlaps(some: Sequence[Profile], others: Sequence[Profile]) -> NDArray[np.f
     return np.asarray((a + 1) * (b + 1) / (a + b + 1) * np.exp(power), dtype=np.float64)
 
 
-def mixture(stored: Sequence[Profile], wanted: Profile) -> list[float]:
-    """Return by how much each stored average counts, 1 in all, so that their sum's profile is nearest ``wanted``'s.
+#: shares whose sizes add up to no more than this are left out: the sum is rounded to float32, by as much
+NEGLIGIBLE = 2.0**-24
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A sum of stored averages: by how much each counts that does, 1 in all.
+
+    ``mismatch`` is how far its profile is from the one wanted: the L2 norm of the difference over its own norm.
+    """
+
+    shares: Mapping[Profile, float]
+    mismatch: float
+
+    @property
+    def gain(self) -> float:
+        """The sum of the shares' sizes, at least 1: by this much the rounding of what is stored may be magnified."""
+        return sum(map(abs, self.shares.values()))
+
+
+def mixture(stored: Sequence[Profile], wanted: Profile) -> Mixture:
+    """Return the sum of stored averages whose profile is nearest ``wanted``'s.
 
     Least squares over the time of training, in closed form: the overlaps of the stored profiles with each other times
-    the answer are their overlaps with the one wanted. One that is stored is itself, alone.
+    the answer are their overlaps with the one wanted. One that is stored is itself, alone. The smallest shares are left
+    out, as many as together are below the rounding of a float32 sum (`NEGLIGIBLE`).
     Differs from the paper: there the sum is left free. At 1, what all parameters have in common is kept exactly.
-    Raises ValueError when nothing is stored, or a profile twice.
+    Raises ValueError when nothing is stored, or a profile twice, or ``wanted`` is after the newest that is stored.
     """
     if not stored or len(set(stored)) < len(stored):
         raise ValueError(f"stored must be different profiles, at least one, got {list(stored)}")
+    newest = max(profile.updates for profile in stored)
+    if wanted.updates > newest:
+        raise ValueError(f"updates must be at most {newest}, the newest that is stored, got {wanted.updates}")
     if wanted in stored:
-        return [float(profile == wanted) for profile in stored]
+        return Mixture({wanted: 1.0}, 0.0)
     matrix = overlaps(stored, stored)
     scale = np.diag(matrix) ** -0.5  # of one size: the system is stiff
     matrix = matrix * scale[:, None] * scale
     right = overlaps(stored, [wanted])[:, 0] * scale
     free, rise = np.linalg.lstsq(matrix, np.stack([right, scale], axis=1), rcond=1e-13)[0].T
-    solution = free + rise * (1 - scale @ free) / (scale @ rise)  # Lagrange's condition that the sum is 1
-    return [float(value) for value in solution * scale]
+    share = (free + rise * (1 - scale @ free) / (scale @ rise)) * scale  # Lagrange's condition that the sum is 1
+    order = np.argsort(abs(share))
+    share[order[np.cumsum(abs(share[order])) <= NEGLIGIBLE]] = 0
+    share /= share.sum()
+    scaled = share / scale
+    off = 1 + (scaled @ matrix @ scaled - 2 * scaled @ right) / wanted.overlap(wanted)
+    counting = {profile: float(value) for profile, value in zip(stored, share, strict=True) if value}
+    return Mixture(counting, float(max(0.0, off) ** 0.5))
 
 
-def mismatch(stored: Sequence[Profile], wanted: Profile) -> float:
-    """Return how far the profile of their `mixture` is from ``wanted``'s: the L2 norm of the difference over its own.
-
-    Over the time of training, in closed form; 0, to rounding, for one that is stored. Raises what `mixture` does.
-    """
-    share = np.array(mixture(stored, wanted))
-    mixed = share @ overlaps(stored, stored) @ share - 2 * share @ overlaps(stored, [wanted])[:, 0]
-    return float(max(0.0, 1 + mixed / wanted.overlap(wanted)) ** 0.5)
-
-
-def reconstruct(stored: Mapping[Profile, Mapping[str, Tensor]], updates: int, sigma_rel: float) -> dict[str, Tensor]:
-    """Return the average of width ``sigma_rel`` after ``updates``, which need not have been kept (section 3.2).
+def reconstruct(stored: Mapping[Profile, Mapping[str, Tensor]], shares: Mapping[Profile, float]) -> dict[str, Tensor]:
+    """Return the sum of stored averages, each times its share, of a `mixture` (section 3.2).
 
     ``stored`` holds parameters by name, kept during the run at some updates, usually of two widths; it is asked for one
-    average after the other, those that count, so that it may read them from disk. Summed in float64; dtype and device
-    are those stored. Tensors that are no floating-point numbers are the newest's. Raises ValueError as `mixture` does,
-    and for updates after the newest that are stored.
+    average after the other, those that have a share, so that it may read them from disk. Summed in float64; dtype and
+    device are those stored. Tensors that are no floating-point numbers are the newest's.
     """
-    newest = max(stored, key=lambda profile: profile.updates, default=None)
-    if newest is not None and updates > newest.updates:
-        raise ValueError(f"updates must be at most {newest.updates}, the newest that is stored, got {updates}")
-    profiles = list(stored)
-    share = dict(zip(profiles, mixture(profiles, Profile(updates, sigma_rel)), strict=True))
-    counting = sorted((profile for profile in profiles if share[profile]), key=lambda profile: profile.updates)
     total: dict[str, Tensor] = {}
-    for profile in counting:
+    for profile in sorted(shares, key=lambda profile: profile.updates):
         tensors = stored[profile]
         for name, tensor in tensors.items():
             if not tensor.is_floating_point():
                 total[name] = tensor.clone()
             elif name in total:
-                total[name].add_(tensor.double(), alpha=share[profile])
+                total[name].add_(tensor.double(), alpha=shares[profile])
             else:
-                total[name] = tensor.double() * share[profile]
+                total[name] = tensor.double() * shares[profile]
     return {name: total[name].to(tensor.dtype) for name, tensor in tensors.items()}

@@ -3,12 +3,15 @@
 from collections.abc import Iterator
 
 from anystep.training.config import Config
-from anystep.training.phases import forward_units, pair_units, phases
+from anystep.training.ema import warmed
+from anystep.training.phases import forward_units, pair_units, phases, segments
 
 #: pooled rows above which an assignment takes seconds: it is cubic (SciPy, one core: 1,024 rows 0.26 s, 4,096 13 s)
 POOL = 2048
 #: largest `network.time_scale` that suits a method which asks for steps of any size
 SMOOTH = 16.0
+#: updates below which a run is a trial, whose averages nobody chose
+TRIAL = 100
 
 
 def notes(config: Config) -> Iterator[str]:
@@ -27,6 +30,7 @@ def notes(config: Config) -> Iterator[str]:
             "the network says the noise, and its velocity divides by t: at d > 0 near t = 0 "
             f"{objective.name} begins far from useful{clip}; start from flow matching where there is a choice"
         )
+    yield from unreached(config)
     pool = config.coupling.batches * config.training.batch
     if pool > POOL and not config.coupling.per_class:
         yield (
@@ -41,3 +45,19 @@ def notes(config: Config) -> Iterator[str]:
                 f"pairs: {pairs.num:,} x {pairs.steps} steps, {pair_units(config):,} network forward units of "
                 f"{forward_units(config):,} in all"
             )
+
+
+def unreached(config: Config) -> Iterator[str]:
+    """Yield a line for each decay that asks for an average over more updates, 1 / (1 - decay), than the whole run has.
+
+    The warm-up of n updates allows one over about n / 9. A decay that is missed by less makes no great difference, and
+    recipes have such: the warm-up is meant to lower it in a short run.
+    """
+    decays = {"evaluation": config.ema.evaluation} | (
+        {"target": config.ema.target} if config.objective.uses_target else {}
+    )
+    updates, last = config.training.steps, segments(config)[-1]
+    for name, decay in decays.items():
+        if config.ema.warmup and TRIAL <= updates < 1 / (1 - decay):
+            reached = warmed(last.last - last.first - 1)
+            yield f"ema.{name} {decay:g} is not reached: the warm-up ends at {reached:.4g} (ema.warmup)"

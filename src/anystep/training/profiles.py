@@ -10,13 +10,24 @@ from torch import Tensor
 
 from anystep.training import checkpoint
 from anystep.training.config import Config
-from anystep.training.ema import Profile, check_width, mismatch, reconstruct
+from anystep.training.ema import Mixture, Profile, check_width, mixture, reconstruct
 from anystep.training.errors import RunError
+from anystep.training.phases import phase_at, phases
 
 #: distance of the profile that is made from the one wanted, over its own norm, above which a person is told
 LOOSE = 0.05
 #: the same, above which it is not that average any more
 HOPELESS = 0.5
+#: `Mixture.gain` above which a person is told: copies are float32, and a very narrow average is a small difference of
+#: large terms. In a run whose rate fell to 0 (400 copies of 0.05 and 0.1) the error, over the average's distance from
+#: the last parameters, was 0.01 at 250, 0.1 at 1,000 and 0.5 at 2,500
+NOISY = 100.0
+#: the same, above which the last parameters may be nearer to it
+DROWNED = 2000.0
+#: what it brings to delete a copy; a checkpoint holds the network and the optimizer too
+DELETE = "to do without it"
+#: what can be had where a checkpoint's power averages cannot
+INSTEAD = "choose --weights ema, or another checkpoint with --checkpoint"
 
 
 def power_name(sigma_rel: float) -> str:
@@ -25,15 +36,26 @@ def power_name(sigma_rel: float) -> str:
 
 
 class Copies(Mapping[Profile, Mapping[str, Tensor]]):
-    """Stored averages by their profile, each read when it is asked for. ``places``: a directory for each."""
+    """Stored averages by their profile, each read when it is asked for.
 
-    def __init__(self, places: Mapping[Profile, Path]) -> None:
-        self.places = places
+    ``places``: a directory for each. ``last``: the checkpoint among them, whose network all must be of.
+    """
+
+    def __init__(self, places: Mapping[Profile, Path], last: Path) -> None:
+        self.places, self.last = places, last
+        self._shapes: dict[str, tuple[int, ...]] = {}
 
     def __getitem__(self, profile: Profile) -> Mapping[str, Tensor]:
-        """Read one. Raises RunError when it is missing, truncated or foreign."""
-        group = f"ema_{power_name(profile.sigma_rel)}"
-        return _load(self.places[profile], (group,)).groups[group]
+        """Read one. Raises RunError when it is missing, truncated, foreign or of another network."""
+        path, width = self.places[profile], profile.sigma_rel
+        if path == self.last:
+            return _own(path, width)
+        group = f"ema_{power_name(width)}"
+        tensors = checkpoint.load(path, (group,), DELETE).groups[group]
+        self._shapes = self._shapes or _shapes(_own(self.last, width))
+        if other := sorted(name for name, _ in _shapes(tensors).items() ^ self._shapes.items()):
+            raise RunError(f"{path} does not fit {self.last}: {other[0]} is of another size; delete {path} {DELETE}")
+        return tensors
 
     def __iter__(self) -> Iterator[Profile]:
         return iter(self.places)
@@ -45,10 +67,10 @@ class Copies(Mapping[Profile, Mapping[str, Tensor]]):
 def power_average(run: Path, config: Config, step: int, sigma_rel: float) -> tuple[dict[str, Tensor], str | None]:
     """Return the average of width ``sigma_rel`` after ``step`` updates of a run, and what a person should know of it.
 
-    It is made of the power averages in the checkpoint of that step, which must be there, and of all copies before it.
-    Copies are of the run's last phase: a checkpoint of an earlier phase has its own averages only. Raises ValueError
-    for a width that is not in (0, 0.2886], and RunError for a run that keeps no such averages, for a width that these
-    are too far from, and when a file is damaged.
+    A width that the run keeps is in the checkpoint of that step, which must be there; another is made of those in it
+    and of all copies before it. Copies are of the run's last phase: a checkpoint of an earlier phase has its own
+    averages only. Raises ValueError for a width that is not in [0.001, 0.2886], and RunError for a run that keeps no
+    such averages, for a width that cannot be made of these, and when a file is damaged.
     """
     check_width("weights", sigma_rel)
     kept = config.ema.profiles
@@ -57,18 +79,66 @@ def power_average(run: Path, config: Config, step: int, sigma_rel: float) -> tup
             f"{run} keeps no power averages, so that no other width can be made: train it with --ema.profiles 0.05 0.1"
         )
     last = checkpoint.directory(run / "checkpoints", step)
-    places = [path for number, path in checkpoint.listing(run / "profiles") if number <= step]
-    after = {path: int(_load(path, ()).values["updates"]) for path in [*places, last]}
-    if after[last] == 0:
+    updates = _updates(last, "choose another checkpoint with --checkpoint")
+    if updates == 0:
         raise RunError(f"no update of {run} was finite by step {step}: there is no average yet")
-    copies = Copies({Profile(updates, width): path for path, updates in after.items() for width in kept})
-    off = mismatch(list(copies), Profile(after[last], sigma_rel))
-    advice = f"ask for one nearer to {' or '.join(map(str, kept))}, or train with a smaller --ema.profile-every"
-    if off > HOPELESS:
-        raise RunError(f"width {sigma_rel:g} is too far from what {run} keeps by step {step}: {advice}")
-    told = f"the average of width {sigma_rel:g} is made with a profile {off:.0%} off: {advice}" if off > LOOSE else None
-    return reconstruct(copies, after[last], sigma_rel), told
+    if sigma_rel in kept:
+        return dict(_own(last, sigma_rel)), None
+    before = [path for number, path in checkpoint.listing(run / "profiles") if number <= step]
+    after = {path: _updates(path, f"delete {path} {DELETE}") for path in before} | {last: updates}
+    copies = Copies({Profile(count, width): path for path, count in after.items() for width in kept}, last)
+    found = mixture(list(copies), Profile(updates, sigma_rel))
+    has_copies = phase_at(config, step) + 1 == len(phases(config))
+    told = _judged(found, sigma_rel, kept, f"{run} keeps by step {step}", denser=has_copies and sigma_rel < max(kept))
+    return reconstruct(copies, found.shares), told
 
 
-def _load(path: Path, groups: tuple[str, ...]) -> checkpoint.Checkpoint:
-    return checkpoint.load(path, groups, "to do without it")
+def _judged(found: Mixture, width: float, kept: tuple[float, ...], where: str, denser: bool) -> str | None:
+    """Return what a person should know of a mixture, and could do. Raises RunError when it is another average.
+
+    ``denser``: copies at shorter intervals would bring its profile nearer; they bring those of wider ones little.
+    """
+    nearer = f"ask for one nearer to {' or '.join(map(str, kept))}"
+    among = f"train with {width:g} among --ema.profiles"
+    advice = f"{nearer}, or {among}" + (", or with a smaller --ema.profile-every" if denser else "")
+    if found.mismatch > HOPELESS:
+        raise RunError(f"width {width:g} is too far from what {where}: {advice}")
+    if found.gain > DROWNED:
+        raise RunError(
+            f"width {width:g} is too narrow for what {where}: rounding would count {found.gain:,.0f}-fold; "
+            f"{nearer}, or --weights raw, or {among}"
+        )
+    told = []
+    if found.mismatch > LOOSE:
+        told.append(f"the average of width {width:g} is made with a profile {found.mismatch:.0%} off: {advice}")
+    if found.gain > NOISY:
+        told.append(
+            f"the average of width {width:g} is a small difference of copies, whose rounding counts "
+            f"{found.gain:,.0f}-fold: {nearer}, or {among}"
+        )
+    return "; ".join(told) or None
+
+
+def _own(last: Path, width: float) -> Mapping[str, Tensor]:
+    """Read the average of a width that the checkpoint ``last`` holds. Raises RunError when it cannot be read."""
+    group = f"ema_{power_name(width)}"
+    try:
+        return checkpoint.load(last, (group,)).groups[group]
+    except RunError as error:  # says to delete it, and other averages may be good
+        why = checkpoint.reason(error.__cause__ or error)
+        raise RunError(f"cannot read {group} of {last}: {why}; {INSTEAD}") from error
+
+
+def _updates(path: Path, advice: str) -> int:
+    """Read how many updates the averages in ``path`` are of. Raises RunError, with ``advice``, when it does not say."""
+    try:
+        return int(checkpoint.load(path, ()).values["updates"])
+    except RunError as error:
+        why = checkpoint.reason(error.__cause__ or error)
+        raise RunError(f"cannot read {path / 'state.json'}: {why}; {advice}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"cannot use {path / 'state.json'}: updates: {checkpoint.reason(error)}; {advice}") from error
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
