@@ -271,3 +271,13 @@ def test_a_large_pool_is_said(small: Config) -> None:
     assert [line.split(" pooled")[0] for line in notes(large)] == ["coupling: 2,080"]
     assert list(notes(replace(small, coupling=CouplingConfig(64)))) == []
     assert list(notes(replace(small, coupling=CouplingConfig(65, per_class=True)))) == []
+
+
+def test_it_is_said_that_classes_are_ignored() -> None:
+    """Only where there are some."""
+    config = find_recipe("digits-shortcut")
+    by = (CouplingConfig(2), CouplingConfig(2, class_cost=1.0), CouplingConfig(2, per_class=True))
+    blind, *others = (replace(config, coupling=coupling) for coupling in by)
+    assert [line.split(":")[0] for line in notes(blind, 10)] == ["coupling ignores classes"]
+    assert [line for other in others for line in notes(other, 10)] == []
+    assert list(notes(blind)) == [] and list(notes(config, 10)) == []

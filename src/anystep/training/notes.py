@@ -14,8 +14,8 @@ SMOOTH = 16.0
 TRIAL = 100
 
 
-def notes(config: Config) -> Iterator[str]:
-    """Yield what is worth saying of a run, a line each."""
+def notes(config: Config, num_classes: int | None = None) -> Iterator[str]:
+    """Yield what is worth saying of a run on data with so many classes (None: without labels), a line each."""
     objective, network = config.objective, config.network
     if objective.uses_jvp and network.attends:
         yield f"{objective.name} differentiates in forward mode: attention is computed unfused (math)"
@@ -36,6 +36,11 @@ def notes(config: Config) -> Iterator[str]:
         yield (
             f"coupling: {pool:,} pooled rows, and an assignment is cubic in them: 1,024 take a fraction of a second, "
             "4,096 many; training waits where it is not ready (lower coupling.batches, or coupling.per_class)"
+        )
+    if pool and num_classes is not None and not config.coupling.by_class:
+        yield (
+            "coupling ignores classes: a class's noise is no longer normal, as that of samples is, and these may lose "
+            "their class; coupling.per_class keeps it"
         )
     if pool and any(phase.pairs is not None for phase in phases(config)):
         yield "coupling: pairs keep the noise that the teacher carried; only phases that train on data are coupled"

@@ -85,7 +85,7 @@ def train(
     copy_every = max(1, (config.ema.profile_every or config.checkpoint.every) // settings.batch)
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(settings.matmul_precision)
-    for note in notes(config):
+    for note in notes(config, facts.num_classes):
         say(note)
     try:
         for part in parts:
@@ -207,7 +207,7 @@ def begin(state: State, facts: DataFacts, out: Path, resume: bool) -> int:
             )
         out.mkdir(parents=True, exist_ok=True)
         if not (out / "run.json").exists():
-            facts.write(out, version("anystep"), list(notes(state.config)))
+            facts.write(out, version("anystep"), list(notes(state.config, facts.num_classes)))
         files.write_text(out / "config.json", json.dumps(to_json(state.config), indent=2) + "\n")
     except OSError as error:
         raise RunError(f"cannot write the run directory {out}: {checkpoint.reason(error)}") from error
