@@ -70,8 +70,7 @@ class Head:
     recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")]
     """A family (digits), a recipe of one, or a config.json or run directory, whose method has its own options."""
     methods: tuple[str, ...] | None = None
-    """Methods to compare, by spaces or commas; default all. Also +guidance, +interval, +wavelet, +ot, +twin_ema: iSM's
-    parts, each with those before it."""
+    """Methods to compare, by spaces or commas; default all. Parts of iSM too, +guidance and so on (anystep recipes)."""
     without: tuple[str, ...] = ()
     """Methods to leave out, by spaces or commas."""
     steps: tuple[int, ...] = STEPS
