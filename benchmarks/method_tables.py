@@ -89,13 +89,32 @@ def ablation(folder: Path, name: str) -> str:
         f"Parts at W = {scale:g}, in the last columns at W = 1; the shortcut model has no guidance.",
         f"The classifier is right on {real:.3f} of real data.",
     ]
-    return f"\n{text}\n\n{notes(records[0], [], paths[0], told)}\n\n"
+    *lines, _, _ = notes(records[0], [], paths[0], told).splitlines()
+    where = f"../../{RESULTS.relative_to(ROOT).parent}"
+    lines.append(
+        f"[Results]({where}/{paths[0].name}), [at W = 1]({where}/{paths[1].name}), with commits and protocols:"
+    )
+    commands = "\n".join(wrapped(record["command"]) for record in records)
+    return f"\n{text}\n\n" + "\n".join(lines) + f"\n\n```\n{commands}\n```\n\n"
+
+
+def wrapped(command: str) -> str:
+    """Return a command in lines that a shell takes for one, each beginning with an option."""
+    lines = [""]
+    for part in re.split(" (?=--)", command):
+        if len(lines[-1]) + len(part) > 112:
+            lines.append("   ")
+        lines[-1] += f" {part}" if lines[-1] else part
+    return " \\\n".join(lines)
 
 
 def over_seeds(row: Mapping[str, Any], metric: str) -> str:
-    """Return a cell: the mean over seeds and how far they are apart."""
+    """Return a cell: the mean over seeds and how far they are apart, shares with three decimals."""
     value, spread = row["mean"].get(metric), row["spread"].get(metric)
-    return number(value) if value is None or len(row["seeds"]) < 2 else f"{number(value)} ± {number(spread)}"
+    if value is None:
+        return number(value)
+    decimals = 2 if metric == "frechet" and value < 10 else 1 if metric == "frechet" else 3
+    return f"{value:.{decimals}f}" + (f" ± {spread:.{decimals}f}" if len(row["seeds"]) > 1 else "")
 
 
 def table(record: Record, methods: Sequence[str], titles: Mapping[str, str], whole: bool = False) -> str:
