@@ -92,6 +92,14 @@ def test_transport_that_ignores_classes_loses_them(parts: tuple[Means, Means]) -
     assert guided["+ot", 1]["accuracy"] < 0.75 * guided["+wavelet", 1]["accuracy"]
 
 
+def test_transport_within_each_class_helps_and_guidance_then_is_ahead_in_both() -> None:
+    plain, within = means("ablation_digits"), means("ablation_digits_per_class")
+    for steps in (1, 4):
+        assert within["shortcut", steps]["frechet"] < plain["shortcut", steps]["frechet"]
+    improved, shortcut = within["improved_shortcut", 1], within["shortcut", 1]
+    assert improved["frechet"] < shortcut["frechet"] and improved["accuracy"] > shortcut["accuracy"]
+
+
 def test_fresher_targets_help_one_step(parts: tuple[Means, Means]) -> None:
     guided, _ = parts
     assert guided["+twin_ema", 1]["frechet"] < guided["+ot", 1]["frechet"]
