@@ -2,8 +2,8 @@
 
 A part is the digits recipe's run with and without it: the first three as `anystep compare` has them, each beside the
 one before it, the others on an improved shortcut model. Both take turns in one process, a window of updates each, in
-changing order; the ratio is the median of those of two turns that follow each other, which a busy machine slows
-alike. Beside it stands the ratio of processor time, every thread counted: what it would cost where no core is free.
+changing order; the ratio is that of the quickest turns, as whatever else a machine does only adds. Beside it stands
+the ratio of processor time, every thread counted: what it would cost where no core is free.
 
 guidance: an improved shortcut model beside a shortcut model, an eighth of the rows more through the moving average.
 interval: the same targets with a factor of 0 or 1.
@@ -17,7 +17,6 @@ profiles: two power averages beside none (`ema.profiles`); their copies on disk 
 """
 
 import argparse
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -126,9 +125,8 @@ def measure(part: Part, repeats: int, device: torch.device) -> dict[str, Any]:
                 turns[name].append(took)
     found: dict[str, Any] = {"recipe": part.whole.recipe, "batch": part.whole.training.batch}
     for column, kind in enumerate(("seconds", "processor")):
-        medians = {name: statistics.median(turn[column] for turn in of) / UPDATES for name, of in turns.items()}
-        pairs = zip(turns["with"], turns["without"], strict=True)
-        found[kind] = {**medians, "ratio": statistics.median(one[column] / other[column] for one, other in pairs)}
+        least = {name: min(turn[column] for turn in of) / UPDATES for name, of in turns.items()}
+        found[kind] = {**least, "ratio": least["with"] / least["without"]}
     return found
 
 
