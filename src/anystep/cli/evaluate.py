@@ -86,6 +86,7 @@ def run(argv: Sequence[str]) -> int:
         name: load_run(args.run, weights=each, device="cpu", step=args.checkpoint) for name, each in weights.items()
     }
     source = read_config(args.run).data
+    dataset, kept_back = source.open("train"), heldout(source)
     console = Console(stderr=True)
     with Progress(
         TextColumn("{task.completed:,.0f} / {task.total:,.0f} network calls"),
@@ -105,14 +106,14 @@ def run(argv: Sequence[str]) -> int:
             for before, name in enumerate(weights)
             for row in evaluate(
                 moved(generators.pop(name), device),
-                source.open("train"),
+                dataset,
                 steps=args.steps,
                 num=args.num,
                 seed=args.seed,
                 guidance=args.guidance,
                 twice=args.guide_twice,
                 metrics=metrics or None,
-                heldout=heldout(source),
+                heldout=kept_back,
                 batch=args.batch,
                 progress=partial(show, before),
             )

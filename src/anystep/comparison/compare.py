@@ -1,6 +1,5 @@
 """Every method on one's own data at equal compute, as in P1's Table 1. Compute is counted in network forward units."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -15,7 +14,7 @@ from anystep.comparison.trials import FAILED, Trial, Watch
 from anystep.evaluation.sweep import METRICS
 from anystep.objectives import OBJECTIVES
 from anystep.recipes import PARTS, with_method
-from anystep.training.config import Config, to_json
+from anystep.training.config import Config
 from anystep.training.errors import RunError, UsageError
 from anystep.training.facts import DataFacts, read_config
 from anystep.training.phases import forward_units, segments
@@ -137,9 +136,9 @@ def plan(base: Config, out: Path, choices: Choices) -> list[Trial]:
 
 def check_different(configs: Mapping[str, Config]) -> None:
     """Raise UsageError when two names are one run, as a part of iSM is where its option is set for all."""
-    names: dict[str, str] = {}
+    names: dict[Config, str] = {}
     for name, config in configs.items():
-        other = names.setdefault(json.dumps(to_json(config)), name)
+        other = names.setdefault(config, name)
         if other != name:
             raise UsageError(f"{name} is here the same run as {other}: leave it out, --without {name}")
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from anystep.training import checkpoint
 from anystep.training.config import Config
-from anystep.training.ema import Mixture, Profile, check_width, mixture, reconstruct
+from anystep.training.ema import Mixture, Profile, mixture, reconstruct
 from anystep.training.errors import RunError
 from anystep.training.phases import phase_at, phases
 
@@ -72,7 +72,6 @@ def power_average(run: Path, config: Config, step: int, sigma_rel: float) -> tup
     averages only. Raises ValueError for a width that is not in [0.001, 0.2886], and RunError for a run that keeps no
     such averages, for a width that cannot be made of these, and when a file is damaged.
     """
-    check_width("weights", sigma_rel)
     kept = config.ema.profiles
     if not kept:
         raise RunError(
