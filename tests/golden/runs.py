@@ -105,7 +105,8 @@ def machine() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         found = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
         processor = " ".join(found.get(key, "") for key in ("model name", "cpu family", "model", "stepping"))
-    return f"{processor}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}, {torch.get_num_threads()} thread"
+    how = f"{torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}, {torch.get_num_threads()} thread"
+    return f"{processor}, {how}"
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""Losses, weights and samples of five runs are what they were when they were recorded (`runs.py` says by which code)."""
+"""Losses, weights and samples of five runs are what they were when `recorded.json` was written."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from tests.golden.runs import RECORDED, STEPS, configs, machine, measured
 
 #: another processor rounds products differently, and twelve updates carry that along
