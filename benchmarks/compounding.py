@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from anystep.report.canvas import INK, MUTED, SERIES, panels, picture, title
+from anystep.figures.canvas import INK, MUTED, SERIES, panels, picture, title
 from record import write
 
 sys.path.insert(0, str(Path(__file__).parents[1]))

@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from anystep.evaluation.sweep import evaluate
-from anystep.interchange.run import load_run
+from anystep.evaluation.evaluate import evaluate
+from anystep.model.load import load_run
 from anystep.recipes import find_recipe
-from anystep.training.config import Config
+from anystep.run.config import Config
 from anystep.training.trainer import train
 from record import write
 

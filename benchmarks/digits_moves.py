@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 
 from anystep.recipes import find_recipe
-from anystep.training.config import Config
+from anystep.run.config import Config
 from digits import Trial, arguments, attempt_all, summary
 from record import write
 

@@ -25,16 +25,18 @@ from typing import Any
 
 import torch
 
+from anystep.core.device import pick_device
 from anystep.data import Dataset
+from anystep.flow.coupling import CouplingConfig
 from anystep.recipes import PARTS, find_recipe, with_method
+from anystep.run.config import Config
+from anystep.run.facts import DataFacts
+from anystep.run.plan import segments
 from anystep.training.assignment import solver
-from anystep.training.config import Config
-from anystep.training.coupling import CoupledExamples, CouplingConfig
+from anystep.training.coupling import CoupledExamples
 from anystep.training.examples import DataExamples, Examples
-from anystep.training.facts import DataFacts
-from anystep.training.phases import segments
 from anystep.training.state import State
-from anystep.training.trainer import batches, pick_device, update
+from anystep.training.trainer import batches, update
 from record import write
 
 #: updates of a turn, one window of the coupling

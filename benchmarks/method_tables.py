@@ -16,8 +16,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from anystep.figures.methods import grouped, words
 from anystep.objectives import OBJECTIVES
-from anystep.report.methods import grouped, words
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "compare_digits.json"

@@ -7,10 +7,10 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from anystep.evaluation.sweep import evaluate
-from anystep.interchange.run import load_run
+from anystep.evaluation.evaluate import evaluate
+from anystep.model.load import load_run
 from anystep.objectives import Shortcut
-from anystep.training.facts import read_config
+from anystep.run.facts import read_config
 from record import write
 
 ORDERS = ("small_last", "small_first")

@@ -13,16 +13,17 @@ from dataclasses import replace
 
 import torch
 
+from anystep.core.device import pick_device
 from anystep.data import Dataset
 from anystep.networks import DiTConfig, NetworkConfig
 from anystep.objectives import FlowMatching, Objective, Shortcut
 from anystep.recipes import find_recipe
-from anystep.training.config import Config
+from anystep.run.config import Config
+from anystep.run.facts import DataFacts
+from anystep.run.plan import segments
 from anystep.training.examples import DataExamples
-from anystep.training.facts import DataFacts
-from anystep.training.phases import segments
 from anystep.training.state import State
-from anystep.training.trainer import pick_device, update
+from anystep.training.trainer import update
 from record import write
 
 #: name -> network and share; None takes the digits recipe's own network

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 import anystep
-from anystep.evaluation.metrics import energy_distance
-from anystep.report.scatter import scatter
+from anystep.evaluation.metrics.energy import energy_distance
+from anystep.figures.scatter import scatter
 
 STEPS = (1, 2, 4, 128)
 METHODS = ("flow_matching", "shortcut")

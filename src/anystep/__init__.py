@@ -9,46 +9,46 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from anystep.comparison.compare import Choices, compare
-    from anystep.data import DataError, Dataset, Digits, Folder, Hub, Npz
-    from anystep.evaluation.generator import Generator
-    from anystep.evaluation.sweep import evaluate
+    from anystep.core.errors import DataError, RunError
+    from anystep.data import Dataset, Digits, Folder, Hub, Npz
+    from anystep.evaluation.evaluate import evaluate
     from anystep.flow.ladder import Ladder, Step, instantaneous_schedule, shortcut_schedule
     from anystep.flow.sampling import interpolate_noise, refine, sample
     from anystep.interchange.reference import network_from_params
-    from anystep.interchange.run import load_run
+    from anystep.model.generator import Generator
+    from anystep.model.load import load_run
     from anystep.networks import DiTConfig, MLPConfig, dit_preset
     from anystep.objectives import FlowMatching, Objective, Shortcut
     from anystep.recipes import find_recipe, with_method
-    from anystep.training.config import Config
-    from anystep.training.errors import RunError
+    from anystep.run.config import Config
     from anystep.training.trainer import train
 
 #: public name -> module that has it
 _HOME = {
     "Choices": "comparison.compare",
-    "Config": "training.config",
-    "DataError": "data",
+    "Config": "run.config",
+    "DataError": "core.errors",
     "Dataset": "data",
     "DiTConfig": "networks",
     "Digits": "data",
     "FlowMatching": "objectives",
     "Folder": "data",
-    "Generator": "evaluation.generator",
+    "Generator": "model.generator",
     "Hub": "data",
     "Ladder": "flow.ladder",
     "MLPConfig": "networks",
     "Npz": "data",
     "Objective": "objectives",
-    "RunError": "training.errors",
+    "RunError": "core.errors",
     "Shortcut": "objectives",
     "Step": "flow.ladder",
     "compare": "comparison.compare",
     "dit_preset": "networks",
-    "evaluate": "evaluation.sweep",
+    "evaluate": "evaluation.evaluate",
     "find_recipe": "recipes",
     "instantaneous_schedule": "flow.ladder",
     "interpolate_noise": "flow.sampling",
-    "load_run": "interchange.run",
+    "load_run": "model.load",
     "network_from_params": "interchange.reference",
     "refine": "flow.sampling",
     "sample": "flow.sampling",

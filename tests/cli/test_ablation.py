@@ -10,17 +10,17 @@ import pytest
 
 from anystep.cli.compare import read
 from anystep.comparison.compare import Choices, plan
+from anystep.core.errors import UsageError
+from anystep.evaluation.evaluate import evaluate
 from anystep.evaluation.reference import heldout
-from anystep.evaluation.sweep import evaluate
-from anystep.interchange.run import load_run
+from anystep.model.load import load_run
 from anystep.objectives import ImprovedShortcut
 from anystep.recipes import PARTS, find_recipe, with_method
 from anystep.recipes.ablation import with_parts
-from anystep.training.config import Config
-from anystep.training.errors import UsageError
-from anystep.training.facts import read_config
-from anystep.training.phases import forward_units
-from anystep.training.trainer import options
+from anystep.run.config import Config
+from anystep.run.directory import options
+from anystep.run.facts import read_config
+from anystep.run.plan import forward_units
 
 from .conftest import Command
 from .test_mistakes import tree

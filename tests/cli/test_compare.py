@@ -18,12 +18,12 @@ from anystep.comparison import processes, trials
 from anystep.comparison.compare import Choices, compare, plan
 from anystep.comparison.outcome import caution, train_seconds
 from anystep.comparison.trials import News, Trial
+from anystep.core.errors import RunError
+from anystep.figures.methods import words
 from anystep.objectives import OBJECTIVES
-from anystep.report.methods import words
-from anystep.training import checkpoint
-from anystep.training.errors import RunError
-from anystep.training.log import RunLog
-from anystep.training.phases import forward_units
+from anystep.run import checkpoint
+from anystep.run.log import RunLog
+from anystep.run.plan import forward_units
 from anystep.training.signals import StopRequest
 
 from .conftest import Command
@@ -181,7 +181,7 @@ def test_seconds_of_training_are_those_of_every_time(tmp_path: Path) -> None:
 
 def test_the_time_after_the_last_record_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr("anystep.training.log.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("anystep.run.log.time.monotonic", lambda: clock[0])
     log = RunLog(tmp_path, 0, 0)
     clock[0] = 7.0
     log.close()

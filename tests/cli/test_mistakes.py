@@ -12,7 +12,7 @@ from PIL import Image
 
 from anystep.cli.main import main
 from anystep.cli.parse import condense
-from anystep.training import checkpoint
+from anystep.run import checkpoint
 
 from .conftest import Command, Said
 
@@ -356,7 +356,7 @@ def test_what_the_machine_refuses_is_said_in_its_words(
     def refused(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("anystep.evaluation.generator.Generator.draw", refused)
+    monkeypatch.setattr("anystep.model.generator.Generator.draw", refused)
     for verb in ("sample", "evaluate"):
         assert_told(command(f"{verb} RUNS/digits --steps 1 --num 8"), code, message)
     assert tree(Path()) == {}

@@ -17,10 +17,10 @@ from PIL import Image
 
 from anystep.cli.main import VERBS
 from anystep.cli.scores import print_scores
-from anystep.interchange.run import load_run
+from anystep.model.load import load_run
 from anystep.recipes import RECIPES
-from anystep.training.config import from_json
-from anystep.training.facts import read_config
+from anystep.run.config import from_json
+from anystep.run.facts import read_config
 from anystep.training.trainer import Outcome
 
 from .conftest import Command

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anystep.data import DataError, Dataset, Normalization, split
+from anystep.core.errors import DataError
+from anystep.data import Dataset, Normalization, split
 
 
 def images(rng, n=20, side=4, channels=3):

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from anystep.data import SOURCES, Checkerboard, DataError, Digits, EightGaussians, TwoMoons
+from anystep.core.errors import DataError
+from anystep.data import SOURCES, Checkerboard, Digits, EightGaussians, TwoMoons
 
 
 def everything(dataset):

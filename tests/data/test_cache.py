@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anystep.data import DataError
+from anystep.core.errors import DataError
 from anystep.data.cache import RowWriter, cache_key, cached
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anystep.data import DataError, Dataset, Folder
+from anystep.core.errors import DataError
+from anystep.data import Dataset, Folder
 from anystep.data.images import decode
 
 

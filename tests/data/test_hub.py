@@ -4,7 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anystep.data import DataError, Hub
+from anystep.core.errors import DataError
+from anystep.data import Hub
 
 datasets = pytest.importorskip("datasets", reason="the extra 'data' is not installed")
 pa = pytest.importorskip("pyarrow")

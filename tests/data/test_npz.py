@@ -4,7 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anystep.data import DataError, Npz
+from anystep.core.errors import DataError
+from anystep.data import Npz
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 

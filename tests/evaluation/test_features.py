@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from anystep.data.base import Dataset
-from anystep.evaluation.features import RawPixels, pixels
+from anystep.evaluation.features.pixels import RawPixels, pixels
 
 
 def images(height, width, channels):

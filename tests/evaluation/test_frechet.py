@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from anystep.evaluation.frechet import Moments, frechet_distance, gaussian_distance
+from anystep.evaluation.metrics.frechet import Moments, frechet_distance, gaussian_distance
 
 FIXTURE = Path(__file__).parent / "fixtures" / "fid.npz"
 

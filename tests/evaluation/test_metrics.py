@@ -5,8 +5,10 @@ import pytest
 from scipy.stats import energy_distance as scipy_energy
 from sklearn.datasets import load_digits
 
-from anystep.evaluation import metrics
-from anystep.evaluation.metrics import class_judge, energy_distance, precision_recall
+from anystep.evaluation.metrics import distances
+from anystep.evaluation.metrics.accuracy import class_judge
+from anystep.evaluation.metrics.energy import energy_distance
+from anystep.evaluation.metrics.precision_recall import precision_recall
 
 rng = np.random.default_rng
 
@@ -50,7 +52,7 @@ def test_class_means_are_precise_and_recall_nothing():
 @pytest.mark.parametrize("features", [3, 300])
 def test_slabs_give_the_brute_force_answer(features, monkeypatch):
     """Both ways of making distances (directly, and by a product above 256 features), in slabs of a few rows."""
-    monkeypatch.setattr(metrics, "SLAB", 200)
+    monkeypatch.setattr(distances, "SLAB", 200)
     real = rng(0).standard_normal((60, features)) + 5
     fake = rng(1).standard_normal((45, features)) * 1.1 + 5.05
     found = precision_recall(real, fake, k=4)

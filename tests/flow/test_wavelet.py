@@ -6,8 +6,7 @@ import pywt
 import torch
 from torch import Tensor
 
-from anystep.flow.loss import squared_error
-from anystep.flow.wavelet import (
+from anystep.flow.penalties.haar import (
     FLOOR,
     BandPenalty,
     band_energy,
@@ -20,6 +19,7 @@ from anystep.flow.wavelet import (
     track,
     whitened,
 )
+from anystep.flow.penalties.squared import squared_error
 
 SHAPES = [((3, 2, 8, 8), 3), ((2, 3, 28, 28), 2), ((2, 1, 8, 24), 3), ((2, 3, 32, 32), 1), ((4, 12), 2), ((4, 16), 4)]
 

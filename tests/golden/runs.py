@@ -20,11 +20,11 @@ import torch
 
 from anystep import load_run, train
 from anystep.data import Digits, TwoMoons
+from anystep.flow.coupling import CouplingConfig
 from anystep.networks import DiTConfig, MLPConfig
 from anystep.objectives import IMM, ImprovedConsistencyTraining, ImprovedShortcut, Reflow, Shortcut
-from anystep.training.config import CheckpointConfig, Config, EmaConfig, LogConfig, OptimizerConfig, TrainingConfig
-from anystep.training.coupling import CouplingConfig
-from anystep.training.loss import LossConfig
+from anystep.run.config import CheckpointConfig, Config, EmaConfig, LogConfig, OptimizerConfig, TrainingConfig
+from anystep.run.loss import LossConfig
 
 RECORDED = Path(__file__).with_name("recorded.json")
 UPDATES, BATCH = 12, 64

@@ -7,12 +7,12 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from anystep.core.random import Draw
 from anystep.flow.conventions import VP_START, vp_alpha_bar, vp_times
 from anystep.networks import MLPConfig, VelocityNetwork
 from anystep.objectives import FlowMatching
 from anystep.objectives.base import Batch, Networks, Objective, Progress
 from anystep.objectives.diffusion import Diffusion
-from anystep.objectives.draw import Draw
 
 MEAN, STD = 1.5, 0.4
 ROWS = 20_000

@@ -5,8 +5,8 @@ import torch
 from scipy import stats
 from tests.paper.smooth import Smooth, part, smooth_batch
 
+from anystep.core.random import generator
 from anystep.objectives import OBJECTIVES, Draw, Networks, Progress
-from anystep.objectives.draw import generator
 
 N = 20_000
 ALL = slice(0, N)

@@ -7,10 +7,10 @@ import torch
 from tests.paper.smooth import Smooth, smooth_batch
 from torch import Tensor
 
+from anystep.core.random import Draw
 from anystep.objectives import OBJECTIVES
 from anystep.objectives.base import Batch, Networks, Objective, Pairs, Phase, Progress
 from anystep.objectives.consistency_distillation import ConsistencyDistillation
-from anystep.objectives.draw import Draw
 from anystep.objectives.flow_matching import FlowMatching
 from anystep.objectives.live_reflow import LiveReflow
 from anystep.objectives.progressive_distillation import ProgressiveDistillation

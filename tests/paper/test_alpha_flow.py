@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from anystep.core.random import Draw
 from anystep.flow.sampling import sample
 from anystep.objectives import Networks, Progress, Shortcut
 from anystep.objectives.alpha_flow import AlphaFlow
 from anystep.objectives.base import Batch, Targets
-from anystep.objectives.draw import Draw
 from anystep.objectives.mean_flow import MeanFlow
 from tests.paper import toy
 from tests.paper.smooth import CLASSES, GaussianFlow, Smooth, part, smooth_batch

@@ -8,11 +8,11 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from anystep.core.random import Draw
 from anystep.flow.path import data_from_velocity, expand
 from anystep.flow.sampling import sample_consistency
 from anystep.objectives.base import Batch, Networks, Progress
 from anystep.objectives.consistency_training import ConsistencyTraining
-from anystep.objectives.draw import Draw
 from anystep.objectives.ict import ImprovedConsistencyTraining
 from tests.paper.toy import CLASSES, WIDTH, M, Toy
 

@@ -6,13 +6,13 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
+from anystep.core.random import Draw
 from anystep.flow.conventions import VP_START, from_vp, vp_alpha_bar, vp_times
 from anystep.flow.guidance import guided_velocity
 from anystep.flow.path import advance
 from anystep.networks import VelocityNetwork
 from anystep.objectives.base import Batch, Networks, Progress
 from anystep.objectives.diffusion import Diffusion
-from anystep.objectives.draw import Draw
 from tests.paper.toy import CLASSES, WIDTH, Toy
 
 ROWS = 40

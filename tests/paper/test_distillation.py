@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from anystep.core.random import Draw
 from anystep.flow.ladder import instantaneous_schedule
 from anystep.flow.sampling import sample
 from anystep.objectives.base import Batch, Networks, Objective, Progress, Targets
 from anystep.objectives.consistency_distillation import ConsistencyDistillation
-from anystep.objectives.draw import Draw
 from anystep.objectives.live_reflow import LiveReflow
 from anystep.objectives.progressive_distillation import ProgressiveDistillation
 from anystep.objectives.reflow import Reflow

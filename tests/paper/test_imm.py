@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from anystep.core.random import Draw
 from anystep.objectives import Networks, Progress
 from anystep.objectives.base import Batch
-from anystep.objectives.draw import Draw
 from anystep.objectives.imm import IMM, discrepancy
 from tests.paper.smooth import CLASSES, WIDTH, Smooth, part, smooth_batch
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 from tests.training.same import assert_same, stopping
 
-from anystep.interchange.run import load_run
+from anystep.core.errors import UsageError
+from anystep.model.load import load_run
 from anystep.objectives import OBJECTIVES
 from anystep.recipes import find_recipe, with_method
 from anystep.recipes.method import from_run
-from anystep.training.config import Config, TrainingConfig
-from anystep.training.errors import UsageError
-from anystep.training.initial import read_trained
-from anystep.training.phases import forward_units, phases, segments
+from anystep.run.config import Config, TrainingConfig
+from anystep.run.plan import forward_units, phases, segments
+from anystep.run.weights import read_trained
 from anystep.training.state import State
 from anystep.training.trainer import train
 

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from anystep.core.random import Draw
 from anystep.interchange.reference import network_from_params
 from anystep.networks import DiT
-from anystep.objectives.draw import Draw
 
 FIXTURES = Path(__file__).parent / "fixtures"
 ATOL = 5e-5  # float32 rounding between two frameworks

@@ -12,7 +12,7 @@ from torch import Tensor
 from anystep.interchange.reference import UNUSED, reference_params
 from anystep.networks import DiT
 from anystep.objectives import Networks, Progress, Shortcut
-from anystep.training.config import OptimizerConfig
+from anystep.run.config import OptimizerConfig
 from anystep.training.ema import Ema
 from anystep.training.optimizer import build
 

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from anystep.figures import canvas
+from anystep.figures.grids import GAP, HEAD, MARGIN, methods_figure
+from anystep.figures.methods import grouped, known, look
 from anystep.objectives import OBJECTIVES
-from anystep.report import canvas
 from anystep.report.comparison import ROOM, comparison_figure, spread_out
 from anystep.report.curves import loss_figure
-from anystep.report.grids import GAP, HEAD, MARGIN, methods_figure
-from anystep.report.methods import grouped, known, look
 from anystep.report.table1 import table_text
 
 

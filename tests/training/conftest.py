@@ -7,7 +7,7 @@ import pytest
 from anystep.data import Digits
 from anystep.networks import DiTConfig
 from anystep.objectives import Shortcut
-from anystep.training.config import CheckpointConfig, Config, EmaConfig, LogConfig, OptimizerConfig, TrainingConfig
+from anystep.run.config import CheckpointConfig, Config, EmaConfig, LogConfig, OptimizerConfig, TrainingConfig
 
 
 @pytest.fixture

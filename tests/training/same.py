@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from anystep.training import checkpoint
+from anystep.run import checkpoint
 from anystep.training.signals import StopRequest
 
 

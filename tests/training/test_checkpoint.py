@@ -11,12 +11,12 @@ import pytest
 import torch
 from tests.training.same import assert_same
 
-from anystep.interchange.run import load_run
-from anystep.training import checkpoint
-from anystep.training.checkpoint import Checkpoint
-from anystep.training.config import CheckpointConfig, Config
-from anystep.training.errors import RunError
-from anystep.training.facts import read_config
+from anystep.core.errors import RunError
+from anystep.model.load import load_run
+from anystep.run import checkpoint
+from anystep.run.checkpoint import Checkpoint
+from anystep.run.config import CheckpointConfig, Config
+from anystep.run.facts import read_config
 from anystep.training.trainer import train
 
 SMALL = Checkpoint({"network": {"w": torch.arange(6.0).reshape(2, 3)}}, {"step": 1})

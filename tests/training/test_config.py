@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from anystep.core.errors import UsageError
 from anystep.objectives import OBJECTIVES, Draw, FlowMatching, ImprovedShortcut, Shortcut
 from anystep.recipes import RECIPES, find_recipe, with_method
-from anystep.training.config import (
+from anystep.run.config import (
     CheckpointConfig,
     Config,
     EmaConfig,
@@ -20,7 +21,6 @@ from anystep.training.config import (
     from_json,
     to_json,
 )
-from anystep.training.errors import UsageError
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -14,7 +14,9 @@ from scipy.optimize import linear_sum_assignment
 from tests.training.same import assert_same, assert_same_tensors, stopping
 from torch import Tensor
 
-from anystep.data import DataError, Dataset, Digits, batch_indices
+from anystep.core.errors import DataError, RunError
+from anystep.data import Dataset, Digits, batch_indices
+from anystep.flow.coupling import CouplingConfig
 from anystep.objectives import (
     Batch,
     Draw,
@@ -27,10 +29,9 @@ from anystep.objectives import (
 )
 from anystep.recipes import find_recipe
 from anystep.recipes.method import network_for
+from anystep.run.config import Config, from_json, to_json
 from anystep.training import coupling
-from anystep.training.config import Config, from_json, to_json
-from anystep.training.coupling import CoupledExamples, CouplingConfig, coupled_noise
-from anystep.training.errors import RunError
+from anystep.training.coupling import CoupledExamples, coupled_noise
 from anystep.training.examples import DataExamples
 from anystep.training.notes import notes
 from anystep.training.trainer import train

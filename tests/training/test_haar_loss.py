@@ -12,7 +12,8 @@ import torch
 from tests.training.same import assert_same, stopping
 from torch import Tensor
 
-from anystep.flow.wavelet import FLOOR, band_error, band_shares
+from anystep.core.errors import UsageError
+from anystep.flow.penalties.haar import FLOOR, band_error, band_shares
 from anystep.objectives import (
     OBJECTIVES,
     Batch,
@@ -26,11 +27,10 @@ from anystep.objectives import (
     Targets,
 )
 from anystep.recipes import find_recipe
+from anystep.run.config import Config, LossConfig, TrainingConfig, from_json, to_json
+from anystep.run.loss import HaarLoss
+from anystep.run.plan import segments
 from anystep.training import trainer
-from anystep.training.config import Config, LossConfig, TrainingConfig, from_json, to_json
-from anystep.training.errors import UsageError
-from anystep.training.loss import HaarLoss
-from anystep.training.phases import segments
 from anystep.training.state import State
 from anystep.training.trainer import train
 

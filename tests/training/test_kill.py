@@ -16,8 +16,9 @@ from tests.training.same import assert_same
 
 from anystep.objectives import Objective, Reflow, Shortcut
 from anystep.recipes.method import network_for
-from anystep.training import checkpoint, pairs
-from anystep.training.config import CheckpointConfig, Config, EmaConfig, to_json
+from anystep.run import checkpoint
+from anystep.run.config import CheckpointConfig, Config, EmaConfig, to_json
+from anystep.training import pairs
 from anystep.training.trainer import train
 
 #: a process that has torch in memory and forks one child for each line that it is sent. A child trains and writes a
@@ -27,9 +28,10 @@ import os, sys
 from dataclasses import replace
 from pathlib import Path
 import torch
-from anystep.data import files
-from anystep.training import checkpoint, log, pairs
-from anystep.training.facts import read_config
+from anystep.core import files
+from anystep.run import checkpoint, log
+from anystep.training import pairs
+from anystep.run.facts import read_config
 from anystep.training.trainer import train
 torch.set_num_threads(1)
 pairs.SHARD = 8

@@ -9,8 +9,8 @@ from typing import ClassVar
 import pytest
 
 from anystep.objectives import Losses, Shortcut
-from anystep.training.config import Config, LogConfig
-from anystep.training.log import TIME_BINS
+from anystep.run.config import Config, LogConfig
+from anystep.run.log import TIME_BINS
 from anystep.training.trainer import train
 
 

@@ -12,13 +12,13 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from anystep.interchange.run import load_run
+from anystep.core.errors import RunError
+from anystep.model.load import load_run
 from anystep.objectives import ConsistencyDistillation, Losses, Objective, Shortcut
 from anystep.recipes.method import network_for
-from anystep.training import checkpoint
-from anystep.training.config import CheckpointConfig, Config, LogConfig
-from anystep.training.errors import RunError
-from anystep.training.facts import DataFacts
+from anystep.run import checkpoint
+from anystep.run.config import CheckpointConfig, Config, LogConfig
+from anystep.run.facts import DataFacts
 from anystep.training.state import State
 from anystep.training.trainer import train
 

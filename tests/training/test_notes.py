@@ -9,9 +9,9 @@ import pytest
 from anystep.objectives import MeanFlow, Reflow, Shortcut
 from anystep.recipes import RECIPES, find_recipe
 from anystep.recipes.method import network_for
-from anystep.training.config import Config, InitConfig
+from anystep.run.config import Config, InitConfig
+from anystep.run.plan import forward_units
 from anystep.training.notes import notes
-from anystep.training.phases import forward_units
 from anystep.training.trainer import train
 
 UNFUSED = "mean_flow differentiates in forward mode: attention is computed unfused (math)"

@@ -10,9 +10,11 @@ import torch
 from safetensors.torch import load_file
 from tests.training.same import assert_same, stopping
 
+from anystep.core.errors import RunError, UsageError
+from anystep.core.random import generator
 from anystep.flow.ladder import instantaneous_schedule
 from anystep.flow.sampling import sample
-from anystep.interchange.run import load_run
+from anystep.model.load import load_run
 from anystep.objectives import (
     ConsistencyDistillation,
     Diffusion,
@@ -23,14 +25,13 @@ from anystep.objectives import (
     Reflow,
     Shortcut,
 )
-from anystep.objectives.draw import generator
 from anystep.recipes.method import change_method, from_run, network_for
-from anystep.training import checkpoint, pairs
-from anystep.training.config import CheckpointConfig, Config, EmaConfig, InitConfig
-from anystep.training.errors import RunError, UsageError
-from anystep.training.facts import DataFacts
-from anystep.training.initial import read_trained
-from anystep.training.phases import forward_units, phase_at, segments, with_budget
+from anystep.run import checkpoint
+from anystep.run.config import CheckpointConfig, Config, EmaConfig, InitConfig
+from anystep.run.facts import DataFacts
+from anystep.run.plan import forward_units, phase_at, segments, with_budget
+from anystep.run.weights import read_trained
+from anystep.training import pairs
 from anystep.training.signals import StopRequest
 from anystep.training.state import State
 from anystep.training.trainer import train

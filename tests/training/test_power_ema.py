@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from anystep.networks import MLPConfig
 from anystep.objectives import Batch, Draw, FlowMatching, Networks, Progress
-from anystep.training.ema import Ema, PowerEma, Profile, exponent, mixture, reconstruct, relative_width
+from anystep.run.averages import Profile, exponent, mixture, reconstruct, relative_width
+from anystep.training.ema import Ema, PowerEma
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -126,7 +127,7 @@ def test_shares_that_are_left_out_do_not_matter(monkeypatch: pytest.MonkeyPatch)
     tensors = {profile: {"w": torch.rand(50, generator=rng, dtype=torch.float64)} for profile in stored}
     found = mixture(stored, wanted)
     part = reconstruct({profile: tensors[profile] for profile in found.shares}, found.shares)["w"]
-    monkeypatch.setattr("anystep.training.ema.NEGLIGIBLE", 0.0)
+    monkeypatch.setattr("anystep.run.averages.NEGLIGIBLE", 0.0)
     every = mixture(stored, wanted)
     assert len(found.shares) < 0.6 * len(every.shares) and len(every.shares) == len(stored)
     assert float((part - reconstruct(tensors, every.shares)["w"]).abs().max()) < 2**-23

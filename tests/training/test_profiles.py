@@ -14,15 +14,17 @@ from safetensors.torch import load_file, save_file
 from tests.training.same import assert_same, assert_same_tensors, stopping
 from torch import Tensor
 
-from anystep.interchange.run import load_run
+from anystep.core.errors import RunError, UsageError
+from anystep.model.load import load_run
 from anystep.objectives import ProgressiveDistillation, Reflow
 from anystep.recipes import find_recipe
 from anystep.recipes.method import network_for
-from anystep.training import checkpoint, profiles, trainer
-from anystep.training.config import CheckpointConfig, Config, EmaConfig, LogConfig
-from anystep.training.ema import Profile, mixture
-from anystep.training.errors import RunError, UsageError
-from anystep.training.initial import read_trained
+from anystep.run import checkpoint
+from anystep.run import weights as profiles
+from anystep.run.averages import Profile, mixture
+from anystep.run.config import CheckpointConfig, Config, EmaConfig, LogConfig
+from anystep.run.weights import read_trained
+from anystep.training import trainer
 from anystep.training.state import State
 from anystep.training.trainer import train
 

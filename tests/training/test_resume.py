@@ -14,20 +14,21 @@ from typing import Any
 import pytest
 from tests.training.same import assert_same, assert_same_tensors, stopping
 
+from anystep.core.errors import RunError, UsageError
 from anystep.data import Digits
 from anystep.objectives import OBJECTIVES, FlowMatching
 from anystep.recipes import find_recipe
-from anystep.training import checkpoint
-from anystep.training.config import Config, InitConfig, OptimizerConfig, to_json
-from anystep.training.errors import RunError, UsageError
-from anystep.training.trainer import check_unchanged, train
+from anystep.run import checkpoint
+from anystep.run.config import Config, InitConfig, OptimizerConfig, to_json
+from anystep.run.directory import check_unchanged
+from anystep.training.trainer import train
 
 #: a child process that trains a config.json into a folder, resuming, and says each step that it has finished
 CHILD = """
 import sys
 from pathlib import Path
 from anystep.training.signals import stop_on_signal
-from anystep.training.facts import read_config
+from anystep.run.facts import read_config
 from anystep.training.trainer import train
 with stop_on_signal() as stop:
     outcome = train(read_config(Path(sys.argv[1])), Path(sys.argv[2]), resume=True, stop=stop,

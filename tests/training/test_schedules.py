@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from anystep.training.config import OptimizerConfig, TrainingConfig
+from anystep.run.config import OptimizerConfig, TrainingConfig
 from anystep.training.ema import Ema
 from anystep.training.optimizer import learning_rate
 

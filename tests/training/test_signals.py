@@ -10,8 +10,8 @@ import pytest
 
 from anystep.cli.main import main
 from anystep.cli.progress import TrainingProgress
+from anystep.run.config import Config
 from anystep.training import trainer
-from anystep.training.config import Config
 from anystep.training.signals import stop_on_signal
 
 LINE = "stopping after this update; once more stops now"

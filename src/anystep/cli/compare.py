@@ -21,21 +21,20 @@ from anystep.comparison.compare import STEPS, Choices, compare
 from anystep.comparison.kept import with_earlier
 from anystep.comparison.outcome import Comparison, same_noise
 from anystep.comparison.trials import Row
-from anystep.data.files import write_text
+from anystep.core.errors import RunError, UsageError, reason
+from anystep.core.files import write_text
+from anystep.figures.canvas import MISSING, can_draw, picture
+from anystep.figures.grids import methods_figure
+from anystep.figures.methods import grouped
+from anystep.figures.scatter import scatter
 from anystep.networks import NetworkConfig
 from anystep.objectives import OBJECTIVES
 from anystep.recipes import FAMILIES, RECIPES, find_recipe, with_method
 from anystep.recipes.method import change_method, family_name
-from anystep.report.canvas import MISSING, can_draw, picture
 from anystep.report.comparison import comparison_figure
-from anystep.report.grids import methods_figure
-from anystep.report.methods import grouped
-from anystep.report.scatter import scatter
 from anystep.report.table1 import table_text
-from anystep.training.checkpoint import reason
-from anystep.training.config import Config
-from anystep.training.errors import RunError, UsageError
-from anystep.training.facts import DataFacts, read_config
+from anystep.run.config import Config
+from anystep.run.facts import DataFacts, read_config
 from anystep.training.signals import stop_on_signal
 
 DESCRIPTION = """Train every method at equal compute, score each at several budgets, write P1's Table 1 for this data.

@@ -16,15 +16,14 @@ from anystep.cli.files import check_writable
 from anystep.cli.parse import parse, split
 from anystep.cli.scores import print_scores
 from anystep.cli.weights import read_several
-from anystep.evaluation.generator import Generator
+from anystep.core.device import pick_device
+from anystep.core.errors import RunError, UsageError, reason
+from anystep.evaluation.evaluate import evaluate
 from anystep.evaluation.reference import heldout
 from anystep.evaluation.scores import keep_scores, write_scores
-from anystep.evaluation.sweep import evaluate
-from anystep.interchange.run import load_run
-from anystep.training.checkpoint import reason
-from anystep.training.errors import RunError, UsageError
-from anystep.training.facts import read_config
-from anystep.training.trainer import pick_device
+from anystep.model.generator import Generator
+from anystep.model.load import load_run
+from anystep.run.facts import read_config
 
 DESCRIPTION = """Score samples against the run's own training data. Nothing is downloaded.
 

@@ -8,9 +8,8 @@ from typing import Any
 
 from PIL import Image
 
-from anystep.data.files import write_bytes, write_text
-from anystep.training.checkpoint import reason
-from anystep.training.errors import RunError
+from anystep.core.errors import RunError, reason
+from anystep.core.files import write_bytes, write_text
 
 
 def write_json(path: Path, value: Any) -> None:

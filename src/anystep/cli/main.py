@@ -91,8 +91,7 @@ LESS_MEMORY = {
 
 def explain(error: Exception, verb: str = "") -> tuple[str, int]:
     """Return an error of a verb in one or two lines for a person, and the exit code."""
-    from anystep.data import DataError
-    from anystep.training.errors import RunError
+    from anystep.core.errors import DataError, RunError
 
     text = str(error) or type(error).__name__
     if isinstance(error, DataError | RunError):

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import tyro
 
-from anystep.training.errors import UsageError
+from anystep.core.errors import UsageError
 
 Args = TypeVar("Args")
 

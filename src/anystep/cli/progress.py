@@ -23,7 +23,7 @@ from rich.text import Text
 
 from anystep.comparison.trials import News, Trial
 from anystep.report.curves import row_name
-from anystep.training.config import Config
+from anystep.run.config import Config
 from anystep.training.trainer import Record
 
 STOPPING = "stopping after this update; once more stops now"

@@ -14,7 +14,7 @@ from anystep.cli.parse import parse
 from anystep.networks import NetworkConfig
 from anystep.objectives import OBJECTIVES, Objective
 from anystep.recipes import FAMILIES, PARTS, RECIPES
-from anystep.training.config import to_json
+from anystep.run.config import to_json
 
 DESCRIPTION = """List the recipes: FAMILY-METHOD. Any option of one can be changed: anystep train RECIPE --help.
 

@@ -14,14 +14,13 @@ from PIL import Image
 from anystep.cli.files import write_picture
 from anystep.cli.parse import parse
 from anystep.cli.scores import print_scores
-from anystep.evaluation.generator import Generator
+from anystep.core.errors import RunError, UsageError, reason
+from anystep.figures.grids import interpolation_figure, steps_figure
 from anystep.flow.sampling import interpolate_noise
-from anystep.interchange.run import load_run
-from anystep.report.grids import interpolation_figure, steps_figure
+from anystep.model.generator import Generator
+from anystep.model.load import load_run
 from anystep.report.page import write_report
 from anystep.report.run import Picture, RunSummary, run_names, told_apart
-from anystep.training.checkpoint import reason
-from anystep.training.errors import RunError, UsageError
 
 DESCRIPTION = """Write a page (one HTML file, nothing loaded from elsewhere) of one run, or of several side by side: the
 same noise at several budgets, scores of `anystep evaluate`, loss curves, configs, the commands that make it again.
@@ -127,8 +126,8 @@ def interpolation(name: str, generator: Generator, seed: int) -> Picture:
 
 def planar(generators: dict[str, Generator], steps: Sequence[int], seed: int) -> Picture:
     """Return scatter plots of two-dimensional samples."""
-    from anystep.report.canvas import picture
-    from anystep.report.scatter import scatter
+    from anystep.figures.canvas import picture
+    from anystep.figures.scatter import scatter
 
     points = {
         name: {

@@ -16,15 +16,14 @@ from PIL import Image
 from anystep.cli.files import write_picture
 from anystep.cli.parse import parse
 from anystep.cli.weights import read_one
-from anystep.data.files import write_bytes
-from anystep.evaluation.generator import Generator
+from anystep.core.errors import RunError, UsageError, reason
+from anystep.core.files import write_bytes
+from anystep.figures.canvas import picture
+from anystep.figures.grids import grid, guidance_figure, steps_figure
 from anystep.flow.ladder import Order
 from anystep.flow.sampling import interpolate_noise
-from anystep.interchange.run import load_run
-from anystep.report.canvas import picture
-from anystep.report.grids import grid, guidance_figure, steps_figure
-from anystep.training.checkpoint import reason
-from anystep.training.errors import RunError, UsageError
+from anystep.model.generator import Generator
+from anystep.model.load import load_run
 
 #: samples by guidance scale W (None: as trained) and number of steps
 Drawn = dict[float | None, dict[int, NDArray[np.generic]]]
@@ -190,7 +189,7 @@ def write_pictures(out: Path, drawn: Drawn, columns: int | None) -> list[Path]:
     """
     first, *others = drawn.values()
     if next(iter(first.values())).ndim == 2:
-        from anystep.report.scatter import scatter
+        from anystep.figures.scatter import scatter
 
         rows = {f"W = {scale:g}": by for scale, by in drawn.items()} if others else {"samples": first}
         write_picture(out / "samples.png", picture(scatter(rows)))

@@ -7,7 +7,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from anystep.report.methods import words
+from anystep.figures.methods import words
 from anystep.report.rows import by_run, grouped
 
 METRICS = {

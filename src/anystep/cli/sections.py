@@ -5,10 +5,10 @@ from dataclasses import field, make_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from anystep.core.errors import UsageError
 from anystep.recipes.images import PATHS
 from anystep.recipes.vectors import PATH as VECTORS_PATH
-from anystep.training.config import Config
-from anystep.training.errors import UsageError
+from anystep.run.config import Config
 
 Head = TypeVar("Head")
 

@@ -14,11 +14,11 @@ from anystep.cli.files import write_json
 from anystep.cli.parse import parse
 from anystep.cli.progress import TrainingProgress
 from anystep.cli.sections import configured, find_data, with_sections
+from anystep.core.errors import UsageError
 from anystep.recipes import find_recipe
 from anystep.recipes.method import from_run
-from anystep.training.config import Config
-from anystep.training.errors import UsageError
-from anystep.training.facts import read_config
+from anystep.run.config import Config
+from anystep.run.facts import read_config
 from anystep.training.signals import stop_on_signal
 from anystep.training.trainer import train
 

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from anystep.cli.parse import split
-from anystep.training.ema import check_width
-from anystep.training.errors import UsageError
-from anystep.training.initial import Weights
+from anystep.core.errors import UsageError
+from anystep.run.averages import check_width
+from anystep.run.weights import Weights
 
 
 def read_weights(word: str) -> Weights:

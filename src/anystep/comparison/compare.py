@@ -11,15 +11,16 @@ import torch
 from anystep.comparison.outcome import Comparison
 from anystep.comparison.processes import attempt_all
 from anystep.comparison.trials import FAILED, Trial, Watch
-from anystep.evaluation.sweep import METRICS
+from anystep.core.device import pick_device
+from anystep.core.errors import RunError, UsageError
+from anystep.evaluation.evaluate import METRICS
 from anystep.objectives import OBJECTIVES
 from anystep.recipes import PARTS, with_method
-from anystep.training.config import Config
-from anystep.training.errors import RunError, UsageError
-from anystep.training.facts import DataFacts, read_config
-from anystep.training.phases import forward_units, segments
+from anystep.run.config import Config
+from anystep.run.directory import check_facts, difference
+from anystep.run.facts import DataFacts, read_config
+from anystep.run.plan import forward_units, segments
 from anystep.training.signals import StopRequest
-from anystep.training.trainer import check_facts, difference, pick_device
 
 STEPS = (1, 2, 4, 8, 32, 128)
 #: fewest samples that precision and recall (3 neighbours) can be told from

@@ -7,10 +7,10 @@ from pathlib import Path
 from anystep.comparison.compare import Choices, check_place, plan
 from anystep.comparison.outcome import Comparison
 from anystep.comparison.trials import Result, Row, Trial, answers, finished
-from anystep.interchange.run import load_run
-from anystep.training.config import Config
-from anystep.training.errors import RunError
-from anystep.training.facts import DataFacts
+from anystep.core.errors import RunError
+from anystep.model.load import load_run
+from anystep.run.config import Config
+from anystep.run.facts import DataFacts
 
 #: method, seed, steps and guidance of a score
 Key = tuple[str, int, int, float]

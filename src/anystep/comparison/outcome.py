@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anystep.comparison.trials import Result, Row, Trial
-from anystep.evaluation.sweep import METRICS
-from anystep.interchange.run import load_run
+from anystep.evaluation.evaluate import METRICS
+from anystep.model.load import load_run
 from anystep.objectives import Objective
-from anystep.training.config import Config
-from anystep.training.phases import forward_units
+from anystep.run.config import Config
+from anystep.run.plan import forward_units
 
 #: most steps that P1's Table 1 puts in parentheses for diffusion and flow matching (it has 128, 4 and 1)
 FEW = 4

@@ -11,18 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from anystep.data import DataError
-from anystep.data.files import write_text
-from anystep.evaluation.generator import Generator
+from anystep.core.errors import DataError, RunError
+from anystep.core.files import write_text
+from anystep.evaluation.evaluate import IMAGE_METRICS, VECTOR_METRICS, evaluate
 from anystep.evaluation.protocol import describe_device, describe_guidance, describe_schedule
 from anystep.evaluation.reference import heldout
 from anystep.evaluation.scores import keep_scores, read_scores
-from anystep.evaluation.sweep import IMAGE_METRICS, VECTOR_METRICS, evaluate
-from anystep.interchange.run import load_run
-from anystep.training import checkpoint
-from anystep.training.config import Config
-from anystep.training.errors import RunError
-from anystep.training.facts import DataFacts
+from anystep.model.generator import Generator
+from anystep.model.load import load_run
+from anystep.run import checkpoint
+from anystep.run.config import Config
+from anystep.run.facts import DataFacts
 from anystep.training.signals import StopRequest
 from anystep.training.trainer import Record, train
 

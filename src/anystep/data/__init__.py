@@ -4,7 +4,7 @@ Images stay uint8 until the batch. `SOURCES` is the one registry: a source is a 
 `Dataset`.
 """
 
-from anystep.data.base import DataError, Dataset, Normalization, Split, split
+from anystep.data.base import Dataset, Normalization, Split, split
 from anystep.data.digits import Digits
 from anystep.data.folder import Folder
 from anystep.data.hub import Hub
@@ -19,7 +19,6 @@ SOURCES: dict[str, type[Source]] = {source.name: source for source in _ALL}
 __all__ = [
     "SOURCES",
     "Checkerboard",
-    "DataError",
     "Dataset",
     "Digits",
     "EightGaussians",

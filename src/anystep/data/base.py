@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anystep.objectives.draw import generator
+from anystep.core.errors import DataError
+from anystep.core.random import generator
 
 Kind = Literal["image", "vector"]
 Split = Literal["train", "heldout"]
@@ -21,10 +22,6 @@ STATISTICS_ROWS = 4096
 #: beyond this a label is taken for a mistake, not for a class
 MAX_CLASSES = 100_000
 _CHUNK = 1024
-
-
-class DataError(ValueError):
-    """Bad data. The message has one or two lines: which file or field, what was expected, what to do."""
 
 
 @dataclass(frozen=True)

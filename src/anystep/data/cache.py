@@ -14,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anystep.data.base import DataError
+from anystep.core.errors import DataError
 
 VARIABLE = "ANYSTEP_CACHE"
 _ABANDONED = 24 * 3600.0  # seconds

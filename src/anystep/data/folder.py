@@ -9,7 +9,8 @@ from typing import ClassVar, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from anystep.data.base import DataError, Dataset, Split, part
+from anystep.core.errors import DataError
+from anystep.data.base import Dataset, Split, part
 from anystep.data.images import EXTENSIONS
 from anystep.data.pictures import Pictures, decode_all
 from anystep.data.source import ImageSource, absolute, at_least, not_empty

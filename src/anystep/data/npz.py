@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from anystep.data.base import DataError, Dataset, Split, check_labels, part
+from anystep.core.errors import DataError
+from anystep.data.base import Dataset, Split, check_labels, part
 from anystep.data.images import Encoded
 from anystep.data.pictures import Pictures, decode_all
 from anystep.data.source import ImageSource, absolute, not_empty

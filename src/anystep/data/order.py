@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from anystep.objectives.draw import generator
+from anystep.core.random import generator
 
 
 @lru_cache(maxsize=2)

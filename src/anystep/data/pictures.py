@@ -14,7 +14,7 @@ from typing import Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from anystep.data.base import DataError
+from anystep.core.errors import DataError
 from anystep.data.cache import RowWriter, cache_key, cached
 from anystep.data.images import BadImageError, Channels, Encoded, decode, stored_grey
 

@@ -7,9 +7,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from anystep.core.fields import one_of
 from anystep.data.base import Dataset, Split
 from anystep.data.source import Source, at_least
-from anystep.flow.check import one_of
 
 
 @dataclass(frozen=True)

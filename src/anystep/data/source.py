@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
 
+from anystep.core.fields import one_of, require
 from anystep.data.base import Dataset, Split
 from anystep.data.images import Channels
 from anystep.data.pictures import Decoding, OnBadImage
-from anystep.flow.check import one_of, require
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from anystep.data import DataError, Dataset, Source
-from anystep.evaluation.features import Features
-from anystep.evaluation.frechet import Moments, matrix_root
-from anystep.evaluation.metrics import ClassJudge, class_judge
-from anystep.objectives.draw import generator
+from anystep.core.errors import DataError
+from anystep.core.random import generator
+from anystep.data import Dataset, Source
+from anystep.evaluation.features.pixels import Features
+from anystep.evaluation.metrics.accuracy import ClassJudge, class_judge
+from anystep.evaluation.metrics.frechet import Moments, matrix_root
 
 READ_ROWS = 1024
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from anystep.data.files import write_text
+from anystep.core.files import write_text
 
 #: what two protocols may differ in and still be the same question
 WHO_ASKED = ("code", "torch_version")

@@ -9,7 +9,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from anystep.flow.check import in_range
+from anystep.core.fields import in_range
 from anystep.flow.path import expand
 
 #: noise levels of the variance-preserving path, tau = 0 (least noise) ... 999 (DDPM, DiT)

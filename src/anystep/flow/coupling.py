@@ -12,14 +12,46 @@ problem of its own and keeps its own noise: p(x0 | c) is exactly normal, however
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from anystep.flow.check import require
+from anystep.core.fields import at_least, finite, require
 
 #: costs [n, n] -> each row's column, int64 [n]: a permutation with the least sum of costs
 Solver = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class CouplingConfig:
+    """Which noise meets which data: drawn independently, or by optimal transport over pooled batches."""
+
+    batches: int = 0
+    """Updates whose batches are pooled in one assignment (P2: 32, of 32 rows each); 0: noise is independent of data."""
+    class_cost: float = 0.0
+    """Charged where noise changes its label, beside |x0 - x1|^2 and in its unit (summed over elements), >= 0."""
+    per_class: bool = False
+    """Each class keeps its own noise (an infinite `class_cost`): p(x0 | class) stays exactly normal; quicker too."""
+
+    def __post_init__(self) -> None:
+        at_least("coupling.batches", self.batches, 0)
+        finite("coupling.class_cost", self.class_cost)
+        require(self.class_cost >= 0, "coupling.class_cost", self.class_cost, "at least 0")
+        if self.per_class and self.class_cost > 0:
+            raise ValueError("coupling.per_class is an infinite coupling.class_cost: set one of them")
+        if self.batches == 0 and self.by_class:
+            raise ValueError(f"coupling.{self.by_class} does nothing without coupling.batches: set that to 1 or more")
+
+    @property
+    def by_class(self) -> str:
+        """The field that makes classes count, or an empty string."""
+        return "per_class" if self.per_class else "class_cost" if self.class_cost > 0 else ""
+
+    def check(self, num_classes: int | None) -> None:
+        """Raise ValueError when classes count and the data has none."""
+        if self.by_class and num_classes is None:
+            raise ValueError(f"coupling.{self.by_class} needs labels, and this data has none: leave it out")
 
 
 def transport_cost(x0: Tensor, x1: Tensor, label: Tensor | None = None, class_cost: float = 0.0) -> Tensor:

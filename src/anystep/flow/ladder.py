@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from anystep.flow.check import power_of_two
+from anystep.core.fields import power_of_two
 
 Order = Literal["small_last", "small_first"]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from anystep.flow.check import finite
+from anystep.core.fields import finite
 from anystep.flow.guidance import guided_velocity
 from anystep.flow.ladder import Schedule, Step, instantaneous_schedule, shortcut_schedule
 from anystep.flow.network import Network

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anystep.flow.check import at_least, one_of, positive, require
+from anystep.core.fields import at_least, one_of, positive, require
 from anystep.networks.base import NetworkConfig, Prediction, VelocityNetwork
 from anystep.networks.blocks import (
     Attention,

@@ -10,7 +10,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anystep.flow.check import at_least, one_of, positive
+from anystep.core.fields import at_least, one_of, positive
 from anystep.networks.base import NetworkConfig, Prediction, VelocityNetwork
 from anystep.networks.blocks import xavier_, zero_
 from anystep.networks.embeddings import TIME_SCALE, Condition, StepEncoding

@@ -1,11 +1,11 @@
 """Methods, one a file. `OBJECTIVES` is the one registry: a name in a config, a recipe or a table is a key of it."""
 
+from anystep.core.random import Draw
 from anystep.objectives.alpha_flow import AlphaFlow
 from anystep.objectives.base import Batch, Losses, Networks, Objective, Progress, Query, Targets
 from anystep.objectives.consistency_distillation import ConsistencyDistillation
 from anystep.objectives.consistency_training import ConsistencyTraining
 from anystep.objectives.diffusion import Diffusion
-from anystep.objectives.draw import Draw
 from anystep.objectives.flow_matching import FlowMatching
 from anystep.objectives.ict import ImprovedConsistencyTraining
 from anystep.objectives.imm import IMM

@@ -7,12 +7,12 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from anystep.flow.check import finite, in_range, one_of, positive, power_of_two, require
+from anystep.core.fields import finite, in_range, one_of, positive, power_of_two, require
+from anystep.core.random import Draw
 from anystep.flow.ladder import Schedule, equal_schedule, flow_time
 from anystep.flow.network import Network
 from anystep.flow.path import advance, interpolate, velocity
-from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets
-from anystep.objectives.draw import Draw, drop_label
+from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets, drop_label
 from anystep.objectives.mean_flow import adaptive_error, draw_interval
 from anystep.objectives.shortcut import FLOW_ROW, Shortcut
 

@@ -9,14 +9,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
-from anystep.flow.check import finite
+from anystep.core.fields import finite
+from anystep.core.random import Draw
 from anystep.flow.ladder import Schedule
-from anystep.flow.loss import squared_error
-from anystep.flow.network import Network
+from anystep.flow.network import Network, null_label
+from anystep.flow.penalties.squared import squared_error
 from anystep.flow.sampling import Callback, Renoise, sample, sample_consistency
-from anystep.objectives.draw import Draw
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,18 @@ class Phase:
     index: int = 0
     pairs: Pairs | None = None
     teaches: bool = False
+
+
+def drop_label(
+    network: Network, label: Tensor | None, probability: float, draw: Draw, kept: Tensor | None = None
+) -> Tensor | None:
+    """Replace labels by the null label with the given probability, except in ``kept`` rows (bool [B])."""
+    if label is None:
+        return None
+    dropped = draw.uniform("label_drop") < probability
+    if kept is not None:
+        dropped = dropped & ~kept
+    return torch.where(dropped, null_label(network), label)
 
 
 def check_null_label(label_drop: float, guidance: float) -> None:

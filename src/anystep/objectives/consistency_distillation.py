@@ -5,12 +5,12 @@ from typing import ClassVar
 
 import torch
 
+from anystep.core.random import Draw
 from anystep.flow.guidance import guided_velocity
 from anystep.flow.ladder import Schedule, flow_time, instantaneous_schedule
 from anystep.flow.path import advance, data_from_velocity, interpolate, velocity_to_data
 from anystep.objectives.base import Batch, Networks, Phase, Progress, Query, Targets
 from anystep.objectives.distillation import Distillation
-from anystep.objectives.draw import Draw
 
 
 @dataclass(frozen=True)

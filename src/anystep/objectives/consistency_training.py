@@ -6,12 +6,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from anystep.flow.check import in_range, power_of_two
+from anystep.core.fields import in_range, power_of_two
+from anystep.core.random import Draw
 from anystep.flow.ladder import Ladder, Schedule, instantaneous_schedule
 from anystep.flow.network import Network
 from anystep.flow.path import data_from_velocity, interpolate, velocity_to_data
-from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets
-from anystep.objectives.draw import Draw, drop_label
+from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets, drop_label
 
 
 @dataclass(frozen=True)

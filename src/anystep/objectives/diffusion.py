@@ -7,12 +7,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from anystep.flow.check import in_range, power_of_two
+from anystep.core.fields import in_range, power_of_two
+from anystep.core.random import Draw
 from anystep.flow.conventions import VP_LEVELS, from_vp, vp_time, vp_times
 from anystep.flow.ladder import Schedule, Step, instantaneous_schedule
 from anystep.flow.path import interpolate, velocity
-from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets
-from anystep.objectives.draw import Draw, drop_label
+from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets, drop_label
 
 
 @dataclass(frozen=True)

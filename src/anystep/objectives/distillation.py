@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from anystep.flow.check import in_range, require
+from anystep.core.fields import in_range, require
 from anystep.flow.ladder import Schedule, TimeLaw
 from anystep.objectives.base import Objective, Phase, check_built_in
 from anystep.objectives.flow_matching import FlowMatching

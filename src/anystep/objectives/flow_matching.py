@@ -5,11 +5,11 @@ from typing import ClassVar
 
 import torch
 
-from anystep.flow.check import in_range, one_of, power_of_two
+from anystep.core.fields import in_range, one_of, power_of_two
+from anystep.core.random import Draw
 from anystep.flow.ladder import Schedule, TimeLaw, flow_time, instantaneous_schedule
 from anystep.flow.path import interpolate, velocity
-from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets
-from anystep.objectives.draw import Draw, drop_label
+from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets, drop_label
 
 
 @dataclass(frozen=True)

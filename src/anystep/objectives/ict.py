@@ -7,14 +7,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from anystep.flow.check import at_least, finite, in_range, positive, power_of_two, require
+from anystep.core.fields import at_least, finite, in_range, positive, power_of_two, require
+from anystep.core.random import Draw
 from anystep.flow.conventions import time_from_sigma
 from anystep.flow.ladder import Ladder, Schedule, instantaneous_schedule
-from anystep.flow.loss import pseudo_huber
 from anystep.flow.path import expand, interpolate, velocity_to_data
-from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets
+from anystep.flow.penalties.squared import pseudo_huber
+from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets, drop_label
 from anystep.objectives.consistency_training import data_end
-from anystep.objectives.draw import Draw, drop_label
 
 
 @dataclass(frozen=True)

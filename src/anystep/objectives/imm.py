@@ -6,11 +6,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from anystep.flow.check import at_least, finite, in_range, positive
+from anystep.core.fields import at_least, finite, in_range, positive
+from anystep.core.random import Draw
 from anystep.flow.ladder import Schedule, equal_schedule
 from anystep.flow.path import advance, expand, interpolate, velocity
-from anystep.objectives.base import Batch, Losses, Networks, Objective, Progress, Query, Targets
-from anystep.objectives.draw import Draw, drop_label
+from anystep.objectives.base import Batch, Losses, Networks, Objective, Progress, Query, Targets, drop_label
 
 #: distances below this have no gradient (paper, C.8)
 NEAREST = 1e-8

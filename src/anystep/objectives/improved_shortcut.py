@@ -6,13 +6,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from anystep.flow.check import in_range, positive, require
+from anystep.core.fields import in_range, positive, require
+from anystep.core.random import Draw, spread
 from anystep.flow.guidance import in_interval
 from anystep.flow.ladder import Order, Schedule, TimeLaw, flow_time
 from anystep.flow.network import Network, null_label
 from anystep.flow.path import expand, interpolate, velocity
-from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets
-from anystep.objectives.draw import Draw, drop_label, spread
+from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets, drop_label
 from anystep.objectives.shortcut import FLOW_ROW, LevelLaw, Shortcut
 
 #: level of a row that regresses a guided velocity

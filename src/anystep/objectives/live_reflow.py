@@ -5,12 +5,12 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from anystep.flow.check import at_least, in_range, require
+from anystep.core.fields import at_least, in_range, require
+from anystep.core.random import Draw
 from anystep.flow.ladder import Schedule, Step, TimeLaw, flow_time, instantaneous_schedule
 from anystep.flow.path import interpolate, velocity
 from anystep.flow.sampling import sample
-from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets, check_built_in
-from anystep.objectives.draw import Draw, drop_label
+from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets, check_built_in, drop_label
 from anystep.objectives.flow_matching import FlowMatching
 
 

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from anystep.flow.check import finite, in_range, positive
+from anystep.core.fields import finite, in_range, positive
+from anystep.core.random import Draw
 from anystep.flow.ladder import Schedule, equal_schedule
 from anystep.flow.network import Network
 from anystep.flow.path import advance, interpolate, velocity
-from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets
-from anystep.objectives.draw import Draw, drop_label
+from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets, drop_label
 
 
 @dataclass(frozen=True)

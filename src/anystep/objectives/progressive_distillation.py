@@ -5,13 +5,13 @@ from typing import ClassVar
 
 import torch
 
-from anystep.flow.check import positive
+from anystep.core.fields import positive
+from anystep.core.random import Draw
 from anystep.flow.guidance import guided_velocity
 from anystep.flow.ladder import Ladder, Schedule, instantaneous_schedule
 from anystep.flow.path import advance, interpolate
 from anystep.objectives.base import Batch, Networks, Phase, Progress, Query, Targets
 from anystep.objectives.distillation import Distillation
-from anystep.objectives.draw import Draw
 from anystep.objectives.shortcut import Shortcut
 
 

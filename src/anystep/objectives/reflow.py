@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from anystep.flow.check import at_least
+from anystep.core.fields import at_least
+from anystep.core.random import Draw
 from anystep.flow.ladder import Schedule, instantaneous_schedule
 from anystep.objectives.base import Batch, Networks, Pairs, Phase, Progress, Targets, check_null_label
 from anystep.objectives.distillation import Distillation
-from anystep.objectives.draw import Draw
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from anystep.flow.check import in_range, one_of, positive, power_of_two
+from anystep.core.fields import in_range, one_of, positive, power_of_two
+from anystep.core.random import Draw
 from anystep.flow.guidance import guide, in_interval
 from anystep.flow.ladder import Ladder, Order, Schedule, TimeLaw, flow_time, shortcut_schedule
 from anystep.flow.network import Network, null_label
 from anystep.flow.path import advance, interpolate, velocity
-from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets, check_built_in
-from anystep.objectives.draw import Draw, drop_label
+from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets, check_built_in, drop_label
 
 #: level of a row that regresses an empirical velocity
 FLOW_ROW = -1

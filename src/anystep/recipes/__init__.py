@@ -4,14 +4,14 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from functools import partial
 
+from anystep.core.errors import UsageError
 from anystep.objectives import OBJECTIVES
 from anystep.recipes.ablation import PARTS, with_parts
 from anystep.recipes.digits import digits
 from anystep.recipes.images import PATHS, images, small_images
 from anystep.recipes.method import Family, change_method, family_name
 from anystep.recipes.vectors import SETS, vectors
-from anystep.training.config import Config
-from anystep.training.errors import UsageError
+from anystep.run.config import Config
 
 FAMILIES: dict[str, Callable[[], Family]] = {
     "digits": digits,

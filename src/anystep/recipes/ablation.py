@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
+from anystep.flow.coupling import CouplingConfig
 from anystep.objectives import ImprovedShortcut
-from anystep.training.config import Config
-from anystep.training.coupling import CouplingConfig
-from anystep.training.loss import LossConfig
+from anystep.run.config import Config
+from anystep.run.loss import LossConfig
 
 #: in the poster's order; each takes those before it along
 PARTS = {

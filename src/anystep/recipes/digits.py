@@ -5,7 +5,7 @@ from anystep.networks import DiTConfig
 from anystep.objectives import AlphaFlow, ImprovedShortcut, Objective, Shortcut
 from anystep.recipes.method import Family
 from anystep.recipes.short import SHORT
-from anystep.training.config import CheckpointConfig, Config, EmaConfig, LogConfig, OptimizerConfig, TrainingConfig
+from anystep.run.config import CheckpointConfig, Config, EmaConfig, LogConfig, OptimizerConfig, TrainingConfig
 
 #: what differs from `SHORT`; docs/methods/shortcut.md has what each choice is worth. The released code's share of 1/8
 #: keeps many-step samples near flow matching's. Classes as separate as these have a use for small scales of guidance

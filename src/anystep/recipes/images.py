@@ -7,7 +7,7 @@ from anystep.networks import DiTConfig, dit_preset
 from anystep.objectives import FlowMatching
 from anystep.recipes.method import Family
 from anystep.recipes.short import SHORT
-from anystep.training.config import CheckpointConfig, Config, EmaConfig, LogConfig, OptimizerConfig, TrainingConfig
+from anystep.run.config import CheckpointConfig, Config, EmaConfig, LogConfig, OptimizerConfig, TrainingConfig
 
 #: source -> where its pictures are expected unless --data.path says otherwise
 PATHS = {"folder": "images", "npz": "images.npz", "hub": "images.parquet"}

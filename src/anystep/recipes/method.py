@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from anystep.core.errors import UsageError
 from anystep.networks import NetworkConfig
 from anystep.objectives import OBJECTIVES, Objective
-from anystep.training.config import Config, InitConfig
-from anystep.training.errors import UsageError
-from anystep.training.initial import read_trained
-from anystep.training.phases import forward_units, with_budget
+from anystep.run.config import Config, InitConfig
+from anystep.run.plan import forward_units, with_budget
+from anystep.run.weights import read_trained
 
 #: t and d in [0, 1] times this go into the sinusoids of a network that is asked for steps of any size: neighbouring
 #: steps should have neighbouring answers, and a derivative in time is else mostly that of the fastest sinusoids

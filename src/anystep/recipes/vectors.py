@@ -4,7 +4,7 @@ from anystep.data import Checkerboard, EightGaussians, Npz, Source, TwoMoons
 from anystep.networks import MLPConfig
 from anystep.objectives import AlphaFlow, FlowMatching, Objective
 from anystep.recipes.method import Family
-from anystep.training.config import CheckpointConfig, Config, EmaConfig, LogConfig, OptimizerConfig, TrainingConfig
+from anystep.run.config import CheckpointConfig, Config, EmaConfig, LogConfig, OptimizerConfig, TrainingConfig
 
 #: where one's own vectors are expected unless --data.path says otherwise
 PATH = "vectors.npz"

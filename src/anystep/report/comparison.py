@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from math import isfinite, log
 from typing import TYPE_CHECKING, Any
 
-from anystep.report.canvas import INK, MUTED, panels, title
+from anystep.figures.canvas import INK, MUTED, panels, title
+from anystep.figures.methods import grouped, look, words
 from anystep.report.curves import LOWER_IS_BETTER, TITLES
-from anystep.report.methods import grouped, look, words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from anystep.report.canvas import INK, LADDER_MAP, SERIES, legend, panels, title
+from anystep.figures.canvas import INK, LADDER_MAP, SERIES, legend, panels, title
 from anystep.report.rows import grouped, labels
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import Any
 
 from PIL import Image
 
-from anystep.data.files import write_text
-from anystep.report.canvas import svg
+from anystep.core.files import write_text
+from anystep.figures.canvas import svg
 from anystep.report.curves import TITLES, loss_figure, score_figure
 from anystep.report.rows import grouped, labels
 from anystep.report.run import Picture, RunSummary, run_names

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from anystep.report.methods import words
+from anystep.figures.methods import words
 
 Row = Mapping[str, Any]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from anystep.report.methods import words
+from anystep.figures.methods import words
 from anystep.report.rows import of_run
 
 FOLDERS = (".", "samples")
@@ -29,7 +29,7 @@ class Picture:
 class RunSummary:
     """A run for the page: its complete config, the records of its log, and what was made of it.
 
-    ``scores`` are rows of `anystep.evaluation.sweep.evaluate`; ``commands`` re-make the run, one a line.
+    ``scores`` are rows of `anystep.evaluation.evaluate.evaluate`; ``commands`` re-make the run, one a line.
     """
 
     name: str

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from math import floor, log10
 from typing import Any
 
+from anystep.figures.methods import grouped, words
 from anystep.report.curves import LOWER_IS_BETTER, TITLES
-from anystep.report.methods import grouped, words
 
 Row = Mapping[str, Any]
 

@@ -1,71 +1,20 @@
 """A trained run as something to begin with: its weights, and what they need to fit."""
 
 import logging
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Literal
+from dataclasses import asdict
 
 import torch
 from torch import Tensor
 
-from anystep.flow.check import one_of
+from anystep.core.errors import RunError, misfit
 from anystep.networks import VelocityNetwork
 from anystep.networks.embeddings import Input
-from anystep.training import checkpoint
-from anystep.training.config import Config
-from anystep.training.ema import check_width
-from anystep.training.errors import RunError
-from anystep.training.facts import DataFacts, read_config
-from anystep.training.profiles import power_average
+from anystep.run.config import Config
+from anystep.run.facts import DataFacts
+from anystep.run.weights import Trained
 
-#: the average kept for evaluation, the trained parameters, or the width of a power average
-Weights = Literal["ema", "raw"] | float
 #: inputs that one network has and another may lack, by where the parameters begin that only the one has
 INPUTS: dict[Input, str] = {"step": "condition.step.", "guidance": "condition.guidance."}
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A run's config, the facts of its data, and the weights of one checkpoint, after ``step`` updates.
-
-    ``caution`` is what a person should know of how the weights were made.
-    """
-
-    run: Path
-    step: int
-    config: Config
-    facts: DataFacts
-    weights: dict[str, Tensor]
-    caution: str | None = None
-
-
-def read_trained(run: Path, weights: Weights = "ema", step: int | None = None) -> Trained:
-    """Read the weights of a run directory's checkpoint: the newest, or that after ``step`` updates.
-
-    ``weights``: ``ema``, the average kept for evaluation, ``raw``, the trained parameters, or a number, the relative
-    width of a power average, made from those that the run keeps (`profiles.power_average`, which says what else it
-    raises). Raises RunError when ``run`` is no run directory, or has no checkpoint yet or not that one.
-    """
-    if isinstance(weights, str):
-        one_of("weights", weights, Literal["ema", "raw"])
-    else:
-        check_width("weights", weights)
-    if not run.is_dir():
-        raise RunError(f"no run directory {run}")
-    if not (run / "config.json").exists():
-        raise RunError(f"{run} is not a run directory: it has no config.json")
-    config, facts = read_config(run), DataFacts.read(run)
-    found = dict(checkpoint.listing(run / "checkpoints"))
-    if not found:
-        raise RunError(f"{run} has no checkpoint yet: train it first, or go on with --resume")
-    step = max(found) if step is None else step
-    if step not in found:
-        raise RunError(f"{run} has no checkpoint of step {step}; it has those of steps {', '.join(map(str, found))}")
-    if not isinstance(weights, str):
-        return Trained(run, step, config, facts, *power_average(run, config, step, weights))
-    group = "ema_evaluation" if weights == "ema" else "network"
-    tensors = checkpoint.load(found[step], (group,)).groups[group]
-    return Trained(run, step, config, facts, dict(tensors))
 
 
 def adopt(network: VelocityNetwork, config: Config, facts: DataFacts, trained: Trained) -> None:
@@ -103,7 +52,7 @@ def adopt(network: VelocityNetwork, config: Config, facts: DataFacts, trained: T
         fresh = {name: own[name] for name in own.keys() - weights.keys() if name.startswith(tuple(INPUTS.values()))}
         network.load_state_dict(weights | fresh)
     except RuntimeError as error:
-        raise RunError(f"the weights of init.run {trained.run} do not fit: {checkpoint.misfit(error)}") from error
+        raise RunError(f"the weights of init.run {trained.run} do not fit: {misfit(error)}") from error
     for name, prefix in INPUTS.items():
         if any(parameter.startswith(prefix) for parameter in fresh):
             network.forget(name)

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from anystep.training.config import Config
+from anystep.run.config import Config
+from anystep.run.plan import forward_units, pair_units, phases, segments
 from anystep.training.ema import warmed
-from anystep.training.phases import forward_units, pair_units, phases, segments
 
 #: pooled rows above which an assignment takes seconds: it is cubic (SciPy, one core: 1,024 rows 0.26 s, 4,096 13 s)
 POOL = 2048

@@ -2,7 +2,7 @@
 
 from torch import nn, optim
 
-from anystep.training.config import OptimizerConfig
+from anystep.run.config import OptimizerConfig
 
 
 def build(network: nn.Module, config: OptimizerConfig) -> optim.AdamW:

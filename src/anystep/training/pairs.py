@@ -21,14 +21,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from anystep.data import Dataset, batch_indices, files
+from anystep.core import files
+from anystep.core.errors import RunError, reason
+from anystep.core.random import generator
+from anystep.data import Dataset, batch_indices
 from anystep.flow.ladder import instantaneous_schedule
 from anystep.flow.sampling import sample
 from anystep.objectives import Batch, Draw
 from anystep.objectives.base import Pairs
-from anystep.objectives.draw import generator
-from anystep.training.checkpoint import reason
-from anystep.training.errors import RunError
 from anystep.training.state import State
 
 #: pairs in a file

@@ -8,18 +8,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from anystep.core.errors import RunError, misfit
+from anystep.core.random import generator
 from anystep.networks import VelocityNetwork
 from anystep.objectives import Networks
-from anystep.objectives.draw import generator
-from anystep.training import checkpoint, optimizer
-from anystep.training.checkpoint import Checkpoint
-from anystep.training.config import Config
+from anystep.run import checkpoint
+from anystep.run.checkpoint import Checkpoint
+from anystep.run.config import Config
+from anystep.run.facts import DataFacts
+from anystep.run.log import Meter
+from anystep.run.weights import Trained, power_name
+from anystep.training import optimizer
 from anystep.training.ema import Ema, PowerEma
-from anystep.training.errors import RunError
-from anystep.training.facts import DataFacts
-from anystep.training.initial import Trained, adopt
-from anystep.training.log import Meter
-from anystep.training.profiles import power_name
+from anystep.training.initial import adopt
 
 
 class State:
@@ -162,7 +163,7 @@ class State:
             self.meter.restore(values["meter"])
             return int(values["log_offset"])
         except (RuntimeError, KeyError, TypeError, ValueError) as error:
-            why = checkpoint.misfit(error)
+            why = misfit(error)
             raise RunError(f"checkpoint {path} does not fit this run's network and config: {why}") from error
 
     def _moments(self) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ A run directory holds `config.json` (complete, re-runnable), `run.json` (facts o
 """
 
 import json
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -17,20 +17,23 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from anystep.data import Dataset, batch_indices, files
+from anystep.core import files
+from anystep.core.device import pick_device
+from anystep.core.errors import RunError, reason
+from anystep.data import Dataset, batch_indices
 from anystep.objectives import Batch, Draw, Losses
-from anystep.training import checkpoint
-from anystep.training.config import Config, to_json
+from anystep.run import checkpoint
+from anystep.run.config import Config, to_json
+from anystep.run.directory import check_facts, check_unchanged
+from anystep.run.facts import DataFacts, read_config
+from anystep.run.log import RunLog, summary_writer
+from anystep.run.plan import Segment, phases, segments
+from anystep.run.weights import read_trained
 from anystep.training.coupling import CoupledExamples
-from anystep.training.errors import RunError, UsageError
 from anystep.training.examples import DataExamples, Examples
-from anystep.training.facts import DataFacts, read_config
-from anystep.training.initial import read_trained
-from anystep.training.log import RunLog, summary_writer
 from anystep.training.notes import notes
 from anystep.training.optimizer import learning_rate
 from anystep.training.pairs import make_pairs
-from anystep.training.phases import Segment, phases, segments
 from anystep.training.signals import StopRequest
 from anystep.training.state import State
 
@@ -210,47 +213,8 @@ def begin(state: State, facts: DataFacts, out: Path, resume: bool) -> int:
             facts.write(out, version("anystep"), list(notes(state.config, facts.num_classes)))
         files.write_text(out / "config.json", json.dumps(to_json(state.config), indent=2) + "\n")
     except OSError as error:
-        raise RunError(f"cannot write the run directory {out}: {checkpoint.reason(error)}") from error
+        raise RunError(f"cannot write the run directory {out}: {reason(error)}") from error
     return offset
-
-
-def check_unchanged(stored: Config, config: Config, out: Path) -> None:
-    """Raise UsageError unless the resumed run differs at most in its device, and in its length if that is no matter."""
-    count, objective = len(phases(config)), config.objective
-    why = f"the {count} phases of {objective.name} are shares of it" if count > 1 else None
-    if objective.scheduled:
-        why = f"the targets of {objective.name} depend on how far the run is, and would go back"
-    if why is not None and stored.training.steps != config.training.steps:
-        raise UsageError(f"--images cannot change with --resume: {why} ({stored.training.images} images in {out})")
-    if other := difference(stored, config, {"training.images", "training.device"}):
-        name, before, after = other
-        raise UsageError(
-            f"--resume goes on with {out} as it was configured: {name} is {before}, not {after}; "
-            "only --images and --device may change"
-        )
-
-
-def difference(stored: Config, config: Config, free: Container[str]) -> tuple[str, Any, Any] | None:
-    """Return the first option in which two runs differ, with its values, those apart that are ``free`` to."""
-    before, after = options(stored), options(config)
-    other = (name for name, value in after.items() if name not in free and value != before.get(name))
-    return next(((name, before.get(name), after[name]) for name in other), None)
-
-
-def options(config: Config) -> dict[str, Any]:
-    """Return every value of a config by its dotted name, paths made absolute; `network.name` before what is in it."""
-    values = to_json(config.located())
-    inner = {f"{s}.{name}": value for s, fields in values.items() if s != "recipe" for name, value in fields.items()}
-    return {"recipe": values["recipe"], **inner}
-
-
-def check_facts(recorded: DataFacts, facts: DataFacts, out: Path) -> None:
-    """Raise RunError unless the data is what it was when the run began."""
-    if recorded.fingerprint != facts.fingerprint:
-        raise RunError(
-            f"the data of {out} has changed since the run began ({recorded.size} examples then, {facts.size} now): "
-            "restore it, or start a new run with another --out"
-        )
 
 
 def write_record(state: State, log: RunLog, part: Segment) -> Record:
@@ -267,16 +231,3 @@ def write_record(state: State, log: RunLog, part: Segment) -> Record:
     log.write(record)
     state.meter.clear()
     return record
-
-
-def pick_device(name: str) -> torch.device:
-    """Return the device of that name; ``auto`` is a GPU if there is one. Raises ValueError for one that is absent."""
-    if name == "auto":
-        return torch.device(
-            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        )
-    try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {name!r} is not available here: use auto or cpu") from error
-    return torch.device(name)

@@ -1,0 +1,16 @@
+"""Which device a run is computed on."""
+
+import torch
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device of that name; ``auto`` is a GPU if there is one. Raises ValueError for one that is absent."""
+    if name == "auto":
+        return torch.device(
+            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        )
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {name!r} is not available here: use auto or cpu") from error
+    return torch.device(name)

@@ -1,0 +1,26 @@
+"""Errors that a person can act on, and their causes in few words."""
+
+
+class RunError(RuntimeError):
+    """A run cannot start or go on: one or two lines that say what, where, and what to do."""
+
+
+class UsageError(ValueError):
+    """The request itself is wrong: a name, a field or a value."""
+
+
+class DataError(ValueError):
+    """Bad data. The message has one or two lines: which file or field, what was expected, what to do."""
+
+
+def reason(error: BaseException) -> str:
+    """Return an error's cause in few words: the system's own message where there is one."""
+    if isinstance(error, KeyError):
+        return f"{error} is missing"
+    return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+
+
+def misfit(error: BaseException) -> str:
+    """Return why parameters do not fit a network, in one line: torch's first complaint, below its headline."""
+    lines = [line.strip() for line in reason(error).splitlines()]
+    return lines[min(1, len(lines) - 1)]

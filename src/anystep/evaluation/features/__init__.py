@@ -1,0 +1,1 @@
+"""What distances between sets are measured on, one feature space a file."""

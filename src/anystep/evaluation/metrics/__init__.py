@@ -1,0 +1,1 @@
+"""Scores of a set of samples against real ones, one a file."""

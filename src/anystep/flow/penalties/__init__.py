@@ -1,0 +1,1 @@
+"""How far off an answer is: penalties of a regression, one a file."""

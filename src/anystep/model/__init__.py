@@ -1,0 +1,1 @@
+"""A trained network that is ready to draw from."""

@@ -1,0 +1,57 @@
+"""From a run directory to a network that is ready to draw from."""
+
+from pathlib import Path
+
+from anystep.core.device import pick_device
+from anystep.core.errors import RunError, misfit
+from anystep.model.generator import Generator
+from anystep.run.config import Config
+from anystep.run.plan import phase_at, phases
+from anystep.run.weights import Trained, Weights, read_trained
+
+
+def load_run(run: Path, *, weights: Weights = "ema", device: str = "auto", step: int | None = None) -> Generator:
+    """Return the network of a run directory's checkpoint: the newest, or that after ``step`` updates.
+
+    ``weights``: ``ema``, the average kept for evaluation (P1 evaluates it), ``raw``, the trained parameters, or a
+    number in [0.001, 0.2886], the relative width of a power average, made from those that `ema.profiles` kept (Karras
+    et al. 2024, section 3). Checkpoints older than the newest few are there when `checkpoint.keep_every` kept them.
+    Raises RunError when ``run`` is no run directory, has no checkpoint yet or not that one, keeps no averages to make
+    the width from, or the checkpoint does not fit; ValueError for other ``weights``.
+    """
+    place = pick_device(device)
+    trained = read_trained(run, weights, step)
+    config, facts = trained.config, trained.facts
+    network = config.network.build(facts.shape, facts.num_classes, config.objective.M)
+    try:
+        network.load_state_dict(trained.weights)
+    except RuntimeError as error:
+        where = f"checkpoint of step {trained.step} in {run}"
+        raise RunError(f"{where} does not fit {run / 'config.json'}: {misfit(error)}") from error
+    unfinished = phase_of(trained)
+    phase = unfinished and f"this checkpoint is of phase {unfinished}: no {config.objective.name} model yet"
+    return Generator(
+        network=network.to(place).requires_grad_(False),
+        objective=config.objective,
+        normalization=facts.normalization,
+        shape=facts.shape,
+        num_classes=facts.num_classes,
+        class_names=facts.class_names,
+        device=place,
+        source=f"{run.name}, step {trained.step}" + (f", phase {unfinished}" if unfinished else ""),
+        ema=described(weights, config),
+        caution="; ".join(filter(None, [phase, trained.caution])) or None,
+    )
+
+
+def described(weights: Weights, config: Config) -> str:
+    """Return the weights as a protocol has them: "0.999", the average's decay, "none" or "power 0.1"."""
+    if isinstance(weights, str):
+        return f"{config.ema.evaluation:g}" if weights == "ema" else "none"
+    return f"power {weights:g}"
+
+
+def phase_of(trained: Trained) -> str | None:
+    """Return the phase that the weights are of, with its number; None when it is the run's last, or the only one."""
+    number, parts = phase_at(trained.config, trained.step), phases(trained.config)
+    return None if number + 1 == len(parts) else f"{parts[number].name} ({number + 1} of {len(parts)})"

@@ -1,0 +1,49 @@
+"""A run directory: whether it may be written, and whether it holds this very run."""
+
+from collections.abc import Container
+from pathlib import Path
+from typing import Any
+
+from anystep.core.errors import RunError, UsageError
+from anystep.run.config import Config, to_json
+from anystep.run.facts import DataFacts
+from anystep.run.plan import phases
+
+
+def check_unchanged(stored: Config, config: Config, out: Path) -> None:
+    """Raise UsageError unless the resumed run differs at most in its device, and in its length if that is no matter."""
+    count, objective = len(phases(config)), config.objective
+    why = f"the {count} phases of {objective.name} are shares of it" if count > 1 else None
+    if objective.scheduled:
+        why = f"the targets of {objective.name} depend on how far the run is, and would go back"
+    if why is not None and stored.training.steps != config.training.steps:
+        raise UsageError(f"--images cannot change with --resume: {why} ({stored.training.images} images in {out})")
+    if other := difference(stored, config, {"training.images", "training.device"}):
+        name, before, after = other
+        raise UsageError(
+            f"--resume goes on with {out} as it was configured: {name} is {before}, not {after}; "
+            "only --images and --device may change"
+        )
+
+
+def difference(stored: Config, config: Config, free: Container[str]) -> tuple[str, Any, Any] | None:
+    """Return the first option in which two runs differ, with its values, those apart that are ``free`` to."""
+    before, after = options(stored), options(config)
+    other = (name for name, value in after.items() if name not in free and value != before.get(name))
+    return next(((name, before.get(name), after[name]) for name in other), None)
+
+
+def options(config: Config) -> dict[str, Any]:
+    """Return every value of a config by its dotted name, paths made absolute; `network.name` before what is in it."""
+    values = to_json(config.located())
+    inner = {f"{s}.{name}": value for s, fields in values.items() if s != "recipe" for name, value in fields.items()}
+    return {"recipe": values["recipe"], **inner}
+
+
+def check_facts(recorded: DataFacts, facts: DataFacts, out: Path) -> None:
+    """Raise RunError unless the data is what it was when the run began."""
+    if recorded.fingerprint != facts.fingerprint:
+        raise RunError(
+            f"the data of {out} has changed since the run began ({recorded.size} examples then, {facts.size} now): "
+            "restore it, or start a new run with another --out"
+        )

@@ -1,0 +1,82 @@
+"""What a run directory says of itself: its config, and what a network must know of its data."""
+
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from anystep.core import files
+from anystep.core.errors import RunError, reason
+from anystep.data import Dataset, Normalization
+from anystep.run.config import Config, from_json
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What a network must know of its data to be sampled from without it; `run.json` holds it."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    num_classes: int | None
+    class_names: tuple[str, ...] | None
+    mean: float
+    std: float
+    size: int
+    fingerprint: str
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> "DataFacts":
+        """Return the facts of a data set."""
+        normalization = dataset.normalization()
+        return cls(
+            name=dataset.name,
+            kind=dataset.kind,
+            shape=tuple(dataset.shape),
+            num_classes=dataset.num_classes,
+            class_names=dataset.class_names,
+            mean=normalization.mean,
+            std=normalization.std,
+            size=len(dataset),
+            fingerprint=dataset.fingerprint,
+        )
+
+    @classmethod
+    def read(cls, run: Path) -> "DataFacts":
+        """Read the facts of a run directory. Raises RunError when the file is missing or foreign."""
+        path = run / "run.json"
+        try:
+            values = json.loads(path.read_text())["data"]
+            names = values["class_names"]
+            tuples = {"shape": tuple(values["shape"]), "class_names": None if names is None else tuple(names)}
+            return cls(**(values | tuples))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"cannot read {path}: {reason(error)}") from error
+
+    def write(self, run: Path, version: str, notes: Sequence[str] = ()) -> None:
+        """Write `run.json`: these facts, the versions that made the run, and what a person should know of it."""
+        versions = {"anystep": version, "torch": torch.__version__, "python": platform.python_version()}
+        text = json.dumps({"versions": versions, "data": asdict(self), "notes": list(notes)}, indent=2)
+        files.write_text(run / "run.json", text + "\n")
+
+    @property
+    def normalization(self) -> Normalization:
+        """Map between stored data and what the network sees."""
+        return Normalization(mean=self.mean, std=self.std, kind="image" if self.kind == "image" else "vector")
+
+
+def read_config(run: Path) -> Config:
+    """Read the config of a run directory, or a config.json. Raises RunError when missing, ValueError when wrong."""
+    path = run / "config.json" if run.is_dir() else run
+    try:
+        values = json.loads(path.read_text())
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {reason(error)}") from error
+    except ValueError as error:
+        raise RunError(f"{path} is not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise RunError(f"{path} is not a config: an object is expected")
+    return from_json(values)

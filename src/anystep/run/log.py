@@ -1,0 +1,147 @@
+"""The run's record: `log.jsonl`, the same for an interrupted run as for an uninterrupted one, and what feeds it.
+
+A record holds means over the updates since the last: the loss, the loss of each kind of row, the same by time, the
+gradient norm. What depends on the machine (seconds, images/s) goes to `timing.jsonl`.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from torch import Tensor
+
+from anystep.core.errors import RunError, reason
+from anystep.objectives import Losses
+
+TIME_BINS = 8
+
+
+class Meter:
+    """Means by kind of row and time bin over a window of updates; its state travels in checkpoints."""
+
+    def __init__(self, tags: Sequence[str]) -> None:
+        self.tags = tuple(tags)
+        self.clear()
+
+    def clear(self) -> None:
+        """Start a new window."""
+        self.sums = torch.zeros(len(self.tags) * TIME_BINS, dtype=torch.float64)
+        self.counts = torch.zeros_like(self.sums)
+        self.updates = 0
+        self.grad_norm = 0.0
+
+    def add(self, losses: Sequence[Losses], grad_norm: float) -> None:
+        """Count one update's rows."""
+        self.updates += 1
+        self.grad_norm += grad_norm
+        for part in losses:
+            t, tag, rows = part.t.cpu(), part.tag.cpu(), part.rows.detach().cpu().double()
+            cell = tag * TIME_BINS + (t * TIME_BINS).long().clamp(0, TIME_BINS - 1)
+            self.sums += torch.bincount(cell, rows, len(self.sums))
+            self.counts += torch.bincount(cell, minlength=len(self.sums))
+
+    def record(self) -> dict[str, Any]:
+        """Return the window's means: the loss, by kind of row, by kind and time; the gradient norm. Null: no rows."""
+        sums, counts = self.sums.reshape(-1, TIME_BINS), self.counts.reshape(-1, TIME_BINS)
+        by_level = _means(sums.sum(1), counts.sum(1))
+        return {
+            "loss": _means(sums.sum().reshape(1), counts.sum().reshape(1))[0],
+            "loss_by_level": dict(zip(self.tags, by_level, strict=True)),
+            "loss_by_t": {tag: _means(s, c) for tag, s, c in zip(self.tags, sums, counts, strict=True)},
+            "grad_norm": self.grad_norm / self.updates if self.updates else None,
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Return what a resumed run needs to finish the window exactly."""
+        return {
+            "sums": self.sums.tolist(),
+            "counts": self.counts.tolist(),
+            "updates": self.updates,
+            "grad_norm": self.grad_norm,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on with the window that `state` described."""
+        sums = torch.tensor(state["sums"], dtype=torch.float64)
+        counts = torch.tensor(state["counts"], dtype=torch.float64)
+        if not sums.shape == counts.shape == self.sums.shape:
+            raise ValueError(f"the log's window has {len(sums)} cells, {len(self.sums)} expected")
+        self.sums, self.counts = sums, counts
+        self.updates, self.grad_norm = state["updates"], state["grad_norm"]
+
+
+def _means(sums: Tensor, counts: Tensor) -> list[float | None]:
+    return [s / c if c else None for s, c in zip(sums.tolist(), counts.tolist(), strict=True)]
+
+
+class RunLog:
+    """`log.jsonl` and `timing.jsonl` of a run directory, and TensorBoard events on request.
+
+    ``offset`` is the length of `log.jsonl` that the checkpoint vouches for; what an interrupted run wrote beyond it is
+    cut off and written again. ``board`` is a TensorBoard writer or None.
+    """
+
+    def __init__(self, out: Path, offset: int, step: int, board: Any = None) -> None:
+        self.path = out / "log.jsonl"
+        self.started, self.started_step, self.begun = time.monotonic(), step, round(time.time(), 3)
+        try:
+            self.path.touch()
+            with self.path.open("r+b") as file:
+                file.truncate(min(offset, file.seek(0, os.SEEK_END)))  # never filled up with zeros
+            self.file: IO[str] = self.path.open("a", encoding="utf-8")
+            self.timing: IO[str] = (out / "timing.jsonl").open("a", encoding="utf-8")
+        except OSError as error:
+            raise RunError(f"cannot write the log in {out}: {reason(error)}") from error
+        self.board = board
+
+    def sync(self) -> int:
+        """Flush the log to disk; returns the bytes that are there for good."""
+        try:
+            os.fsync(self.file.fileno())
+        except OSError as error:
+            raise RunError(f"cannot write {self.path}: {reason(error)}") from error
+        return self.file.tell()
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Append one record and flush it. Raises RunError when the disk refuses."""
+        seconds = time.monotonic() - self.started
+        done = record["images"] * (1 - self.started_step / record["step"])
+        timing = {"begun": self.begun, "step": record["step"], "seconds": round(seconds, 3)}
+        timing |= {"images_per_second": round(done / seconds, 1)}
+        try:
+            for file, line in ((self.file, record), (self.timing, timing)):
+                file.write(json.dumps(line) + "\n")
+                file.flush()
+        except OSError as error:
+            raise RunError(f"cannot write {self.path}: {reason(error)}") from error
+        if self.board is not None:
+            scalars = {f"loss/{k}": v for k, v in record["loss_by_level"].items()}
+            scalars |= {k: record[k] for k in ("loss", "grad_norm", "lr", "skipped")}
+            for name, value in scalars.items():
+                if value is not None:
+                    self.board.add_scalar(name, value, record["images"])
+
+    def close(self) -> None:
+        """Close the files; the last line of timing is how long it all took, records or none."""
+        with suppress(OSError):
+            line = {"begun": self.begun, "seconds": round(time.monotonic() - self.started, 3)}
+            self.timing.write(json.dumps(line) + "\n")
+        for file in (self.file, self.timing):
+            with suppress(OSError):  # a line that a full disk refused was reported already
+                file.close()
+        if self.board is not None:
+            self.board.close()
+
+
+def summary_writer() -> Callable[..., Any]:
+    """Return the class of TensorBoard's writers. Raises RunError that says what to install."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise RunError("log.tensorboard needs the extra: pip install -e '.[tensorboard]' in the checkout") from error
+    return SummaryWriter

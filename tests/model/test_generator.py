@@ -1,0 +1,212 @@
+"""A sample depends on its seed and number, and on nothing else that is asked for beside it."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from anystep.core.random import generator
+from anystep.data.base import Normalization
+from anystep.flow.ladder import Step, instantaneous_schedule
+from anystep.model.generator import Generator
+from anystep.objectives import FlowMatching, ImprovedShortcut, Shortcut
+from anystep.objectives.consistency_training import ConsistencyTraining
+
+
+class Toward(nn.Module):
+    """The velocity that carries any x to its class's constant image: c = label / 10, or -1 without a class."""
+
+    def __init__(self, num_classes=10):
+        super().__init__()
+        self.num_classes = num_classes
+
+    def forward(self, x, t, d, label=None, guidance=None):
+        end = torch.zeros(len(x)) if label is None else torch.where(label == self.num_classes, -1.0, label / 10)
+        return (end - x.flatten(1).mean(1)).reshape(-1, 1, 1, 1).expand_as(x) / (1 - t).reshape(-1, 1, 1, 1)
+
+
+class Mixing(nn.Module):
+    """Any smooth network: what a sample becomes depends on every pixel of its noise."""
+
+    num_classes = 10
+
+    def __init__(self):
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.layer = nn.Linear(16, 16)
+
+    def forward(self, x, t, d, label=None, guidance=None):
+        return torch.tanh(self.layer(x.flatten(1)) + label[:, None]).reshape(x.shape)
+
+
+class Still(nn.Module):
+    """No velocity: every x is its own end."""
+
+    num_classes = None
+
+    def forward(self, x, t, d, label=None, guidance=None):
+        return torch.zeros_like(x)
+
+
+def make(network, objective=None):
+    return Generator(
+        network, objective or FlowMatching(), Normalization(127.5, 127.5, "image"), (1, 4, 4), network.num_classes
+    )
+
+
+def test_noise_depends_on_seed_and_number_alone():
+    g = make(Mixing())
+    many = g.noise(3, range(50))
+    torch.testing.assert_close(g.noise(3, [49, 7]), many[[49, 7]], rtol=0, atol=0)
+    assert not torch.equal(g.noise(4, [7]), many[[7]])
+    assert abs(float(g.noise(0, range(2000)).mean())) < 4 / (2000 * 16) ** 0.5
+
+
+@pytest.mark.parametrize("batch", [1, 7, 64])
+def test_samples_do_not_depend_on_their_number_or_batch(batch):
+    g = make(Mixing(), Shortcut())
+    all_of_them = g.generate(steps=3, seed=1, index=range(20))
+    torch.testing.assert_close(g.generate(steps=3, seed=1, index=range(12), batch=batch), all_of_them[:12])
+    torch.testing.assert_close(g.generate(steps=3, seed=1, index=[13], batch=batch), all_of_them[13:14])
+
+
+@pytest.mark.parametrize("batch", [1, 7, 64])
+def test_samples_of_a_stochastic_method_do_not_depend_on_their_number_or_batch_either(batch):
+    g = make(Mixing(), ConsistencyTraining())
+    all_of_them = g.generate(steps=3, seed=1, index=range(20))
+    torch.testing.assert_close(g.generate(steps=3, seed=1, index=range(12), batch=batch), all_of_them[:12])
+    torch.testing.assert_close(g.generate(steps=3, seed=1, index=[17, 13], batch=batch), all_of_them[[17, 13]])
+
+
+def test_fresh_noise_is_keyed_by_seed_number_and_step():
+    """A network that sees each x as data (v = 0, so x1hat = x) leaves the sum of the noises: t = 0, 1/2, 3/4."""
+    g = make(Still(), ConsistencyTraining())
+    noise, index = g.noise(5, [4, 9]), [4, 9]
+    plan = g.plan([Step(0.0, 0.5, 0.0), Step(0.5, 0.25, 0.0), Step(0.75, 0.25, 0.0)])
+    first, second = (
+        torch.stack([torch.randn(1, 4, 4, generator=generator(5, i, f"renoise/{n}")) for i in index]) for n in (0, 1)
+    )
+    expected = 0.75 * (0.5 * noise + 0.5 * first) + 0.25 * second
+    torch.testing.assert_close(g.draw(noise, plan, seed=5, index=index), expected)
+    assert not torch.isclose(g.draw(noise, plan, seed=6, index=index), expected).any()
+    torch.testing.assert_close(g.draw(noise, plan, seed=5), g.draw(noise, plan, seed=5, index=[0, 1]))
+
+
+def test_rows_with_one_number_have_the_same_fresh_noise():
+    """Points of an interpolation differ in their start only: here by 1/2 of it after a step from t = 0 to 1/2."""
+    g = make(Still(), ConsistencyTraining())
+    noise = g.noise(0, range(3))
+    drawn = g.draw(noise, g.plan(2), seed=0, index=[8, 8, 8])
+    torch.testing.assert_close(drawn - drawn[:1], (noise - noise[:1]) / 2)
+
+
+def test_each_row_has_a_number():
+    g = make(Still(), ConsistencyTraining())
+    with pytest.raises(ValueError, match="index must have one number a row, 3 of them, got 2"):
+        g.draw(g.noise(0, range(3)), g.plan(2), index=[0, 1])
+
+
+def test_labels_are_balanced_and_reach_the_network():
+    g = make(Toward())
+    x = g.generate(steps=1, seed=0, index=range(30))
+    means = x.flatten(1).mean(1)
+    torch.testing.assert_close(means, torch.arange(30) % 10 / 10, atol=1e-5, rtol=0)
+    assert torch.bincount(g.labels(range(30))).tolist() == [3] * 10
+    one = g.generate(steps=1, seed=0, index=range(4), label=7)
+    torch.testing.assert_close(one.flatten(1).mean(1), torch.full((4,), 0.7), atol=1e-5, rtol=0)
+    each = g.generate(steps=1, seed=0, index=range(2), label=np.array([1, 9]))
+    torch.testing.assert_close(each.flatten(1).mean(1), torch.tensor([0.1, 0.9]), atol=1e-5, rtol=0)
+
+
+def test_guidance_goes_beyond_the_label_and_costs_a_second_pass():
+    """The class end is c, the null end -1: scale W ends at -1 + W (c + 1)."""
+    g = make(Toward())
+    x = g.generate(steps=1, seed=0, index=[0], label=5, guidance=2.0)
+    assert float(x.mean()) == pytest.approx(-1 + 2 * 1.5, abs=1e-5)
+    assert g.plan(4).network_calls == 4
+    assert g.plan(4, guidance=2.0).network_calls == 8
+
+
+class Told(Toward):
+    """Takes W: its end is -1 + W (c + 1), and notes the rows that it is asked for."""
+
+    takes_guidance = True
+
+    def __init__(self, num_classes=10):
+        super().__init__(num_classes)
+        self.rows = []
+
+    def forward(self, x, t, d, label=None, guidance=None):
+        self.rows.append(len(x))
+        end = -1 + (1 if guidance is None else guidance) * torch.where(label == self.num_classes, 0.0, label / 10 + 1)
+        return (end - x.flatten(1).mean(1)).reshape(-1, 1, 1, 1).expand_as(x) / (1 - t).reshape(-1, 1, 1, 1)
+
+
+@pytest.mark.parametrize("scale", [None, 0.0, 1.0, 2.0, 4.5])
+def test_a_network_that_is_told_the_scale_is_asked_once_a_step(scale):
+    g = make(Told(), ImprovedShortcut(M=8))
+    plan = g.plan(4, guidance=scale)
+    assert plan.network_calls == 4 and plan.caution is None
+    x = g.draw(g.noise(0, range(3)), plan, label=5)
+    assert g.network.rows == [3] * 4
+    W = 1 if scale is None else scale
+    torch.testing.assert_close(x.flatten(1).mean(1), torch.full((3,), -1 + W * 1.5), atol=1e-4, rtol=0)
+    none = g.draw(g.noise(0, [0]), plan)
+    assert float(none.mean()) == pytest.approx(-1, abs=1e-4)
+    assert "outside 1 ... 4.5" in g.plan(4, guidance=5.0).caution
+
+
+def test_a_conditional_network_without_a_label_draws_from_no_class():
+    g = make(Toward())
+    assert float(g.draw(g.noise(0, [0]), g.plan(1)).mean()) == pytest.approx(-1, abs=1e-5)
+
+
+def test_decode_gives_pixels():
+    g = make(Toward())
+    pixels = g.decode(torch.tensor([-2.0, -1.0, 0.1, 1.0, 2.0]).reshape(-1, 1, 1, 1).expand(-1, 1, 4, 4))
+    assert pixels.dtype == np.uint8
+    assert pixels[:, 0, 0, 0].tolist() == [0, 0, 140, 255, 255]
+
+
+def test_schedule_callback_and_progress():
+    seen, counted = [], []
+    g = make(Mixing(), Shortcut())
+    g.generate(
+        steps=4,
+        seed=0,
+        index=range(5),
+        batch=3,
+        schedule=instantaneous_schedule,
+        callback=lambda n, step, x: seen.append((n, step.d, len(x))),
+        progress=lambda done, total: counted.append((done, total)),
+    )
+    assert seen == [(n, 0.0, rows) for rows in (3, 2) for n in range(4)]
+    assert counted == [(3, 5), (5, 5)]
+
+
+@pytest.mark.parametrize(
+    ("classes", "asked", "message"),
+    [
+        (10, {"label": 12}, r"label must be in 0\.\.9, got 12"),
+        (10, {"label": -1}, r"label must be in 0\.\.9, got -1"),
+        (10, {"label": [1, 2, 3]}, r"one class or 2 of them, got \(3,\)"),
+        (None, {"label": 1}, "unconditional"),
+        (None, {"guidance": 2.0}, "guidance 2 needs classes"),
+        (10, {"steps": 0}, "at least 1, got 0"),
+        (10, {"batch": 0}, "batch must be at least 1, got 0"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(classes, asked, message):
+    with pytest.raises(ValueError, match=message):
+        make(Toward(classes)).generate(**{"steps": 1, "seed": 0, "index": range(2)} | asked)
+
+
+def test_a_model_trained_with_guidance_is_not_guided_twice_unless_asked():
+    g = make(Toward(), Shortcut(guidance=1.5))
+    with pytest.raises(ValueError, match="guide twice"):
+        g.plan(4, guidance=2.0)
+    assert g.plan(4, guidance=2.0, twice=True).guidance == [2.0] * 4
+    assert g.plan(4).network_calls == 4
+    assert g.plan(128).network_calls == 256
+    assert make(Toward(None), Shortcut(guidance=1.5)).plan(128).network_calls == 128
