@@ -27,6 +27,9 @@ class To(nn.Module):
         super().__init__()
         self.ends, self.num_classes = torch.as_tensor(ends), num_classes
 
+    def null(self, condition):
+        return torch.full_like(condition, self.num_classes)
+
     def forward(self, x, t, d, label=None, guidance=None):
         end = self.ends[torch.zeros(len(x), dtype=torch.long) if label is None else label]
         return (end - x) / (1 - t).reshape(-1, *[1] * (x.ndim - 1))

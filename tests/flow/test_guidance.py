@@ -15,6 +15,9 @@ class Classes:
 
     num_classes = CLASSES
 
+    def null(self, condition):
+        return torch.full_like(condition, self.num_classes)
+
     def __init__(self) -> None:
         self.rows: list[int] = []
 
@@ -100,15 +103,15 @@ def test_guidance_needs_classes_and_labels(x: Tensor) -> None:
     with pytest.raises(ValueError, match="guidance needs labels"):
         sample(Classes(), x, guidance=2.0)
     with pytest.raises(ValueError, match="guidance has 3 values for 2 steps"):
-        sample(Classes(), x, steps=2, label=LABEL, guidance=[1.0, 1.0, 1.0])
+        sample(Classes(), x, steps=2, condition=LABEL, guidance=[1.0, 1.0, 1.0])
     with pytest.raises(ValueError, match="guidance must be finite, got nan"):
-        sample(Classes(), x, steps=2, label=LABEL, guidance=[1.0, float("nan")])
+        sample(Classes(), x, steps=2, condition=LABEL, guidance=[1.0, float("nan")])
 
 
 def test_refined_samples_are_the_same_rows_of_the_whole_draw(x: Tensor) -> None:
     keep = torch.tensor([4, 1])
-    whole = sample(Classes(), x, steps=16, label=LABEL, guidance=1.5)
-    assert torch.equal(refine(Classes(), x, keep, steps=16, label=LABEL, guidance=1.5), whole[keep])
+    whole = sample(Classes(), x, steps=16, condition=LABEL, guidance=1.5)
+    assert torch.equal(refine(Classes(), x, keep, steps=16, condition=LABEL, guidance=1.5), whole[keep])
     assert torch.equal(refine(Unconditional(), x, keep, steps=5), sample(Unconditional(), x, steps=5)[keep])
 
 

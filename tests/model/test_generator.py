@@ -20,6 +20,9 @@ class Toward(nn.Module):
         super().__init__()
         self.num_classes = num_classes
 
+    def null(self, condition):
+        return torch.full_like(condition, self.num_classes)
+
     def forward(self, x, t, d, label=None, guidance=None):
         end = torch.zeros(len(x)) if label is None else torch.where(label == self.num_classes, -1.0, label / 10)
         return (end - x.flatten(1).mean(1)).reshape(-1, 1, 1, 1).expand_as(x) / (1 - t).reshape(-1, 1, 1, 1)
@@ -29,6 +32,9 @@ class Mixing(nn.Module):
     """Any smooth network: what a sample becomes depends on every pixel of its noise."""
 
     num_classes = 10
+
+    def null(self, condition):
+        return torch.full_like(condition, self.num_classes)
 
     def __init__(self):
         super().__init__()
@@ -113,16 +119,16 @@ def test_labels_are_balanced_and_reach_the_network():
     means = x.flatten(1).mean(1)
     torch.testing.assert_close(means, torch.arange(30) % 10 / 10, atol=1e-5, rtol=0)
     assert torch.bincount(g.labels(range(30))).tolist() == [3] * 10
-    one = g.generate(steps=1, seed=0, index=range(4), label=7)
+    one = g.generate(steps=1, seed=0, index=range(4), condition=7)
     torch.testing.assert_close(one.flatten(1).mean(1), torch.full((4,), 0.7), atol=1e-5, rtol=0)
-    each = g.generate(steps=1, seed=0, index=range(2), label=np.array([1, 9]))
+    each = g.generate(steps=1, seed=0, index=range(2), condition=np.array([1, 9]))
     torch.testing.assert_close(each.flatten(1).mean(1), torch.tensor([0.1, 0.9]), atol=1e-5, rtol=0)
 
 
 def test_guidance_goes_beyond_the_label_and_costs_a_second_pass():
     """The class end is c, the null end -1: scale W ends at -1 + W (c + 1)."""
     g = make(Toward())
-    x = g.generate(steps=1, seed=0, index=[0], label=5, guidance=2.0)
+    x = g.generate(steps=1, seed=0, index=[0], condition=5, guidance=2.0)
     assert float(x.mean()) == pytest.approx(-1 + 2 * 1.5, abs=1e-5)
     assert g.plan(4).network_calls == 4
     assert g.plan(4, guidance=2.0).network_calls == 8
@@ -148,7 +154,7 @@ def test_a_network_that_is_told_the_scale_is_asked_once_a_step(scale):
     g = make(Told(), ImprovedShortcut(M=8))
     plan = g.plan(4, guidance=scale)
     assert plan.network_calls == 4 and plan.caution is None
-    x = g.draw(g.noise(0, range(3)), plan, label=5)
+    x = g.draw(g.noise(0, range(3)), plan, condition=5)
     assert g.network.rows == [3] * 4
     W = 1 if scale is None else scale
     torch.testing.assert_close(x.flatten(1).mean(1), torch.full((3,), -1 + W * 1.5), atol=1e-4, rtol=0)

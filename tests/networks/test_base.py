@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from anystep.flow.condition import UNCONDITIONAL, class_labels
 from anystep.flow.conventions import VP_START, to_vp, velocity_from_noise
 from anystep.flow.path import data_from_velocity, expand
 from anystep.networks import DiTConfig, MLPConfig, NetworkConfig, VelocityNetwork
@@ -18,7 +19,7 @@ both = pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.name
 
 def build(config: NetworkConfig, **changes: object) -> VelocityNetwork:
     """Every weight a normal one, drawn in the order of its name but for optional inputs': alike whatever is told."""
-    network = dataclasses.replace(config, **changes).build(SHAPES[config.name], CLASSES)  # type: ignore[type-var]
+    network = dataclasses.replace(config, **changes).build(SHAPES[config.name], class_labels(CLASSES))  # type: ignore[type-var]
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         last = ("condition.step.", "condition.guidance.")
@@ -45,7 +46,7 @@ def test_noise_is_the_velocity_of_the_same_weights_read_otherwise(config: Networ
 @both
 def test_a_fresh_noise_network_says_that_there_is_none(config: NetworkConfig) -> None:
     """eps = 0, so v = x_t / t: everything is data. Finite at t = 0 too."""
-    network = dataclasses.replace(config, prediction="noise").build(SHAPES[config.name], CLASSES)  # type: ignore[type-var]
+    network = dataclasses.replace(config, prediction="noise").build(SHAPES[config.name], class_labels(CLASSES))  # type: ignore[type-var]
     x, t, d, label = inputs(config)
     torch.testing.assert_close(data_from_velocity(x, t, network(x, t, d, label)), x / expand(t, x))
     assert torch.isfinite(network(x, torch.zeros(5), d, label)).all()
@@ -126,7 +127,7 @@ def test_a_network_that_takes_the_scale_begins_independent_of_it_bit_for_bit_and
     assert torch.equal(network(x, t, d, label), network(x, t, d, label, torch.ones(5)))  # None is W = 1
     told = network(x, t, d, label, W)
     assert not torch.isclose(told[1:], network(x, t, d, label)[1:], atol=1e-4).flatten(1).all(1).any()
-    fresh = dataclasses.replace(config, guidance_input=True).build(SHAPES[config.name], CLASSES)  # type: ignore[type-var]
+    fresh = dataclasses.replace(config, guidance_input=True).build(SHAPES[config.name], class_labels(CLASSES))  # type: ignore[type-var]
     assert fresh.condition.guidance is not None and not fresh.condition.guidance(W).any()
     network.forget("guidance")
     assert torch.equal(network(x, t, d, label, W), without(x, t, d, label))
@@ -162,7 +163,7 @@ def test_time_and_step_are_multiplied_by_the_time_scale(config: NetworkConfig) -
 
 
 def test_rungs_are_spread_over_the_time_scale() -> None:
-    condition = MLPConfig(time_scale=16.0).build((2,), None).condition
+    condition = MLPConfig(time_scale=16.0).build((2,), UNCONDITIONAL).condition
     assert condition.step_value(torch.tensor([1.0, 1 / 128, 0.0])).tolist() == pytest.approx([0, 16, 16])
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from anystep.flow.condition import UNCONDITIONAL, class_labels
 from anystep.flow.network import Network
 from anystep.networks import DIT_PRESETS, NETWORKS, DiT, DiTConfig, VelocityNetwork, dit_preset
 from anystep.networks.blocks import Attention, attend
@@ -43,7 +44,7 @@ def inputs(side: int = 8, rows: int = 4) -> tuple[Tensor, Tensor, Tensor, Tensor
 
 @pytest.fixture(params=OPTIONS)
 def network(request: pytest.FixtureRequest) -> DiT:
-    return dataclasses.replace(SMALL, **OPTIONS[request.param]).build((3, 8, 8), 10)
+    return dataclasses.replace(SMALL, **OPTIONS[request.param]).build((3, 8, 8), class_labels(10))
 
 
 def test_first_velocity_is_exactly_zero(network: DiT) -> None:
@@ -53,7 +54,7 @@ def test_first_velocity_is_exactly_zero(network: DiT) -> None:
 
 
 def test_blocks_of_the_standard_dit_start_as_the_identity() -> None:
-    network = SMALL.build((3, 8, 8), 10)
+    network = SMALL.build((3, 8, 8), class_labels(10))
     tokens = torch.randn(2, 16, 32)
     for block in network.blocks:
         assert torch.equal(block(tokens, torch.randn(2, 32)), tokens)
@@ -69,7 +70,7 @@ def test_each_row_is_its_own(network: DiT) -> None:
 
 
 def test_finest_step_is_asked_as_the_instantaneous_velocity() -> None:
-    network = awake(SMALL.build((3, 8, 8), 10))
+    network = awake(SMALL.build((3, 8, 8), class_labels(10)))
     x, t, _, label = inputs()
     zero, finest, next_finest = (torch.full((4,), d) for d in (0.0, 1 / 128, 1 / 64))
     assert torch.equal(network(x, t, zero, label), network(x, t, finest, label))
@@ -77,26 +78,26 @@ def test_finest_step_is_asked_as_the_instantaneous_velocity() -> None:
 
 
 def test_rungs_of_the_standard_ladder_have_distinct_codes() -> None:
-    step = SMALL.build((3, 8, 8), None).condition
+    step = SMALL.build((3, 8, 8), UNCONDITIONAL).condition
     assert step.step_value(torch.tensor([1.0, 0.5, 1 / 128, 0.0])).tolist() == pytest.approx([0, 1000 / 7, 1000, 1000])
 
 
 def test_continuous_step_tells_zero_from_the_finest() -> None:
-    network = awake(dataclasses.replace(SMALL, step_encoding="continuous").build((3, 8, 8), 10))
+    network = awake(dataclasses.replace(SMALL, step_encoding="continuous").build((3, 8, 8), class_labels(10)))
     x, t, _, label = inputs()
     zero, finest = torch.zeros(4), torch.full((4,), 1 / 128)
     assert not torch.equal(network(x, t, zero, label), network(x, t, finest, label))
 
 
 def test_network_without_step_ignores_d() -> None:
-    network = awake(dataclasses.replace(SMALL, step_encoding="none").build((3, 8, 8), 10))
+    network = awake(dataclasses.replace(SMALL, step_encoding="none").build((3, 8, 8), class_labels(10)))
     x, t, d, label = inputs()
     assert torch.equal(network(x, t, d, label), network(x, t, torch.full_like(d, torch.nan), label))
     assert not any("step" in name for name, _ in network.named_parameters())
 
 
 def test_no_label_is_the_null_label() -> None:
-    network = awake(SMALL.build((3, 8, 8), 10))
+    network = awake(SMALL.build((3, 8, 8), class_labels(10)))
     x, t, d, label = inputs()
     assert network.num_classes == 10
     assert torch.equal(network(x, t, d), network(x, t, d, torch.full_like(label, 10)))
@@ -104,7 +105,7 @@ def test_no_label_is_the_null_label() -> None:
 
 def test_wrong_labels_are_named() -> None:
     x, t, d, label = inputs()
-    conditional, unconditional = SMALL.build((3, 8, 8), 3), SMALL.build((3, 8, 8), None)
+    conditional, unconditional = SMALL.build((3, 8, 8), class_labels(3)), SMALL.build((3, 8, 8), UNCONDITIONAL)
     with pytest.raises(ValueError, match=r"label must be 0 ... 2, or 3 for null, got 7"):
         conditional(x, t, d, torch.tensor([0, 3, 7, 1]))
     with pytest.raises(ValueError, match="got -1"):
@@ -183,7 +184,7 @@ def test_qk_norm_bounds_the_logits() -> None:
 def test_swiglu_has_as_many_parameters_as_gelu() -> None:
     with torch.device("meta"):
         counts = [
-            sum(p.numel() for p in dit_preset("S/2", mlp=mlp).build((4, 32, 32), 1000).parameters())
+            sum(p.numel() for p in dit_preset("S/2", mlp=mlp).build((4, 32, 32), class_labels(1000)).parameters())
             for mlp in ("gelu", "swiglu")
         ]
     assert counts[0] == pytest.approx(counts[1], rel=2e-3)
@@ -209,7 +210,7 @@ def test_weights_in_bf16_work_without_autocast(network: DiT) -> None:
 @pytest.mark.parametrize("options", ["plain", "reference", "all"])
 def test_forward_is_one_graph_for_any_batch(options: str) -> None:
     """What `torch.compile` and the exporters need: no branch on values, no fixed batch; the same numbers."""
-    network = awake(dataclasses.replace(SMALL, **OPTIONS[options]).build((3, 8, 8), 10)).eval()
+    network = awake(dataclasses.replace(SMALL, **OPTIONS[options]).build((3, 8, 8), class_labels(10))).eval()
     rows = {0: torch.export.Dim("rows", min=2)}
     program = torch.export.export(network, inputs(), dynamic_shapes=(rows, rows, rows, rows), strict=True)
     x, t, d, label = inputs(rows=3)
@@ -228,7 +229,7 @@ def test_a_network_on_the_meta_device_counts_its_operations() -> None:
 
     def operations(device: str) -> int:
         with torch.device(device), FlopCounterMode(display=False) as counter:
-            network = DiTConfig(hidden=16, depth=2, heads=2).build((3, 8, 8), 5)
+            network = DiTConfig(hidden=16, depth=2, heads=2).build((3, 8, 8), class_labels(5))
             answer = network(torch.ones(2, 3, 8, 8), torch.zeros(2), torch.ones(2), torch.tensor([1, 2]))
         assert answer.device.type == device
         return counter.get_total_flops()
@@ -238,13 +239,13 @@ def test_a_network_on_the_meta_device_counts_its_operations() -> None:
 
 def test_meta_network_can_be_filled_in() -> None:
     with torch.device("meta"):
-        built = dataclasses.replace(SMALL, qk_norm=True).build((3, 8, 8), 10)
+        built = dataclasses.replace(SMALL, qk_norm=True).build((3, 8, 8), class_labels(10))
     built.to_empty(device="cpu")
     for p in built.parameters():
         p.detach().fill_(torch.nan)
     torch.manual_seed(3)
     built.reset_parameters()
-    fresh = dataclasses.replace(SMALL, qk_norm=True).build((3, 8, 8), 10)
+    fresh = dataclasses.replace(SMALL, qk_norm=True).build((3, 8, 8), class_labels(10))
     torch.manual_seed(3)
     fresh.reset_parameters()
     for name, p in fresh.state_dict().items():
@@ -273,9 +274,9 @@ def test_invalid_configurations_say_what_is_wrong(changes: dict[str, object], me
 
 def test_shapes_that_do_not_fit_say_so() -> None:
     with pytest.raises(ValueError, match=r"multiples of patch \(2\), got 8 x 7"):
-        SMALL.build((3, 8, 7), None)
+        SMALL.build((3, 8, 7), UNCONDITIONAL)
     with pytest.raises(ValueError, match=r"channels, height, width"):
-        SMALL.build((64,), None)
+        SMALL.build((64,), UNCONDITIONAL)
     with pytest.raises(ValueError, match="num_classes must be at least 1"):
         SMALL.build((3, 8, 8), 0)
 

@@ -3,17 +3,18 @@
 import pytest
 import torch
 
+from anystep.flow.condition import UNCONDITIONAL, class_labels
 from anystep.networks import MLPConfig
 
 
 def test_first_velocity_is_exactly_zero() -> None:
-    network = MLPConfig().build((2,), 4)
+    network = MLPConfig().build((2,), class_labels(4))
     assert not network(torch.randn(5, 2), torch.rand(5), torch.rand(5), torch.arange(5)).any()
 
 
 def test_condition_moves_the_velocity() -> None:
     torch.manual_seed(0)
-    network = MLPConfig(hidden=32, depth=1).build((3,), 4)
+    network = MLPConfig(hidden=32, depth=1).build((3,), class_labels(4))
     with torch.no_grad():
         for p in network.parameters():
             p.copy_(torch.randn_like(p) * 0.2)
@@ -27,7 +28,7 @@ def test_condition_moves_the_velocity() -> None:
 def test_learns_a_sharp_one_step_map() -> None:
     """The one-step map of a two-point data set sends each half plane to its point: discontinuous, yet soon learned."""
     torch.manual_seed(0)
-    network = MLPConfig(hidden=64, depth=2).build((2,), None)
+    network = MLPConfig(hidden=64, depth=2).build((2,), UNCONDITIONAL)
     optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
     zeros, ones = torch.zeros(512), torch.ones(512)
     for _ in range(400):
@@ -50,4 +51,4 @@ def test_invalid_configurations_name_the_field(changes: dict[str, object]) -> No
 
 def test_images_are_refused() -> None:
     with pytest.raises(ValueError, match=r"vectors of shape \(D,\), got \(3, 8, 8\)"):
-        MLPConfig().build((3, 8, 8), None)
+        MLPConfig().build((3, 8, 8), UNCONDITIONAL)

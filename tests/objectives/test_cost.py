@@ -26,6 +26,9 @@ class Counting(torch.nn.Module):
 
     num_classes = CLASSES
 
+    def null(self, condition):
+        return torch.full_like(condition, self.num_classes)
+
     def __init__(self) -> None:
         super().__init__()
         self.a = torch.nn.Parameter(torch.tensor(0.1))
@@ -45,7 +48,7 @@ def spent(phase: Phase) -> float:
     generator = torch.Generator().manual_seed(0)
     for step in range(STEPS):
         x0, x1 = torch.randn(2, ROWS, 5, generator=generator)
-        batch = Batch(x1=x1, x0=x0, label=torch.randint(0, CLASSES, (ROWS,), generator=generator))
+        batch = Batch(x1=x1, x0=x0, condition=torch.randint(0, CLASSES, (ROWS,), generator=generator))
         draw = Draw(seed=0, step=step, total=ROWS, rows=slice(0, ROWS))
         phase.objective.loss(Networks(*networks), batch, draw, Progress(step, STEPS, phase.index))
     return sum(network.units for network in networks) / (3 * ROWS * STEPS)

@@ -8,6 +8,7 @@ from scipy import stats
 from torch import Tensor
 
 from anystep.core.random import Draw
+from anystep.flow.condition import UNCONDITIONAL
 from anystep.flow.conventions import VP_START, vp_alpha_bar, vp_times
 from anystep.networks import MLPConfig, VelocityNetwork
 from anystep.objectives import FlowMatching
@@ -72,7 +73,7 @@ def test_both_schedules_carry_noise_along_the_one_flow(objective: Objective) -> 
     errors = []
     for steps in (100, 200):
         schedule = objective.schedule(steps)
-        drawn = objective.sample(BestNoise(), x0, steps=schedule, label=None, guidance=[1.0] * steps)
+        drawn = objective.sample(BestNoise(), x0, steps=schedule, condition=None, guidance=[1.0] * steps)
         errors.append(float((drawn - MEAN - STD * x0).square().mean().sqrt()))
     assert errors[1] < errors[0] < 0.02
 
@@ -102,7 +103,7 @@ def test_one_step_multiplies_an_error_of_the_noise_by_158() -> None:
 def test_a_network_learns_the_flow_whatever_it_computes_in(dtype: torch.dtype) -> None:
     """Near the optimum at every level, in bfloat16 under autocast too: no level spoils the rest."""
     torch.manual_seed(0)
-    network = MLPConfig(hidden=64, depth=2, step_encoding="none", prediction="noise").build((1,), None)
+    network = MLPConfig(hidden=64, depth=2, step_encoding="none", prediction="noise").build((1,), UNCONDITIONAL)
     optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
     objective, rows = Diffusion(), 256
     for step in range(300):

@@ -5,6 +5,7 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
+from anystep.flow.condition import UNCONDITIONAL, class_labels
 from anystep.networks import MLPConfig
 from anystep.objectives import Batch, Draw, ImprovedShortcut, Networks, Progress, Shortcut, Targets
 
@@ -18,6 +19,9 @@ class Linear(nn.Module):
         super().__init__()
         self.weight, self.table = nn.Linear(WIDTH, WIDTH), nn.Embedding(CLASSES + 1, WIDTH)
         self.num_classes, self.rows = num_classes, 0
+
+    def null(self, condition):
+        return torch.full_like(condition, self.num_classes)
 
     def forward(self, x: Tensor, t: Tensor, d: Tensor, label: Tensor | None = None, guidance=None) -> Tensor:
         self.rows += len(x)
@@ -47,7 +51,7 @@ def test_every_part_of_a_batch_has_its_share_of_every_kind_of_row(share: float, 
 
 def test_scales_are_drawn_from_the_grid_and_null_rows_have_none() -> None:
     targets = made(ImprovedShortcut(guidance_max=2.0, guidance_step=0.25), 30_000)
-    W, label = targets.query.guidance, targets.query.label
+    W, label = targets.query.guidance, targets.query.condition
     assert W is not None and label is not None
     flow, guided, consistent = targets.tag == 0, targets.tag == 1, targets.tag > 1
     null = label == CLASSES
@@ -60,8 +64,8 @@ def test_scales_are_drawn_from_the_grid_and_null_rows_have_none() -> None:
 
 def test_labels_are_dropped_at_every_step_size_but_never_from_a_guided_row() -> None:
     targets = made(ImprovedShortcut(label_drop=0.1), 30_000)
-    assert targets.query.label is not None
-    null, d = targets.query.label == CLASSES, targets.query.d
+    assert targets.query.condition is not None
+    null, d = targets.query.condition == CLASSES, targets.query.d
     assert not null[targets.tag == 1].any()
     for rows in (targets.tag == 0, d == 1, (d > 0) & (d < 1)):
         assert stats.binomtest(int(null[rows].sum()), int(rows.sum()), 0.1).pvalue > 1e-3
@@ -97,7 +101,7 @@ def test_without_classes_no_row_is_guided_and_the_rest_is_a_shortcut_model() -> 
     batch = Batch(draw.normal("data", (WIDTH,)), draw.normal("noise", (WIDTH,)))
     plain = Shortcut(share=1 / 3).targets(networks, batch, draw, Progress(0, 1))
     assert torch.equal(improved.target, plain.target) and torch.equal(improved.query.x_t, plain.query.x_t)
-    ImprovedShortcut(label_drop=0.0).check(None)
+    ImprovedShortcut(label_drop=0.0).check(UNCONDITIONAL)
 
 
 def test_targets_carry_no_gradient() -> None:
@@ -114,7 +118,7 @@ def test_targets_carry_no_gradient() -> None:
 
 def test_a_network_learns_to_tell_scales_apart() -> None:
     """The gradient of the loss reaches the embedding of W, which begins at zero."""
-    network = MLPConfig(hidden=16, depth=1, guidance_input=True).build((WIDTH,), CLASSES)
+    network = MLPConfig(hidden=16, depth=1, guidance_input=True).build((WIDTH,), class_labels(CLASSES))
     with torch.no_grad():
         for p in network.blocks.parameters():
             p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(0)) * 0.1)
@@ -172,6 +176,6 @@ def test_a_value_out_of_range_is_named(fields: dict[str, object], message: str) 
 
 def test_what_would_leave_a_part_untrained_is_refused() -> None:
     with pytest.raises(ValueError, match=r"needs a trained null label: set objective\.label_drop"):
-        ImprovedShortcut(label_drop=0.0).check(10)
+        ImprovedShortcut(label_drop=0.0).check(class_labels(10))
     with pytest.raises(ValueError, match=r"fewer than the 7 levels of M = 128: raise training\.batch to 21"):
         ImprovedShortcut().check_batch(16)

@@ -8,6 +8,7 @@ from tests.paper.smooth import Smooth, smooth_batch
 from torch import Tensor
 
 from anystep.core.random import Draw
+from anystep.flow.condition import UNCONDITIONAL, class_labels
 from anystep.objectives import OBJECTIVES
 from anystep.objectives.base import Batch, Networks, Objective, Pairs, Phase, Progress
 from anystep.objectives.consistency_distillation import ConsistencyDistillation
@@ -24,6 +25,9 @@ class Counting:
     """A velocity field that counts the rows that it is asked for."""
 
     num_classes = 10
+
+    def null(self, condition):
+        return torch.full_like(condition, self.num_classes)
 
     def __init__(self) -> None:
         self.rows = 0
@@ -146,11 +150,11 @@ def test_reflow_is_not_guided_twice() -> None:
 @pytest.mark.parametrize("method", ALL)
 def test_guidance_needs_classes_and_a_null_label(method: Callable[..., Objective]) -> None:
     with pytest.raises(ValueError, match=r"^objective\.guidance 1\.5 needs classes, and this data has none"):
-        method(guidance=1.5).check(None)
+        method(guidance=1.5).check(UNCONDITIONAL)
     with pytest.raises(ValueError, match=r"objective\.label_drop above 0"):
-        method(guidance=1.5, label_drop=0.0).check(10)
-    method(guidance=1.5).check(10)
-    method(label_drop=0.0).check(None)
+        method(guidance=1.5, label_drop=0.0).check(class_labels(10))
+    method(guidance=1.5).check(class_labels(10))
+    method(label_drop=0.0).check(UNCONDITIONAL)
 
 
 @pytest.mark.parametrize(

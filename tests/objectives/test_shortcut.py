@@ -8,6 +8,7 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
+from anystep.flow.condition import UNCONDITIONAL, class_labels
 from anystep.flow.ladder import Ladder
 from anystep.objectives import Batch, Draw, FlowMatching, Networks, Objective, Progress, Shortcut, Targets
 
@@ -18,6 +19,9 @@ class Linear(nn.Module):
     """v = W x + E[label]; counts the rows that it is asked for."""
 
     num_classes = CLASSES
+
+    def null(self, condition):
+        return torch.full_like(condition, self.num_classes)
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,17 +45,17 @@ def made(objective: Objective, rows: int = 280, networks: Networks | None = None
 def test_flow_rows_lose_their_label_at_the_given_rate(objective: Objective) -> None:
     targets, label = made(objective, 20_000)
     flow = targets.tag == 0
-    dropped = targets.query.label[flow] == CLASSES
+    dropped = targets.query.condition[flow] == CLASSES
     assert stats.binomtest(int(dropped.sum()), int(flow.sum()), objective.label_drop).pvalue > 1e-3
-    assert torch.equal(targets.query.label[flow][~dropped], label[flow][~dropped])
+    assert torch.equal(targets.query.condition[flow][~dropped], label[flow][~dropped])
 
 
 def test_self_consistency_rows_keep_their_labels_unless_all_rows_drop_them() -> None:
     targets, label = made(Shortcut(label_drop=0.5), 4000)
     consistent = targets.tag > 0
-    assert torch.equal(targets.query.label[consistent], label[consistent])
+    assert torch.equal(targets.query.condition[consistent], label[consistent])
     targets, label = made(Shortcut(label_drop=0.5, label_drop_rows="all"), 4000)
-    dropped = targets.query.label[consistent] == CLASSES
+    dropped = targets.query.condition[consistent] == CLASSES
     assert stats.binomtest(int(dropped.sum()), len(dropped), 0.5).pvalue > 1e-3
 
 
@@ -141,6 +145,9 @@ class Tables:
     q: dict[float, Tensor] = field(default_factory=dict)
     num_classes = 2
 
+    def null(self, condition):
+        return torch.full_like(condition, self.num_classes)
+
     def __call__(self, x: Tensor, t: Tensor, d: Tensor, label: Tensor | None = None, guidance=None) -> Tensor:
         (step,) = set(d.tolist())
         assert label is not None
@@ -182,9 +189,9 @@ def test_guidance_is_refused_twice_and_without_classes() -> None:
     with pytest.raises(ValueError, match="would guide twice"):
         trained.step_guidance(trained.schedule(4), 2.0)
     with pytest.raises(ValueError, match=r"objective\.guidance 1\.5 needs classes, and this data has none"):
-        trained.check(None)
-    trained.check(10)
-    Shortcut().check(None)
+        trained.check(UNCONDITIONAL)
+    trained.check(class_labels(10))
+    Shortcut().check(UNCONDITIONAL)
 
 
 @pytest.mark.parametrize(
@@ -223,8 +230,8 @@ def test_a_null_label_that_was_never_trained_guides_nothing_unless_it_is_allowed
 
 def test_guidance_needs_a_null_label_that_is_trained() -> None:
     with pytest.raises(ValueError, match=r"objective\.label_drop above 0"):
-        Shortcut(guidance=1.5, label_drop=0.0).check(num_classes=10)
-    Shortcut(guidance=1.5).check(num_classes=10)
+        Shortcut(guidance=1.5, label_drop=0.0).check(class_labels(10))
+    Shortcut(guidance=1.5).check(class_labels(10))
 
 
 def test_a_null_label_that_was_trained_elsewhere_guides_with_a_word_of_caution() -> None:

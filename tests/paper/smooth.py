@@ -23,6 +23,9 @@ class Smooth:
 
     num_classes = CLASSES
 
+    def null(self, condition):
+        return torch.full_like(condition, self.num_classes)
+
     @classmethod
     def make(cls, seed: int) -> "Smooth":
         rng = np.random.default_rng(seed)
@@ -78,5 +81,5 @@ def smooth_batch(rows: int, step: int = 5) -> tuple[Batch, Draw]:
 
 def part(batch: Batch, draw: Draw, rows: slice) -> tuple[Batch, Draw]:
     """One rank's or micro-batch's rows."""
-    assert batch.label is not None
-    return Batch(batch.x1[rows], batch.x0[rows], batch.label[rows]), Draw(draw.seed, draw.step, draw.total, rows)
+    assert batch.condition is not None
+    return Batch(batch.x1[rows], batch.x0[rows], batch.condition[rows]), Draw(draw.seed, draw.step, draw.total, rows)

@@ -77,7 +77,7 @@ def test_objective_equals_the_box(objective: Shortcut) -> None:
     for i, (x_t, t, d, c, goal) in enumerate(algorithm_1(objective, target, x0, x1, label, draw)):
         np.testing.assert_allclose(made.query.x_t[i].numpy(), x_t, atol=1e-12)
         assert (float(made.query.t[i]), float(made.query.d[i])) == (t, d)
-        assert made.query.label is not None and int(made.query.label[i]) == c
+        assert made.query.condition is not None and int(made.query.condition[i]) == c
         np.testing.assert_allclose(made.target[i].numpy(), goal, atol=1e-12)
         penalty = np.mean((online.row(x_t, t, d, c) - goal) ** 2)
         np.testing.assert_allclose(float(losses.rows[i]), penalty, rtol=1e-5)

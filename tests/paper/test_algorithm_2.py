@@ -27,7 +27,7 @@ def test_sampler_equals_the_box(steps: int) -> None:
         network,
         torch.from_numpy(noise),
         steps=steps,
-        label=torch.from_numpy(label),
+        condition=torch.from_numpy(label),
         schedule=lambda n: shortcut_schedule(n, Ladder(M)),
     )
     for i in range(6):
@@ -66,18 +66,19 @@ def test_guidance_is_two_passes_combined() -> None:
     label, null = torch.tensor([0, 1, 2, 0]), torch.full((4,), CLASSES)
     step = [Step(0.25, 0.5, 0.5)]
     conditional, unconditional, guided = (
-        sample(network, x, steps=step, label=c, guidance=w) - x for c, w in ((label, 1.0), (null, 1.0), (label, 2.5))
+        sample(network, x, steps=step, condition=c, guidance=w) - x
+        for c, w in ((label, 1.0), (null, 1.0), (label, 2.5))
     )
     torch.testing.assert_close(guided, unconditional + 2.5 * (conditional - unconditional))
-    torch.testing.assert_close(sample(network, x, steps=step, label=label, guidance=0.0) - x, unconditional)
+    torch.testing.assert_close(sample(network, x, steps=step, condition=label, guidance=0.0) - x, unconditional)
 
 
 def test_guidance_may_differ_by_step() -> None:
     network, x, label = Toy.make(3), torch.ones(2, WIDTH), torch.tensor([0, 1])
     first, second = Step(0.0, 0.5, 0.5), Step(0.5, 0.5, 0.5)
-    whole = sample(network, x, steps=[first, second], label=label, guidance=[1.0, 2.0])
-    half = sample(network, x, steps=[first], label=label)
-    torch.testing.assert_close(whole, sample(network, half, steps=[second], label=label, guidance=2.0))
+    whole = sample(network, x, steps=[first, second], condition=label, guidance=[1.0, 2.0])
+    half = sample(network, x, steps=[first], condition=label)
+    torch.testing.assert_close(whole, sample(network, half, steps=[second], condition=label, guidance=2.0))
 
 
 def test_the_callback_sees_every_state() -> None:

@@ -28,12 +28,12 @@ def test_objective_equals_the_box(objective: AlphaFlow) -> None:
     made = objective.targets(Networks(network), batch, draw, progress)
     losses = objective.loss(Networks(network), batch, draw, progress)
     alpha = objective.alpha(0.55)
-    assert alpha < 1 and made.query.label is not None
+    assert alpha < 1 and made.query.condition is not None
     boundaries = np.round(np.arange(37) * objective.share)
     for i in range(36):
         t = 1 - float(made.query.t[i])
         r = t - float(made.query.d[i])
-        x, e, c = batch.x1[i].numpy(), batch.x0[i].numpy(), int(made.query.label[i])
+        x, e, c = batch.x1[i].numpy(), batch.x0[i].numpy(), int(made.query.condition[i])
         z, v = (1 - t) * x + t * e, e - x
 
         def u(z: np.ndarray, r: float, t: float, c: int = c) -> np.ndarray:
@@ -70,7 +70,7 @@ def made_by(objective: AlphaFlow | MeanFlow, network: Smooth) -> tuple[Targets, 
     """Targets, and the network's answers to their queries, of one step's rows."""
     batch, draw = smooth_batch(64)
     made = objective.targets(Networks(network), batch, draw, START)
-    return made, network(made.query.x_t, made.query.t, made.query.d, made.query.label)
+    return made, network(made.query.x_t, made.query.t, made.query.d, made.query.condition)
 
 
 def test_small_alpha_has_mean_flows_gradient() -> None:
@@ -163,7 +163,7 @@ def test_guidance_needs_a_null_label_that_was_trained() -> None:
     """Labels are dropped at every d, so that the null label is there for every step."""
     batch, draw = smooth_batch(400)
     label = AlphaFlow(label_drop=0.5).targets(Networks(Smooth.make(1)), batch, draw, START).query
-    assert label.label is not None and {0.0} < set(label.d[label.label == CLASSES].tolist())
+    assert label.condition is not None and {0.0} < set(label.d[label.condition == CLASSES].tolist())
     assert AlphaFlow().step_guidance(AlphaFlow().schedule(2), 2.0) == [2.0, 2.0]
     with pytest.raises(ValueError, match=r"objective\.label_drop is 0"):
         AlphaFlow(label_drop=0.0).step_guidance(AlphaFlow().schedule(2), 2.0)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from anystep.flow.condition import UNCONDITIONAL
 from anystep.flow.sampling import sample
 from anystep.networks import MLPConfig
 from anystep.objectives import Batch, Draw, Networks, Progress, Shortcut
@@ -82,7 +83,7 @@ def gaussian_velocity(x: Tensor, t: Tensor) -> Tensor:
 def test_a_trained_network_reaches_the_flow_map_of_gaussian_data_in_one_step() -> None:
     """The flow keeps quantiles: x0 -> mean + std x0. Tolerance: root mean square error 0.05 (data std 0.3 and 0.8)."""
     torch.manual_seed(0)
-    network = MLPConfig(hidden=64, depth=2).build((2,), None)
+    network = MLPConfig(hidden=64, depth=2).build((2,), UNCONDITIONAL)
     target, average = Ema(network, 0.95), Ema(network, 0.99)
     objective, steps, rows = Shortcut(), 700, 256
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=1e-4, foreach=True)

@@ -28,9 +28,9 @@ def batch() -> Batch:
 
 def labels(given: Batch, drop: float) -> list[int]:
     """Return the labels of which some are dropped."""
-    assert given.label is not None
+    assert given.condition is not None
     dropped = DRAW.uniform("label_drop").numpy() < drop
-    return [CLASSES if lost else int(c) for lost, c in zip(dropped, given.label, strict=True)]
+    return [CLASSES if lost else int(c) for lost, c in zip(dropped, given.condition, strict=True)]
 
 
 @pytest.mark.parametrize("stage", range(4))
@@ -50,7 +50,7 @@ def test_consistency_training_equals_the_box(stage: int) -> None:
         x1hat = x_later + (1 - later) * target.row(x_later, later, 0, c)
         goal = (x1hat - x_t) / (1 - t)
         assert (float(made.query.t[i]), float(made.query.d[i])) == (t, 0)
-        assert made.query.label is not None and int(made.query.label[i]) == c
+        assert made.query.condition is not None and int(made.query.condition[i]) == c
         assert objective.tags[int(made.tag[i])] == ("flow" if later == 1 else f"1/{2**stage}")
         np.testing.assert_allclose(made.query.x_t[i].numpy(), x_t, atol=1e-12)
         np.testing.assert_allclose(made.target[i].numpy(), goal, atol=1e-12)
@@ -68,7 +68,7 @@ def test_improved_consistency_training_equals_the_box_of_its_own_paper(stage: in
     online = Toy.make(1)
     losses = objective.loss(Networks(online), given, DRAW, Progress(stage, 4))
     made = objective.targets(Networks(online), given, DRAW, Progress(stage, 4))
-    said = online(made.query.x_t, made.query.t, made.query.d, made.query.label).requires_grad_()
+    said = online(made.query.x_t, made.query.t, made.query.d, made.query.condition).requires_grad_()
     (made.weight * objective.penalty(said, made.target, made.query)).sum().backward()  # type: ignore[operator]
     assert said.grad is not None
     count, rho = 3 * 2**stage + 1, 7
@@ -202,22 +202,22 @@ def fresh(n: int) -> Tensor:
 
 def test_one_jump_is_where_the_velocity_points() -> None:
     network, given = Toy.make(3), batch()
-    one = sample_consistency(network, given.x0, steps=1, label=given.label)
+    one = sample_consistency(network, given.x0, steps=1, condition=given.condition)
     t = torch.zeros(ROWS)
-    torch.testing.assert_close(one, data_from_velocity(given.x0, t, network(given.x0, t, t, given.label)))
+    torch.testing.assert_close(one, data_from_velocity(given.x0, t, network(given.x0, t, t, given.condition)))
 
 
 def test_sampler_equals_the_box() -> None:
     network, given = Toy.make(3), batch()
-    assert given.label is not None
-    drawn = sample_consistency(network, given.x0, steps=4, label=given.label, renoise=fresh)
+    assert given.condition is not None
+    drawn = sample_consistency(network, given.x0, steps=4, condition=given.condition, renoise=fresh)
     for i in range(ROWS):
         x = given.x0[i].numpy()
         for n in range(4):
-            x1hat = x + (1 - n / 4) * network.row(x, n / 4, 0, int(given.label[i]))
+            x1hat = x + (1 - n / 4) * network.row(x, n / 4, 0, int(given.condition[i]))
             x = (n + 1) / 4 * x1hat + (1 - (n + 1) / 4) * fresh(n)[i].numpy()
         np.testing.assert_allclose(drawn[i].numpy(), x1hat, atol=1e-12)
-    again = sample_consistency(network, given.x0, steps=4, label=given.label, renoise=fresh)
+    again = sample_consistency(network, given.x0, steps=4, condition=given.condition, renoise=fresh)
     assert torch.equal(drawn, again)
 
 
@@ -243,7 +243,7 @@ def test_improved_samples_start_at_the_largest_noise_that_was_trained() -> None:
 
     objective, noise = ImprovedConsistencyTraining(), batch().x0
     schedule = objective.schedule(5)
-    drawn = objective.sample(Seen(), noise, steps=schedule, label=None, guidance=[1.0] * 5, renoise=fresh)
+    drawn = objective.sample(Seen(), noise, steps=schedule, condition=None, guidance=[1.0] * 5, renoise=fresh)
     torch.testing.assert_close(drawn, Point().point.expand(ROWS, WIDTH))
     torch.testing.assert_close(asked[0][1], noise * (160 / 161))
     assert [t for t, _ in asked] == pytest.approx([(1 + 32 * n) / 161 for n in range(5)])
@@ -273,8 +273,8 @@ def test_guidance_of_a_jump_is_that_of_its_velocity() -> None:
     network, given = Toy.make(3), batch()
     null = torch.full((ROWS,), CLASSES)
     conditional, unconditional, guided = (
-        sample_consistency(network, given.x0, steps=1, label=c, guidance=w)
-        for c, w in ((given.label, 1.0), (null, 1.0), (given.label, 2.5))
+        sample_consistency(network, given.x0, steps=1, condition=c, guidance=w)
+        for c, w in ((given.condition, 1.0), (null, 1.0), (given.condition, 2.5))
     )
     torch.testing.assert_close(guided, unconditional + 2.5 * (conditional - unconditional))
     with pytest.raises(ValueError, match="guidance has 2 values for 3 steps"):

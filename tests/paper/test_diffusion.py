@@ -50,9 +50,9 @@ def training_batch() -> tuple[Batch, Draw]:
 
 def ddpm_loss(network: NoiseToy, batch: Batch, draw: Draw, label_drop: float) -> tuple[np.ndarray, np.ndarray]:
     """Return each row's epsilon loss, and the gradient of their mean in W, as DDPM writes them (Ho et al. eq. 14)."""
-    assert batch.label is not None
+    assert batch.condition is not None
     u, drop, abar = draw.uniform("time").numpy(), draw.uniform("label_drop").numpy(), levels()
-    x0, x1, label = batch.x0.numpy(), batch.x1.numpy(), batch.label.numpy()
+    x0, x1, label = batch.x0.numpy(), batch.x1.numpy(), batch.condition.numpy()
     losses, gradient = np.zeros(ROWS), np.zeros((WIDTH, WIDTH))
     for i in range(ROWS):
         tau = int(u[i] * 1000)
@@ -129,7 +129,7 @@ def test_ddim_is_euler_in_our_coordinates(steps: int, scale: float) -> None:
         )
         x = advance(x, length, guided_velocity(network, x, t[0], torch.zeros(16), label, scale))
     torch.testing.assert_close(x, theirs, rtol=0, atol=1e-10 * float(theirs.abs().max()))
-    drawn = Diffusion().sample(network, noise, steps=schedule, label=label, guidance=[scale] * steps)
+    drawn = Diffusion().sample(network, noise, steps=schedule, condition=label, guidance=[scale] * steps)
     torch.testing.assert_close(drawn, theirs, rtol=0, atol=1e-6 * float(theirs.abs().max()))
 
 

@@ -37,10 +37,10 @@ def guided(network: Toy, x: np.ndarray, t: float, c: int, scale: float) -> np.nd
 
 
 def same(made: Targets, rows: list[Row]) -> None:
-    assert made.query.label is not None and len(rows) == len(made.target)
+    assert made.query.condition is not None and len(rows) == len(made.target)
     for i, (x_t, t, d, c, goal) in enumerate(rows):
         np.testing.assert_allclose(made.query.x_t[i].numpy(), x_t, atol=1e-12)
-        assert (float(made.query.t[i]), float(made.query.d[i]), int(made.query.label[i])) == (t, d, c)
+        assert (float(made.query.t[i]), float(made.query.d[i]), int(made.query.condition[i])) == (t, d, c)
         np.testing.assert_allclose(made.target[i].numpy(), goal, atol=1e-12)
 
 
@@ -68,8 +68,8 @@ def test_progressive_distillation_equals_the_box(phase: int, scale: float, clip:
     method, batch = ProgressiveDistillation(M=M, guidance=scale, clip=clip), drawn_batch()
     student, teacher = Toy.make(1), Toy.make(2)
     made = method.targets(Networks(student, teacher=teacher), batch, whole(), Progress(3, 9, phase))
-    assert batch.label is not None
-    same(made, progressive_box(method, teacher, batch.x0.numpy(), batch.x1.numpy(), batch.label.numpy(), phase))
+    assert batch.condition is not None
+    same(made, progressive_box(method, teacher, batch.x0.numpy(), batch.x1.numpy(), batch.condition.numpy(), phase))
     assert {method.tags[tag] for tag in made.tag.tolist()} == {("1/4", "1/2", "1")[phase]}
 
 
@@ -79,9 +79,9 @@ def test_consistency_distillation_equals_the_box(scale: float) -> None:
     student, average, teacher = (Toy.make(seed) for seed in (1, 2, 3))
     made = method.targets(Networks(student, average, teacher), batch, whole(), Progress(0, 1))
     u, d, rows = whole().uniform("time").numpy(), 1 / M, []
-    assert batch.label is not None
+    assert batch.condition is not None
     for i in range(ROWS):
-        t, c = float(np.floor(u[i] * M)) / M, int(batch.label[i])
+        t, c = float(np.floor(u[i] * M)) / M, int(batch.condition[i])
         x_t = (1 - t) * batch.x0[i].numpy() + t * batch.x1[i].numpy()
         x_next = x_t + d * guided(teacher, x_t, t, c, scale)
         x1hat = x_next + (1 - t - d) * average.row(x_next, t + d, 0.0, c)
@@ -96,9 +96,9 @@ def test_live_reflow_equals_the_box(share: float, scale: float) -> None:
     made = method.targets(Networks(network), batch, whole(), Progress(0, 1))
     u, drop = whole().uniform("time").numpy(), whole().uniform("label_drop").numpy()
     boundaries, rows = np.round(np.arange(ROWS + 1) * share), []
-    assert batch.label is not None
+    assert batch.condition is not None
     for i in range(ROWS):
-        x0, x1, c, t = batch.x0[i].numpy(), batch.x1[i].numpy(), int(batch.label[i]), float(np.floor(u[i] * M)) / M
+        x0, x1, c, t = batch.x0[i].numpy(), batch.x1[i].numpy(), int(batch.condition[i]), float(np.floor(u[i] * M)) / M
         d = float(boundaries[i + 1] > boundaries[i])
         if d == 1:
             x1 = x0
@@ -115,10 +115,10 @@ def test_reflow_regresses_the_straight_path_of_each_pair() -> None:
     batch = drawn_batch()
     made = Reflow(M=M).targets(Networks(Toy.make(1)), batch, whole(), Progress(0, 1))
     u, drop, rows = whole().uniform("time").numpy(), whole().uniform("label_drop").numpy(), []
-    assert batch.label is not None
+    assert batch.condition is not None
     for i in range(ROWS):
         x0, x1, t = batch.x0[i].numpy(), batch.x1[i].numpy(), float(np.floor(u[i] * M)) / M
-        rows.append(((1 - t) * x0 + t * x1, t, 0.0, CLASSES if drop[i] < 0.1 else int(batch.label[i]), x1 - x0))
+        rows.append(((1 - t) * x0 + t * x1, t, 0.0, CLASSES if drop[i] < 0.1 else int(batch.condition[i]), x1 - x0))
     same(made, rows)
 
 
@@ -134,6 +134,9 @@ class Affine:
     q: Tensor
     num_classes = 2
 
+    def null(self, condition):
+        return torch.full_like(condition, self.num_classes)
+
     def __call__(
         self, x: Tensor, t: Tensor, d: Tensor, label: Tensor | None = None, guidance: Tensor | None = None
     ) -> Tensor:
@@ -143,8 +146,8 @@ class Affine:
     @classmethod
     def fitted(cls, targets: Targets) -> "Affine":
         """Minimise the squared error over all affine fields: least squares."""
-        assert targets.query.label is not None
-        one_hot = torch.nn.functional.one_hot(targets.query.label, 3).double()
+        assert targets.query.condition is not None
+        one_hot = torch.nn.functional.one_hot(targets.query.condition, 3).double()
         solved = torch.linalg.lstsq(torch.cat([targets.query.x_t, one_hot], dim=1), targets.target, driver="gelsd")
         return cls(solved.solution[:3].T, solved.solution[3:])
 
@@ -163,8 +166,8 @@ def test_all_phases_of_progressive_distillation_leave_one_step_that_is_all_of_th
         made = method.targets(Networks(teacher, teacher=teacher), batch, whole(60), Progress(0, 1, phase.index))
         teacher = Affine.fitted(made)
     (one,) = method.schedule(1)
-    drawn = sample(teacher, batch.x0, steps=[one], label=batch.label)
-    exact = sample(first, batch.x0, steps=instantaneous_schedule(128), label=batch.label, guidance=scale)
+    drawn = sample(teacher, batch.x0, steps=[one], condition=batch.condition)
+    exact = sample(first, batch.x0, steps=instantaneous_schedule(128), condition=batch.condition, guidance=scale)
     torch.testing.assert_close(drawn, exact, rtol=0, atol=1e-9)
 
 
@@ -175,6 +178,9 @@ class EulerEnd:
     teacher: Affine
     M: int
     num_classes = 2
+
+    def null(self, condition):
+        return torch.full_like(condition, self.num_classes)
 
     def __call__(
         self, x: Tensor, t: Tensor, d: Tensor, label: Tensor | None = None, guidance: Tensor | None = None
@@ -204,7 +210,7 @@ def test_the_last_step_of_consistency_distillation_has_the_teachers_velocity() -
     made = ConsistencyDistillation(M=M).targets(Networks(student, average, teacher), batch, whole(400), Progress(0, 1))
     last = made.query.t == 1 - 1 / M
     assert int(last.sum()) > 20
-    v = teacher(made.query.x_t, made.query.t, made.query.d, made.query.label)
+    v = teacher(made.query.x_t, made.query.t, made.query.d, made.query.condition)
     torch.testing.assert_close(made.target[last], v[last], rtol=0, atol=1e-12)
     assert float((made.target[~last] - v[~last]).abs().amax(1).min()) > 1e-3
 
@@ -227,7 +233,7 @@ def test_fresh_noise_keeps_the_law_of_the_data_where_euler_steps_do_not() -> Non
     noise, fresh = torch.randn(2, rows, 1, generator=torch.Generator().manual_seed(0))
     method = ConsistencyDistillation()
     jumped = method.sample(
-        Exact(), noise, steps=method.schedule(2), label=None, guidance=[1.0] * 2, renoise=lambda n: fresh
+        Exact(), noise, steps=method.schedule(2), condition=None, guidance=[1.0] * 2, renoise=lambda n: fresh
     )
     assert abs(float(jumped.std()) / s - 1) < 4 / (2 * rows) ** 0.5
     walked = sample(Exact(), noise, steps=method.schedule(2))
@@ -267,10 +273,10 @@ METHODS = [
 def test_parts_of_the_global_batch_are_the_global_batch(method: Objective) -> None:
     rows, networks = 48, Networks(Toy.make(1), Toy.make(2), Toy.make(3))
     batch = drawn_batch(rows)
-    assert batch.label is not None
+    assert batch.condition is not None
 
     def losses(part: slice) -> Tensor:
-        ours = Batch(batch.x1[part], batch.x0[part], batch.label[part])
+        ours = Batch(batch.x1[part], batch.x0[part], batch.condition[part])
         return method.loss(networks, ours, Draw(0, 5, rows, part), Progress(0, 1)).rows
 
     parts = torch.cat([losses(slice(first, first + 12)) for first in range(0, rows, 12)])

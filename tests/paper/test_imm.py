@@ -45,7 +45,7 @@ def test_loss_equals_the_double_loop(objective: IMM) -> None:
     losses = objective.loss(Networks(network), batch, draw, START)
     query = objective.targets(Networks(network), batch, draw, START).query
     time, step = (draw.uniform(name).double().numpy() for name in ("time", "step"))
-    assert query.label is not None
+    assert query.condition is not None
     T, total, below = 1 - 1 / (1 + objective.eta_max), 0.0, 0
     for first in range(0, rows, M):
         t = T * (1 - time[first])  # U(0, T)
@@ -59,7 +59,7 @@ def test_loss_equals_the_double_loop(objective: IMM) -> None:
 
         y, y_less = [], []
         for i in range(first, first + M):
-            x, e, c = batch.x1[i].numpy(), batch.x0[i].numpy(), int(query.label[i])
+            x, e, c = batch.x1[i].numpy(), batch.x0[i].numpy(), int(query.condition[i])
             assert float(query.t[i]) == pytest.approx(1 - t, abs=1e-6)
             assert float(query.d[i]) == pytest.approx(t - s, abs=1e-6)
             y.append(push((1 - t) * x + t * e, s, t, c))
@@ -82,6 +82,9 @@ def test_both_branches_of_one_point_arrive_together() -> None:
 
     class Straight:
         num_classes = CLASSES
+
+        def null(self, condition):
+            return torch.full_like(condition, self.num_classes)
 
         def __call__(self, x: Tensor, t: Tensor, *rest: object) -> Tensor:
             return (point - x) / (1 - t[:, None].double()).clamp(min=1e-12)
@@ -136,7 +139,10 @@ def test_the_gradient_goes_through_the_noisier_branch_only() -> None:
     torch.manual_seed(0)
     online = Branches()
     batch, draw = smooth_batch(64)
-    batch, objective = replace(batch, label=None), IMM(gap=0.1)  # no two pushes so near that the kernel has its kink
+    batch, objective = (
+        replace(batch, condition=None),
+        IMM(gap=0.1),
+    )  # no two pushes so near that the kernel has its kink
     objective.loss(Networks(online), batch, draw, START).rows.mean().backward()
     gradient = [parameter.grad.double() for parameter in online.parameters() if parameter.grad is not None]
     way = [torch.randn_like(parameter) for parameter in online.parameters()]
@@ -193,11 +199,11 @@ def test_parts_of_whole_groups_are_the_global_batch() -> None:
 def test_a_group_shares_its_times_and_not_its_labels() -> None:
     batch, draw = smooth_batch(400)
     query = IMM(label_drop=0.5).targets(Networks(Smooth.make(1)), batch, draw, START).query
-    assert query.label is not None
+    assert query.condition is not None
     for shared in (query.t, query.d):
         groups = shared.reshape(-1, 4)
         assert torch.equal(groups, groups[:, :1].expand(-1, 4)) and len(groups[:, 0].unique()) == 100
-    assert len({tuple(sorted(group)) for group in query.label.reshape(-1, 4).tolist()}) > 10
+    assert len({tuple(sorted(group)) for group in query.condition.reshape(-1, 4).tolist()}) > 10
     assert IMM(particles=8).group == 8
     with pytest.raises(ValueError, match=r"training\.batch 66 is no multiple of objective\.particles 4"):
         IMM().check_batch(66)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from anystep.flow.condition import class_labels
 from anystep.flow.sampling import sample
 from anystep.networks import MLPConfig
 from anystep.objectives import Batch, Draw, ImprovedShortcut, Networks, Progress, Shortcut
@@ -119,12 +120,12 @@ def test_objective_equals_the_box(objective: ImprovedShortcut) -> None:
     batch = Batch(torch.from_numpy(x1), torch.from_numpy(x0), torch.from_numpy(label))
     made = objective.targets(Networks(online, target), batch, draw, Progress(0, 1))
     losses = objective.loss(Networks(online, target), batch, draw, Progress(0, 1))
-    assert made.query.label is not None and made.query.guidance is not None
+    assert made.query.condition is not None and made.query.guidance is not None
     kinds = set()
     for i, (x_t, t, d, c, W, goal, tag) in enumerate(box(objective, target, x0, x1, label, draw)):
         np.testing.assert_allclose(made.query.x_t[i].numpy(), x_t, atol=1e-12)
         assert (float(made.query.t[i]), float(made.query.d[i]), float(made.query.guidance[i])) == (t, d, W)
-        assert (int(made.query.label[i]), int(made.tag[i])) == (c, tag)
+        assert (int(made.query.condition[i]), int(made.tag[i])) == (c, tag)
         np.testing.assert_allclose(made.target[i].numpy(), goal, atol=1e-12)
         penalty = np.mean((online.row(x_t, t, d, c, W) - goal) ** 2)
         np.testing.assert_allclose(float(losses.rows[i]), penalty, rtol=1e-5)
@@ -248,7 +249,7 @@ def test_any_scale_is_one_forward_pass_a_step(W: float) -> None:
     """Against the plain loop in NumPy; W = 0 is the null label at W = 1."""
     s, rng = Told.make(3), np.random.default_rng(1)
     noise, label = rng.normal(size=(4, WIDTH)), np.array([0, 1, 2, CLASSES])
-    drawn = sample(s, torch.from_numpy(noise), steps=4, label=torch.from_numpy(label), guidance=W)
+    drawn = sample(s, torch.from_numpy(noise), steps=4, condition=torch.from_numpy(label), guidance=W)
     assert s.asked == [4] * 4
     for x, c, end in zip(noise, label, drawn.numpy(), strict=True):
         told = 1.0 if c == CLASSES or W == 0 else W  # nothing guides the null label
@@ -305,7 +306,7 @@ def test_a_trained_network_makes_every_guided_flow_in_one_step() -> None:
     """
     torch.manual_seed(0)
     smallest = 32
-    network = MLPConfig(hidden=64, depth=2, guidance_input=True).build((2,), 3, smallest)
+    network = MLPConfig(hidden=64, depth=2, guidance_input=True).build((2,), class_labels(3), smallest)
     target, average = Ema(network, 0.95), Ema(network, 0.99)
     objective, steps, rows = ImprovedShortcut(M=smallest, interval=0.0, guidance_max=2.5), 800, 256
     optimizer = torch.optim.AdamW(network.parameters(), lr=5e-3, weight_decay=1e-4, foreach=True)
@@ -328,7 +329,7 @@ def test_a_trained_network_makes_every_guided_flow_in_one_step() -> None:
 
     assert [round(apart(flows[W], flows[1.0]), 2) for W in flows] == [0.0, 0.19, 0.41]
     for W in flows:
-        drawn = sample(average.network, x0, steps=1, label=label, guidance=W)
+        drawn = sample(average.network, x0, steps=1, condition=label, guidance=W)
         errors = {other: apart(drawn, flow) for other, flow in flows.items()}
         assert errors[W] < 0.16 and min(errors, key=errors.__getitem__) == W, (W, errors)
 

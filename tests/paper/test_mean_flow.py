@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
+from anystep.flow.condition import class_labels
 from anystep.flow.sampling import sample
 from anystep.networks import DiTConfig, MLPConfig, NetworkConfig
 from anystep.objectives import Networks, Progress, Query
@@ -33,7 +34,7 @@ def test_objective_equals_the_box(objective: MeanFlow) -> None:
     losses = objective.loss(Networks(network), batch, draw, START)
     one, other, drop = (draw.uniform(name).double().numpy() for name in ("time", "time_end", "label_drop"))
     boundaries = np.round(np.arange(37) * objective.share)
-    assert made.query.label is not None and batch.label is not None
+    assert made.query.condition is not None and batch.condition is not None
     for i in range(36):
         levels = [
             sigmoid(-objective.time_mean + objective.time_std * NormalDist().inv_cdf(1 - u)) for u in (one[i], other[i])
@@ -43,7 +44,7 @@ def test_objective_equals_the_box(objective: MeanFlow) -> None:
         r = t if flow else r
         x, e = batch.x1[i].numpy(), batch.x0[i].numpy()
         z, v = (1 - t) * x + t * e, e - x
-        c = CLASSES if drop[i] < objective.label_drop else int(batch.label[i])
+        c = CLASSES if drop[i] < objective.label_drop else int(batch.condition[i])
 
         def u(z: np.ndarray, r: float, t: float, c: int = c) -> np.ndarray:
             return -network.row(z, 1 - t, t - r, c)  # towards the noise
@@ -53,7 +54,7 @@ def test_objective_equals_the_box(objective: MeanFlow) -> None:
         goal = v - (t - r) * dudt
         assert float(made.query.t[i]) == pytest.approx(1 - t, abs=1e-6)
         assert float(made.query.d[i]) == pytest.approx(t - r, abs=1e-6)
-        assert int(made.query.label[i]) == c and int(made.tag[i]) == (0 if flow else 1)
+        assert int(made.query.condition[i]) == c and int(made.tag[i]) == (0 if flow else 1)
         np.testing.assert_allclose(made.query.x_t[i].numpy(), z, atol=1e-5)
         np.testing.assert_allclose(-made.target[i].numpy(), goal, atol=2e-5)
         error = float(np.sum((u(z, r, t) - goal) ** 2))
@@ -101,7 +102,7 @@ def test_derivative_of_our_networks_is_that_of_finite_differences(
     config: NetworkConfig, shape: tuple[int, ...]
 ) -> None:
     torch.manual_seed(0)
-    network = config.build(shape, CLASSES).double()
+    network = config.build(shape, class_labels(CLASSES)).double()
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     x, v = torch.randn(2, 2, *shape, dtype=torch.float64)
@@ -160,7 +161,7 @@ def test_the_adaptive_weight_scales_the_gradient_and_is_not_differentiated(power
 
 
 def test_the_target_carries_no_gradient_and_the_online_network_gets_one() -> None:
-    network = MLPConfig(hidden=16, depth=1, step_encoding="continuous").build((5,), CLASSES)
+    network = MLPConfig(hidden=16, depth=1, step_encoding="continuous").build((5,), class_labels(CLASSES))
     batch, draw = smooth_batch(32)
     made = MeanFlow().targets(Networks(network), batch, draw, START)
     assert not made.target.requires_grad

@@ -75,6 +75,9 @@ def test_the_objective_makes_these_targets(rule: Rule) -> None:
     class Network:
         num_classes = 1
 
+        def null(self, condition):
+            return torch.full_like(condition, self.num_classes)
+
         def __call__(
             self, x: Tensor, t: Tensor, d: Tensor, label: Tensor | None = None, guidance: Tensor | None = None
         ) -> Tensor:

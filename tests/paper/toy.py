@@ -20,6 +20,9 @@ class Toy:
 
     num_classes = CLASSES
 
+    def null(self, condition):
+        return torch.full_like(condition, self.num_classes)
+
     @classmethod
     def make(cls, seed: int) -> "Toy":
         rng = np.random.default_rng(seed)

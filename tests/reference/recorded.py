@@ -73,6 +73,9 @@ class WithoutStep(torch.nn.Module):
         self.inner = inner
         self.num_classes = inner.num_classes
 
+    def null(self, condition):
+        return torch.full_like(condition, self.num_classes)
+
     def forward(self, x: Tensor, t: Tensor, d: Tensor, label: Tensor | None = None) -> Tensor:
         return self.inner(x, t, torch.ones_like(d), label)
 

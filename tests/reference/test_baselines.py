@@ -52,9 +52,9 @@ def agrees(ours: Targets, case: str, rows: Tensor | None = None) -> None:
     """Our regression is the recorded one, of which row i of ours is row ``rows[i]``."""
     out = under(FILE, f"{case}/out")
     rows = torch.arange(len(out["t"])) if rows is None else rows
-    assert ours.query.label is not None
+    assert ours.query.condition is not None
     torch.testing.assert_close(ours.query.t, floats(out["t"])[rows], atol=0, rtol=0)
-    torch.testing.assert_close(ours.query.label, integers(out["labels_out"])[rows])
+    torch.testing.assert_close(ours.query.condition, integers(out["labels_out"])[rows])
     torch.testing.assert_close(ours.query.x_t, image(out["x_t"])[rows], atol=ATOL, rtol=0)
     torch.testing.assert_close(ours.target, image(out["v_t"])[rows], atol=ATOL, rtol=0)
 
@@ -148,7 +148,7 @@ def test_live_reflow_samples(steps: int) -> None:
         network(PARAMS, "params", side=8),
         image(SAMPLER["start_noise"]),
         steps=plan,
-        label=integers(SAMPLER["labels"]),
+        condition=integers(SAMPLER["labels"]),
     )
     torch.testing.assert_close(drawn, image(SAMPLER[f"{case}/x"]), atol=ATOL, rtol=0)
 

@@ -24,8 +24,8 @@ def test_consistency_training_targets(case: str) -> None:
     online, target = (WithoutStep(network(PARAMS, name, side=8)) for name in ("params", "params_ema"))
     ours = method.targets(Networks(online, target), Batch(x1, x0, label), draw, Progress(stage, 8))  # type: ignore[arg-type]
     torch.testing.assert_close(ours.query.t, floats(FILE[f"{case}/out/t"]), atol=0, rtol=0)
-    assert ours.query.label is not None
-    torch.testing.assert_close(ours.query.label, integers(FILE[f"{case}/out/labels_out"]))
+    assert ours.query.condition is not None
+    torch.testing.assert_close(ours.query.condition, integers(FILE[f"{case}/out/labels_out"]))
     torch.testing.assert_close(ours.query.x_t, image(FILE[f"{case}/out/x_t"]), atol=ATOL, rtol=0)
     torch.testing.assert_close(ours.target, image(FILE[f"{case}/out/v_t"]), atol=ATOL, rtol=0)
     assert not ours.query.d.any()

@@ -6,6 +6,7 @@ import torch
 from tests.reference.recorded import ATOL, WithoutStep, floats, image, integers, load, network, step_size, under
 from torch import Tensor
 
+from anystep.flow.condition import class_labels
 from anystep.interchange.reference import UNUSED, network_from_params, reference_params
 from anystep.networks import DiT, DiTConfig, dit_preset
 from anystep.networks.embeddings import grid_coordinates, sincos_positions
@@ -85,7 +86,7 @@ def test_loss_and_every_gradient(model: DiT) -> None:
 
 def test_initial_weights_have_the_reference_statistics() -> None:
     torch.manual_seed(0)
-    fresh = DiTConfig(hidden=64, depth=2, heads=4, variant="reference").build((4, 8, 8), 10)
+    fresh = DiTConfig(hidden=64, depth=2, heads=4, variant="reference").build((4, 8, 8), class_labels(10))
     ours = reference_params(fresh)
     theirs = dict(zip(FILE["init_stats_names"], FILE["init_stats_min_max_std"], strict=True))
     del theirs[UNUSED]
@@ -110,7 +111,7 @@ def test_initial_weights_have_the_reference_statistics() -> None:
 )
 def test_parameter_counts_are_the_published_ones(preset: str, classes: int, published: int) -> None:
     with torch.device("meta"):
-        built = dit_preset(preset, variant="reference").build((4, 32, 32), classes)
+        built = dit_preset(preset, variant="reference").build((4, 32, 32), class_labels(classes))
     unused_head = 256  # theirs counts a table of 256 log-variances that nothing reads; we do not have it
     assert sum(p.numel() for p in built.parameters()) + unused_head == published
 
@@ -144,7 +145,7 @@ def test_foreign_parameters_are_refused_by_name(change: dict[str, np.ndarray | N
 
 def test_heads_of_an_unknown_width_are_asked_for() -> None:
     config = DiTConfig(hidden=24, depth=1, heads=3, variant="reference")
-    params = reference_params(config.build((3, 8, 8), 5))
+    params = reference_params(config.build((3, 8, 8), class_labels(5)))
     with pytest.raises(ValueError, match=r"width 24 .* pass heads"):
         network_from_params(params)
     found = network_from_params(params, heads=3)

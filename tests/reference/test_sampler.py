@@ -35,7 +35,7 @@ def test_same_noise_same_samples(case: str) -> None:
         model,
         image(FILE["start_noise"]),
         steps=schedule(case, flags["steps"]),
-        label=integers(FILE["labels"]),
+        condition=integers(FILE["labels"]),
         guidance=flags["cfg_scale"],
     )
     atol = ATOL_128 if flags["steps"] == 128 else ATOL
@@ -50,7 +50,7 @@ def test_same_noises_same_consistency_samples(case: str) -> None:
         WithoutStep(network(PARAMS, "params", side=8)),  # type: ignore[arg-type]
         image(FILE["start_noise"]),
         steps=flags["steps"],
-        label=integers(FILE["labels"]),
+        condition=integers(FILE["labels"]),
         renoise=lambda n: image(renoise[n]),
     )
     torch.testing.assert_close(drawn, image(FILE[f"{case}/x"]), atol=ATOL, rtol=0)

@@ -73,8 +73,8 @@ def test_shortcut_targets(case: str) -> None:
     out = under(SHORTCUT, f"{case}/out")
     torch.testing.assert_close(ours.query.t, floats(out["t"])[theirs], atol=0, rtol=0)
     torch.testing.assert_close(ours.query.d, step_size(out["dt_base"])[theirs], atol=0, rtol=0)
-    assert ours.query.label is not None
-    torch.testing.assert_close(ours.query.label, integers(out["labels_out"])[theirs])
+    assert ours.query.condition is not None
+    torch.testing.assert_close(ours.query.condition, integers(out["labels_out"])[theirs])
     full = "x_t" in out  # otherwise only the bootstrap rows were stored
     suffix, mine = ("", torch.ones_like(theirs, dtype=torch.bool)) if full else ("_boot", ours.query.d > 0)
     close(ours.query.x_t[mine], image(out[f"x_t{suffix}"])[theirs[mine]])
@@ -96,8 +96,8 @@ def test_flow_matching_targets(case: str) -> None:
     method = FlowMatching(label_drop=meta(NAIVE, case)["model"]["class_dropout_prob"], sigma_min=1e-5)
     ours = method.targets(Networks(network(PARAMS, "params", side=8)), batch, draw, START)
     torch.testing.assert_close(ours.query.t, floats(arrays["out/t"]), atol=0, rtol=0)
-    assert ours.query.label is not None
-    torch.testing.assert_close(ours.query.label, integers(arrays["out/labels_out"]))
+    assert ours.query.condition is not None
+    torch.testing.assert_close(ours.query.condition, integers(arrays["out/labels_out"]))
     close(ours.query.x_t, image(arrays["out/x_t"]))
     close(ours.target, image(arrays["out/v_t"]))
     assert not ours.query.d.any()

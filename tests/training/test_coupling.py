@@ -62,7 +62,7 @@ def batches(examples: DataExamples | CoupledExamples, steps: range, parts: int =
 
 def joined(made: list[Batch]) -> tuple[Tensor, Tensor, Tensor]:
     """x1, x0 (rows flat), labels of batches end to end."""
-    labels = [part.label for part in made if part.label is not None]
+    labels = [part.condition for part in made if part.condition is not None]
     x1, x0 = (torch.cat([getattr(part, name) for part in made]).flatten(1) for name in ("x1", "x0"))
     return x1, x0, torch.cat(labels)
 

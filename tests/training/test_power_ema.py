@@ -10,6 +10,7 @@ import torch
 from scipy import integrate
 from torch import Tensor, nn
 
+from anystep.flow.condition import UNCONDITIONAL
 from anystep.networks import MLPConfig
 from anystep.objectives import Batch, Draw, FlowMatching, Networks, Progress
 from anystep.run.averages import Profile, exponent, mixture, reconstruct, relative_width
@@ -220,7 +221,7 @@ def flat(tensors: dict[str, Tensor]) -> Tensor:
 def test_another_width_of_a_real_run_is_reconstructed() -> None:
     """Within 1e-3 relative (2e-4 here) of the average that was tracked; 12 snapshots of two widths in 360 updates."""
     torch.manual_seed(0)
-    network = MLPConfig(hidden=32, depth=1).build((2,), None)
+    network = MLPConfig(hidden=32, depth=1).build((2,), UNCONDITIONAL)
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
     stored, widths, others, updates = {}, (0.05, 0.1), (0.06, 0.075, 0.12, 0.15), 360
     averages = {sigma: PowerEma(network, sigma) for sigma in (*widths, *others)}

@@ -113,7 +113,7 @@ def interpolation(name: str, generator: Generator, seed: int) -> Picture:
     label = None if generator.num_classes is None else 3 % generator.num_classes
     one = [0] * COLUMNS  # a stochastic method's fresh noise is the same for all: only the start differs
     rows = {
-        n: generator.decode(generator.draw(between, generator.plan(n), label=label, seed=seed, index=one)).astype(
+        n: generator.decode(generator.draw(between, generator.plan(n), condition=label, seed=seed, index=one)).astype(
             np.uint8
         )
         for n in (1, 4, 128)

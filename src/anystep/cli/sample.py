@@ -20,6 +20,8 @@ from anystep.core.errors import RunError, UsageError, reason
 from anystep.core.files import write_bytes
 from anystep.figures.canvas import picture
 from anystep.figures.grids import grid, guidance_figure, steps_figure
+from anystep.flow.condition import Condition
+from anystep.flow.condition import rows as some
 from anystep.flow.ladder import Order
 from anystep.flow.sampling import interpolate_noise
 from anystep.model.generator import Generator
@@ -88,9 +90,9 @@ def run(argv: Sequence[str]) -> int:
         raise UsageError(f"vectors of {generator.shape[0]} numbers have no picture: write arrays with --format npz")
     index = list(range(args.num)) if args.refine is None else args.refine
     noise = generator.noise(args.seed, index)
-    label = generator.labels(index) if args.label is None else torch.full((len(index),), args.label)
+    condition = generator.usual_condition(index) if args.label is None else torch.full((len(index),), args.label)
     if args.interpolate is not None:
-        noise, label, index = between(noise, label, index, args.interpolate)
+        noise, condition, index = between(noise, condition, index, args.interpolate)
     scales: Sequence[float | None] = args.guidance or [None]
     plans = {
         scale: {n: generator.plan(n, guidance=scale, twice=args.guide_twice) for n in args.steps} for scale in scales
@@ -100,7 +102,7 @@ def run(argv: Sequence[str]) -> int:
         print(f"note: {caution}", file=sys.stderr)
     drawn = {
         scale: {
-            n: generator.decode(generator.draw(noise, plan, label=label, seed=args.seed, index=index))
+            n: generator.decode(generator.draw(noise, plan, condition=condition, seed=args.seed, index=index))
             for n, plan in by.items()
         }
         for scale, by in plans.items()
@@ -109,6 +111,7 @@ def run(argv: Sequence[str]) -> int:
     try:
         out.mkdir(parents=True, exist_ok=True)
         if args.format == "npz":
+            label = generator.conditions.class_label(condition)
             paths = write_arrays(out, drawn, None if label is None else label.numpy())
         else:
             paths = write_pictures(out, drawn, args.interpolate)
@@ -145,19 +148,18 @@ def ordered(generator: Generator, order: Order) -> Generator:
 
 
 def between(
-    noise: torch.Tensor, label: torch.Tensor | None, index: Sequence[int], points: int
-) -> tuple[torch.Tensor, torch.Tensor | None, list[int]]:
-    """Return rows of ``points`` noises between samples 0 and 1, 2 and 3, ..., with their labels and numbers.
+    noise: torch.Tensor, condition: Condition, index: Sequence[int], points: int
+) -> tuple[torch.Tensor, Condition, list[int]]:
+    """Return rows of ``points`` noises between samples 0 and 1, 2 and 3, ..., with their conditions and numbers.
 
-    A whole row has its first sample's label and number: fresh noise of a stochastic method is the same along it.
+    A whole row has its first sample's condition and number: fresh noise of a stochastic method is the same along it.
     """
     pairs = max(1, len(noise) // points)
     if 2 * pairs > len(noise):
         raise UsageError(f"--interpolate needs two samples, got {len(noise)}: raise --num")
     rows = [interpolate_noise(noise[2 * n + 1], noise[2 * n], points) for n in range(pairs)]
-    labels = None if label is None else label[0 : 2 * pairs : 2].repeat_interleave(points)
-    numbers = [index[2 * n] for n in range(pairs) for _ in range(points)]
-    return torch.cat(rows), labels, numbers
+    first = [2 * n for n in range(pairs) for _ in range(points)]
+    return torch.cat(rows), some(condition, first), [index[n] for n in first]
 
 
 def names(drawn: Drawn) -> dict[str, NDArray[np.generic]]:

@@ -175,9 +175,9 @@ def check(trials: Sequence[Trial]) -> None:
         if idle := [trial.part for trial in trials if trial.part in {"+guidance", "+interval"}]:
             raise UsageError(f"{idle[0]} needs classes, and this data has none: --without +guidance,+interval")
     with torch.random.fork_rng(devices=[]):
-        config.network.build(facts.shape, facts.num_classes, config.objective.M)
+        config.network.build(facts.shape, facts.conditions, config.objective.M)
     for trial in trials:
-        trial.config.objective.check(facts.num_classes)
+        trial.config.objective.check(facts.conditions)
         trial.config.coupling.check(facts.num_classes)
         trial.config.loss.build(facts.shape)
         check_place(trial, facts)

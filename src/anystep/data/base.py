@@ -13,6 +13,7 @@ from torch import Tensor
 
 from anystep.core.errors import DataError
 from anystep.core.random import generator
+from anystep.flow.condition import UNCONDITIONAL, Condition, ConditionSpec, class_labels
 
 Kind = Literal["image", "vector"]
 Split = Literal["train", "heldout"]
@@ -133,6 +134,15 @@ class Dataset:
     def num_classes(self) -> int | None:
         """Number of classes, or None for a set without labels."""
         return None if self.class_names is None else len(self.class_names)
+
+    @property
+    def conditions(self) -> ConditionSpec:
+        """What an example is given."""
+        return UNCONDITIONAL if self.class_names is None else class_labels(self.class_names)
+
+    def condition(self, index: NDArray[np.int64]) -> Condition:
+        """Return what these rows are given."""
+        return None if self.labels is None else torch.from_numpy(self.labels[index])
 
     def read(self, index: NDArray[np.int64]) -> NDArray[Any]:
         """Return rows in stored units: uint8 [n, H, W, C] or float32 [n, D], a copy."""

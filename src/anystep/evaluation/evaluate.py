@@ -174,9 +174,10 @@ class _Sweep:
         labels: list[NDArray[np.int64]] = []
         for start in range(0, self.num, self.batch):
             index = range(start, min(start + self.batch, self.num))
-            noise, label = self.generator.noise(self.seed, index), self.generator.labels(index)
+            noise, condition = self.generator.noise(self.seed, index), self.generator.usual_condition(index)
+            label = self.generator.conditions.class_label(condition)
             begun = time.perf_counter()
-            x = self.generator.draw(noise, plan, label=label, seed=self.seed, index=index, batch=self.batch)
+            x = self.generator.draw(noise, plan, condition=condition, seed=self.seed, index=index, batch=self.batch)
             seconds += time.perf_counter() - begun
             finite = torch.isfinite(x.flatten(1)).all(1)
             bad += int((~finite).sum())

@@ -1,44 +1,99 @@
 """Classifier-free guidance. One convention: the scale ``W``, where W = 1 means none.
 
-``v_W = v_null + W (v_label - v_null)``. The iSM paper's own ``w`` is the increment ``W - 1``. A network that takes W as
-an input says ``v_W`` itself; any other is asked twice.
+``v_W = v_null + W (v_condition - v_null)``. The paper of improved shortcut models writes the increment ``w = W - 1``.
+A network that takes W as an input predicts ``v_W`` itself; any other is evaluated twice.
 """
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from anystep.flow.network import Network, null_label, takes_guidance
+from anystep.core.errors import UsageError
+from anystep.core.fields import finite
+from anystep.flow.condition import Condition, cat, same
+from anystep.flow.network import Network, null, takes_guidance
 from anystep.flow.path import expand
 
 
-def guide(v_label: Tensor, v_null: Tensor, scale: float | Tensor) -> Tensor:
-    """Return ``v_null + scale (v_label - v_null)``; ``scale`` is W, one for all rows or one a row, [B]."""
+def guide(v_condition: Tensor, v_null: Tensor, scale: float | Tensor) -> Tensor:
+    """Return ``v_null + scale (v_condition - v_null)``; ``scale`` is W, one number or one per example, [B]."""
     by = expand(scale, v_null) if isinstance(scale, Tensor) else scale
-    return v_null + by * (v_label - v_null)
+    return v_null + by * (v_condition - v_null)
 
 
 def in_interval(scale: float | Tensor, t: Tensor, start: float) -> Tensor:
-    """Return W where ``t >= start`` and 1, no guidance, before: interval guidance (METHODS 9.3). ``t``: [B]."""
+    """Return W where ``t >= start`` and 1, no guidance, before: interval guidance. ``t``: [B]."""
     return torch.where(t >= start, scale, 1.0)
 
 
-def guided_velocity(network: Network, x: Tensor, t: Tensor, d: Tensor, label: Tensor | None, scale: float) -> Tensor:
-    """Return the guided velocity, with the labelled and the null rows in one forward pass of 2B rows.
+def guided_velocity(network: Network, x: Tensor, t: Tensor, d: Tensor, condition: Condition, scale: float) -> Tensor:
+    """Return the guided velocity, with the conditional and the null examples in one forward pass of 2B examples.
 
-    ``scale = 1`` makes the plain pass of B rows, ``scale = 0`` the null pass. A network that takes W is told it, in one
-    pass of B rows; null rows, which no guidance changes, are asked with W = 1. Raises ValueError when guidance is asked
-    of an unconditional network or without labels.
+    ``scale = 1`` is the plain pass of B examples, ``scale = 0`` the null pass. A network that takes W gets it, in one
+    pass of B examples; null examples, which guidance does not change, get W = 1. Raises UsageError for guidance
+    without a condition, or of a network without ``null``.
     """
     if scale == 1:
-        return network(x, t, d, label)
-    null = null_label(network)
-    if label is None:
-        raise ValueError("guidance needs labels: pass `label` or set guidance to 1")
-    nulls = torch.full_like(label, null)
+        return network(x, t, d, condition)
+    if condition is None:
+        raise UsageError("guidance needs a condition: pass `condition` or set guidance to 1")
+    nothing = null(network, condition)
     if scale == 0:
-        return network(x, t, d, nulls)
+        return network(x, t, d, nothing)
     if takes_guidance(network):
-        return network(x, t, d, label, torch.full_like(t, scale).masked_fill(label == null, 1.0))
-    both = network(torch.cat([x, x]), torch.cat([t, t]), torch.cat([d, d]), torch.cat([label, nulls]))
-    v_label, v_null = both.chunk(2)
-    return guide(v_label, v_null, scale)
+        W = torch.full_like(t, scale).masked_fill(same(condition, nothing), 1.0)
+        return network(x, t, d, condition, W)
+    both = network(torch.cat([x, x]), torch.cat([t, t]), torch.cat([d, d]), cat(condition, nothing))
+    v_condition, v_null = both.chunk(2)
+    return guide(v_condition, v_null, scale)
+
+
+NullTraining = Literal["trained", "untrained", "never"]
+
+
+class GuidanceRule(NamedTuple):
+    """What guidance means at one sampling step of a trained model.
+
+    ``as_trained``: the scale W to apply there so that samples are guided as training meant it. ``built_in``: the scale
+    that the predicted velocity has already, 1 for none; applying another W would guide twice. ``null``: whether
+    "nothing given" was trained at this step; "untrained" (it was, at other steps) is a warning, "never" an error.
+    """
+
+    as_trained: float = 1.0
+    built_in: float = 1.0
+    null: NullTraining = "trained"
+
+
+def guidance_scales(
+    rules: Sequence[GuidanceRule], requested: float | None, twice: bool = False
+) -> tuple[list[float], list[str]]:
+    """Return the scale W of each sampling step, and warnings. ``requested`` None: as trained; 1: no guidance.
+
+    For conditional networks. Raises UsageError for a scale that is not finite, and unless ``twice`` when it would
+    guide a step that has guidance already, or needs a null condition that was never trained.
+    """
+    if requested is None:
+        return [rule.as_trained for rule in rules], []
+    finite("guidance", requested)
+    if requested == 1:
+        return [1.0] * len(rules), []
+    otherwise = "leave guidance out, or allow it explicitly (--guide-twice)"
+    never = any(rule.null == "never" for rule in rules)
+    built_in = [rule.built_in for rule in rules if rule.built_in != 1]
+    if never and not twice:
+        hint = "training built it in; " if built_in else "train with objective.label_drop 0.1; "
+        raise UsageError(f"guidance {requested:g} needs a null condition, which was never trained: {hint}{otherwise}")
+    if built_in and not twice:
+        where = "the steps" if len(built_in) == len(rules) else f"{len(built_in)} of the {len(rules)} steps"
+        raise UsageError(
+            f"guidance {built_in[0]:g} is already built into {where}: {requested:g} would guide twice ({otherwise})"
+        )
+    if never:
+        return [requested] * len(rules), [f"guidance {requested:g} uses a null condition that was never trained"]
+    untrained = sum(rule.null == "untrained" for rule in rules)
+    if not untrained:
+        return [requested] * len(rules), []
+    warning = f"the null condition was trained at d = 0 only, not at {untrained} of these {len(rules)} steps"
+    return [requested] * len(rules), [f"guidance {requested:g}: {warning}"]

@@ -1,39 +1,45 @@
-"""What the mathematics asks of a network, and nothing about how it is built."""
+"""What the mathematics needs of a network, and nothing about how it is built."""
 
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
+from anystep.core.errors import UsageError
+from anystep.flow.condition import Condition
+
 
 @runtime_checkable
 class Network(Protocol):
-    """A velocity field ``s(x_t, t, d, label, guidance)``.
+    """A velocity field ``s(x_t, t, d, condition, guidance)``: any module of this form can be sampled from.
 
-    ``x``: [B, ...]; ``t``, ``d``, ``guidance``: float32 [B]; ``label``: int64 [B], where ``num_classes`` is the null
-    label. Returns the average velocity from ``t`` to ``t + d``, shaped like ``x``. A network that was built without
-    a step or guidance input ignores it; one that takes W says so by an attribute ``takes_guidance``.
+    ``x``: [B, ...]; ``t``, ``d``, ``guidance``: float32 [B]; ``condition``: `anystep.flow.condition`. Returns the
+    average velocity from ``t`` to ``t + d``, shaped like ``x``; d = 0 is the instantaneous velocity. B may be 0. A
+    network that was built without a step or guidance input ignores it. Three optional attributes:
+
+    - ``null(condition)`` returns "nothing given" in the form of ``condition``: a network trained with dropped
+      conditions has it, and guidance needs it;
+    - ``takes_guidance``: whether the guidance scale W is an input;
+    - ``given(condition)``, called once when sampling starts; what it returns is passed on in place of the condition.
     """
 
-    @property
-    def num_classes(self) -> int | None:
-        """Number of classes, or None for an unconditional network."""
-
     def __call__(
-        self, x: Tensor, t: Tensor, d: Tensor, label: Tensor | None = None, guidance: Tensor | None = None
+        self, x: Tensor, t: Tensor, d: Tensor, condition: Condition = None, guidance: Tensor | None = None
     ) -> Tensor:
         """Return the velocity, shaped like ``x``."""
 
 
-def null_label(network: Network) -> int:
-    """Return the label that means "no class": ``num_classes``, never a literal.
-
-    Raises ValueError for an unconditional network.
-    """
-    if network.num_classes is None:
-        raise ValueError("this network is unconditional: it has no classes and no null label")
-    return network.num_classes
+def null(network: Network, condition: Condition) -> Condition:
+    """Return "nothing given" in the form of ``condition``. Raises UsageError for a network without ``null``."""
+    method = getattr(network, "null", None)
+    if method is None:
+        raise UsageError(
+            f"{type(network).__name__} has no method null(condition), which guidance and dropped conditions need: "
+            "return the condition with the null label, or NaN for features, in every example"
+        )
+    nothing: Condition = method(condition)
+    return nothing
 
 
 def takes_guidance(network: Network) -> bool:
-    """Tell whether the network is told the guidance scale W, so that one forward pass makes a guided velocity."""
+    """Return whether the guidance scale W is an input of the network, so that a guided step needs one forward pass."""
     return bool(getattr(network, "takes_guidance", False))

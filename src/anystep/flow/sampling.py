@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from anystep.core.fields import finite
+from anystep.flow.condition import Condition, rows
 from anystep.flow.guidance import guided_velocity
 from anystep.flow.ladder import Schedule, Step, instantaneous_schedule, shortcut_schedule
 from anystep.flow.network import Network
@@ -26,7 +27,7 @@ def sample(
     noise: Tensor,
     *,
     steps: int | Schedule = 1,
-    label: Tensor | None = None,
+    condition: Condition = None,
     guidance: float | Sequence[float] = 1.0,
     schedule: Callable[[int], Schedule] = shortcut_schedule,
     callback: Callback | None = None,
@@ -40,10 +41,10 @@ def sample(
     Raises ValueError for a budget below 1, guidance that is not finite or a list of another length than the schedule,
     or guidance of an unconditional network.
     """
-    x, rows = noise, len(noise)
+    x, count, condition = noise, len(noise), prepared(network, condition)
     for n, (step, scale) in enumerate(_plan(steps, guidance, schedule)):
-        t, d, length = noise.new_tensor([[step.t], [step.d], [step.length]], dtype=torch.float32).expand(3, rows)
-        x = advance(x, length, guided_velocity(network, x, t, d, label, scale).to(x.dtype))
+        t, d, length = noise.new_tensor([[step.t], [step.d], [step.length]], dtype=torch.float32).expand(3, count)
+        x = advance(x, length, guided_velocity(network, x, t, d, condition, scale).to(x.dtype))
         if callback is not None:
             callback(n, step, x)
     return x
@@ -55,7 +56,7 @@ def sample_consistency(
     noise: Tensor,
     *,
     steps: int | Schedule = 1,
-    label: Tensor | None = None,
+    condition: Condition = None,
     guidance: float | Sequence[float] = 1.0,
     schedule: Callable[[int], Schedule] = instantaneous_schedule,
     callback: Callback | None = None,
@@ -69,10 +70,10 @@ def sample_consistency(
     Raises ValueError as `sample` does, and for more than one step without ``renoise``.
     """
     plan = _plan(steps, guidance, schedule)
-    x, rows = noise, len(noise)
+    x, count, condition = noise, len(noise), prepared(network, condition)
     for n, (step, scale) in enumerate(plan):
-        t, d = noise.new_tensor([[step.t], [step.d]], dtype=torch.float32).expand(2, rows)
-        end = data_from_velocity(x, t, guided_velocity(network, x, t, d, label, scale).to(x.dtype))
+        t, d = noise.new_tensor([[step.t], [step.d]], dtype=torch.float32).expand(2, count)
+        end = data_from_velocity(x, t, guided_velocity(network, x, t, d, condition, scale).to(x.dtype))
         if callback is not None:
             callback(n, step, end)
         if n + 1 == len(plan):
@@ -81,6 +82,15 @@ def sample_consistency(
             raise ValueError(f"{len(plan)} steps take fresh noise after each but the last: pass `renoise`")
         x = interpolate(renoise(n), end, torch.full_like(t, plan[n + 1][0].t))
     return noise
+
+
+def prepared(network: Network, condition: Condition) -> Condition:
+    """Return the condition as the network's optional ``given`` makes it, once for all steps."""
+    given = getattr(network, "given", None)
+    if given is None or condition is None:
+        return condition
+    made: Condition = given(condition)
+    return made
 
 
 def _plan(
@@ -102,16 +112,16 @@ def refine(
     keep: Tensor,
     *,
     steps: int | Schedule,
-    label: Tensor | None = None,
+    condition: Condition = None,
     guidance: float | Sequence[float] = 1.0,
     schedule: Callable[[int], Schedule] = shortcut_schedule,
 ) -> Tensor:
     """Draw the samples of index ``keep`` [k] again, from the same noise, with more steps: the same, sharper (P1 5.2).
 
-    ``noise`` [B, ...] and ``label`` [B] are those of the first draw; the rest as in `sample`. Returns [k, ...].
+    ``noise`` [B, ...] and ``condition`` are those of the first draw; the rest as in `sample`. Returns [k, ...].
     """
-    chosen = None if label is None else label[keep]
-    return sample(network, noise[keep], steps=steps, label=chosen, guidance=guidance, schedule=schedule)
+    chosen = rows(condition, keep)
+    return sample(network, noise[keep], steps=steps, condition=chosen, guidance=guidance, schedule=schedule)
 
 
 def interpolate_noise(x_a: Tensor, x_b: Tensor, points: int) -> Tensor:

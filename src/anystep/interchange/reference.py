@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from anystep.flow.condition import class_labels
 from anystep.networks.dit import DiT, DiTConfig
 
 Array = np.ndarray[Any, Any]
@@ -92,7 +93,7 @@ def network_from_params(
     Raises ValueError naming arrays that are missing, unexpected or of the wrong shape.
     """
     config, channels, classes = _architecture(params, heads)
-    network = config.build((channels, *size), classes)
+    network = config.build((channels, *size), class_labels(classes))
     ours = dict(network.named_parameters())
     table = list(leaves(config.depth))
     expected = {leaf.theirs: tuple(leaf.to_theirs(leaf.part(ours[leaf.ours])).shape) for leaf in table}
@@ -120,7 +121,7 @@ def reference_params(network: DiT, values: Mapping[str, Tensor] | None = None) -
     Raises ValueError for a network that their code cannot express.
     """
     config = network.config
-    if config.variant != "reference" or config.step_encoding != "log2" or network.num_classes is None:
+    if config.variant != "reference" or config.step_encoding != "log2" or network.conditions.num_classes is None:
         raise ValueError(
             'only a class-conditional DiT with variant "reference" and step_encoding "log2" has their names'
         )

@@ -1,6 +1,6 @@
 """A trained network, ready to draw from. Sample i is a function of (seed, i), whatever else is asked for beside it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -9,8 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from anystep.core.errors import UsageError
 from anystep.core.random import generator
 from anystep.data.base import Normalization
+from anystep.flow.condition import UNCONDITIONAL, Condition, ConditionSpec, to
+from anystep.flow.condition import rows as some
+from anystep.flow.guidance import guidance_scales
 from anystep.flow.ladder import Schedule
 from anystep.flow.network import Network, takes_guidance
 from anystep.flow.sampling import Callback
@@ -45,7 +49,7 @@ class Plan:
 class Generator:
     """A trained network (put in evaluation mode here) with all that turns noise into examples.
 
-    ``shape`` is the model's, [C, H, W] or [D]; ``num_classes`` is None for an unconditional network; ``source`` names
+    ``shape`` is the model's, [C, H, W] or [D]; ``conditions`` says what an example is given; ``source`` names
     the run and ``ema`` the weights ("0.999", "none"), both for the record only; ``caution`` is what a person should
     know of the weights, whatever the budget.
     """
@@ -54,8 +58,7 @@ class Generator:
     objective: Objective
     normalization: Normalization
     shape: tuple[int, ...]
-    num_classes: int | None = None
-    class_names: Sequence[str] | None = None
+    conditions: ConditionSpec = UNCONDITIONAL
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     source: str = ""
     ema: str = "none"
@@ -69,11 +72,20 @@ class Generator:
         """Return standard normal noise [n, *shape], float32 on the CPU; row i depends on (seed, index[i]) alone."""
         return self._normal(seed, index, "sample")
 
-    def labels(self, index: Sequence[int]) -> Tensor | None:
-        """Return balanced class labels, ``index mod num_classes``, int64 [n]; None for an unconditional network."""
-        if self.num_classes is None:
-            return None
-        return torch.as_tensor(np.asarray(index, dtype=np.int64)) % self.num_classes
+    @property
+    def num_classes(self) -> int | None:
+        """Number of classes, or None without class labels."""
+        return self.conditions.num_classes
+
+    def usual_condition(self, index: Sequence[int]) -> Condition:
+        """Return what samples are given when nobody says: class labels take turns, features are left out.
+
+        None for an unconditional network. Raises UsageError for features that the model was never trained without.
+        """
+        named = self.conditions.named(self.conditions.nothing(len(index)))
+        if self.conditions.label is not None and self.num_classes is not None:
+            named[self.conditions.label] = torch.as_tensor(np.asarray(index, dtype=np.int64)) % self.num_classes
+        return self.conditions.of(named)
 
     def plan(
         self,
@@ -90,13 +102,14 @@ class Generator:
         Raises ValueError for a budget below 1, guidance (other than 1) of an unconditional network, and guidance of a
         step that was trained with guidance unless ``twice``.
         """
-        if self.num_classes is None and guidance not in {None, 1}:
-            raise ValueError(f"guidance {guidance:g} needs classes, and this model is unconditional: leave it out")
+        if not self.conditions and guidance not in {None, 1}:
+            raise UsageError(f"guidance {guidance:g} needs classes, and this model is unconditional: leave it out")
         chosen = list(steps) if isinstance(steps, Sequence) else (schedule or self.objective.schedule)(steps)
-        if self.num_classes is None:
+        if not self.conditions:
             return Plan(chosen, [1.0] * len(chosen), self.objective.caution(chosen, None))
-        scales = self.objective.step_guidance(chosen, guidance, twice)
-        return Plan(chosen, scales, self.objective.caution(chosen, guidance), takes_guidance(self.network))
+        scales, warnings = guidance_scales([self.objective.guidance_rule(step) for step in chosen], guidance, twice)
+        cautions = [self.objective.caution(chosen, guidance), *warnings]
+        return Plan(chosen, scales, "; ".join(filter(None, cautions)) or None, takes_guidance(self.network))
 
     def generate(
         self,
@@ -104,7 +117,7 @@ class Generator:
         steps: int | Schedule,
         seed: int,
         index: Sequence[int],
-        label: Labels | None = None,
+        condition: Condition | Labels = None,
         guidance: float | None = None,
         twice: bool = False,
         schedule: Callable[[int], Schedule] | None = None,
@@ -114,12 +127,12 @@ class Generator:
     ) -> Tensor:
         """Draw the samples numbered ``index``: `noise` of (seed, index) carried to data by `draw`.
 
-        ``label`` None gives balanced labels. The rest as in `plan` and `draw`, errors too.
+        ``condition`` None is `usual_condition`. The rest as in `plan` and `draw`, errors too.
         """
         return self.draw(
             self.noise(seed, index),
             self.plan(steps, guidance=guidance, twice=twice, schedule=schedule),
-            label=self.labels(index) if label is None else label,
+            condition=self.usual_condition(index) if condition is None else condition,
             seed=seed,
             index=index,
             batch=batch,
@@ -132,7 +145,7 @@ class Generator:
         noise: Tensor,
         plan: Plan,
         *,
-        label: Labels | None = None,
+        condition: Condition | Labels = None,
         seed: int = 0,
         index: Sequence[int] | None = None,
         batch: int = 256,
@@ -141,17 +154,18 @@ class Generator:
     ) -> Tensor:
         """Carry ``noise`` [n, *shape] to data, ``batch`` rows at a time; returns x float32 [n, *shape] on the CPU.
 
-        ``label`` is one class for all rows or one a row; a conditional network without it makes class "none".
+        ``condition``: see `anystep.flow.condition`; for class labels one class for all rows or one per row will do. A
+        conditional network without it gets "nothing given".
         ``seed`` and ``index`` (None: 0, 1, ...), one number a row, key the fresh noise that stochastic methods take on
         the way; rows with the same number have the same. Other methods do not look at them.
         ``callback(n, step, x)`` sees each batch in turn after each step; ``progress(done, total)`` counts samples.
         Deterministic: the arguments decide all; only the rounding of a matrix product may differ between batch sizes.
-        Raises ValueError for a batch below 1, labels out of range, labels or numbers of another count than the noise,
-        and labels of an unconditional network.
+        Raises UsageError for a batch below 1, a condition that does not fit or of an unconditional network, and another
+        count of numbers than of noises.
         """
         if batch < 1:
             raise ValueError(f"batch must be at least 1, got {batch}")
-        labels = self._check(label, len(noise))
+        given = self._condition(condition, len(noise))
         numbers = list(range(len(noise)) if index is None else index)
         if len(numbers) != len(noise):
             raise ValueError(f"index must have one number a row, {len(noise)} of them, got {len(numbers)}")
@@ -162,7 +176,7 @@ class Generator:
                 self.network,
                 noise[rows].to(self.device),
                 steps=plan.schedule,
-                label=None if labels is None else labels[rows].to(self.device),
+                condition=to(some(given, rows), self.device),
                 guidance=plan.guidance,
                 callback=callback,
                 renoise=partial(self._fresh, seed, numbers[rows]),
@@ -185,20 +199,19 @@ class Generator:
         """Return the fresh noise of step n, where the network is."""
         return self._normal(seed, index, f"renoise/{n}").to(self.device)
 
-    def _check(self, label: Labels | None, rows: int) -> Tensor | None:
-        """Return int64 [rows] within range, or None; no labels on a conditional network: the null label."""
-        if self.num_classes is None:
-            if label is not None:
-                raise ValueError("label was given, but this model is unconditional: leave it out")
-            return None
-        if label is None:
-            return torch.full((rows,), self.num_classes)
-        labels = torch.as_tensor(label, dtype=torch.int64).cpu()
-        if labels.ndim == 0:
-            labels = labels.expand(rows)
-        if labels.shape != (rows,):
-            raise ValueError(f"label must be one class or {rows} of them, got {tuple(labels.shape)}")
-        wrong = labels[(labels < 0) | (labels >= self.num_classes)]
-        if len(wrong):
-            raise ValueError(f"label must be in 0..{self.num_classes - 1}, got {int(wrong[0])}")
-        return labels
+    def _condition(self, condition: Condition | Labels, length: int) -> Condition:
+        """Return the condition of ``length`` samples, checked, on the CPU; None: nothing given."""
+        if condition is None:
+            return self.conditions.nothing(length)
+        if not self.conditions:
+            raise UsageError("a condition was given, but this model is unconditional: leave it out")
+        if not isinstance(condition, Mapping | Tensor):
+            condition = torch.as_tensor(condition, dtype=torch.int64)
+        if isinstance(condition, Tensor) and condition.ndim == 0:
+            condition = condition.expand(length)
+        given = to(condition, torch.device("cpu"))
+        self.conditions.check(given, length)
+        label = self.conditions.class_label(given)
+        if label is not None and self.num_classes is not None and bool((label == self.num_classes).any()):
+            raise UsageError(f"label must be in 0..{self.num_classes - 1}, got {self.num_classes}")
+        return given

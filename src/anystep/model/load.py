@@ -22,7 +22,7 @@ def load_run(run: Path, *, weights: Weights = "ema", device: str = "auto", step:
     place = pick_device(device)
     trained = read_trained(run, weights, step)
     config, facts = trained.config, trained.facts
-    network = config.network.build(facts.shape, facts.num_classes, config.objective.M)
+    network = config.network.build(facts.shape, facts.conditions, config.objective.M)
     try:
         network.load_state_dict(trained.weights)
     except RuntimeError as error:
@@ -35,8 +35,7 @@ def load_run(run: Path, *, weights: Weights = "ema", device: str = "auto", step:
         objective=config.objective,
         normalization=facts.normalization,
         shape=facts.shape,
-        num_classes=facts.num_classes,
-        class_names=facts.class_names,
+        conditions=facts.conditions,
         device=place,
         source=f"{run.name}, step {trained.step}" + (f", phase {unfinished}" if unfinished else ""),
         ema=described(weights, config),

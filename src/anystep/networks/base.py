@@ -1,4 +1,4 @@
-"""What every network of the library shares: how it is configured, what it says, and how it reads its labels."""
+"""What every network of the library shares: how it is configured, what it predicts, and what it is given."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar, Literal
@@ -6,8 +6,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from anystep.flow.condition import Condition, ConditionSpec
 from anystep.flow.conventions import to_vp, velocity_from_noise
-from anystep.networks.embeddings import Condition, Input, StepEncoding
+from anystep.networks.embeddings import Conditioning, Input, StepEncoding
 
 Prediction = Literal["velocity", "noise"]
 
@@ -15,26 +16,23 @@ Prediction = Literal["velocity", "noise"]
 class VelocityNetwork(nn.Module, ABC):
     """A module that keeps the contract of `anystep.flow.network.Network`, whatever its last layer says.
 
-    ``shape`` is that of one example, without the batch axis; ``num_classes`` is None for an unconditional network.
+    ``shape`` is that of one example, without the batch axis; ``conditions`` says what an example is given.
     With ``prediction`` "noise" the last layer says the noise in x_t; it is shown ``x_tau = x_t / sqrt(t^2 + (1-t)^2)``,
     diffusion's variance-preserving input. `forward` makes a velocity of it, so that nobody else need know.
     """
 
-    #: what t, d, label and guidance come in by
-    condition: Condition
+    #: what t, d, the condition and guidance come in by (the name is that of the stored weights)
+    condition: Conditioning
 
-    def __init__(self, shape: tuple[int, ...], num_classes: int | None, prediction: Prediction = "velocity") -> None:
+    def __init__(self, shape: tuple[int, ...], conditions: ConditionSpec, prediction: Prediction = "velocity") -> None:
         super().__init__()
-        if num_classes is not None and num_classes < 1:
-            raise ValueError(f"num_classes must be at least 1, or None for an unconditional network, got {num_classes}")
         self.shape = tuple(shape)
+        self.conditions = conditions
         self.prediction = prediction
-        self._num_classes = num_classes
 
-    @property
-    def num_classes(self) -> int | None:
-        """Number of classes, which is also the null label; None for an unconditional network."""
-        return self._num_classes
+    def null(self, condition: Condition) -> Condition:
+        """Return "nothing given" in place of every entry of ``condition`` that may be left out."""
+        return self.conditions.null(condition)
 
     @property
     def takes_guidance(self) -> bool:
@@ -42,22 +40,22 @@ class VelocityNetwork(nn.Module, ABC):
         return self.condition.guidance is not None
 
     def forward(
-        self, x: Tensor, t: Tensor, d: Tensor, label: Tensor | None = None, guidance: Tensor | None = None
+        self, x: Tensor, t: Tensor, d: Tensor, condition: Condition = None, guidance: Tensor | None = None
     ) -> Tensor:
         """Return the average velocity from ``t`` to ``t + d``, shaped and typed like ``x``. Subclasses write `output`.
 
-        ``x``: [B, *shape]; ``t``, ``d``, ``guidance``: float32 [B]; ``label``: int64 [B], where ``num_classes`` is
-        null, None: all null; ``guidance``: W, None: 1. Raises ValueError for labels out of range (on the CPU) or given
-        to an unconditional network, and for a shape that does not fit.
+        ``x``: [B, *shape]; ``t``, ``d``, ``guidance``: float32 [B]; ``condition`` None: nothing given; ``guidance``: W,
+        None: 1. Raises UsageError for a condition that does not fit `conditions`, labels out of range (on the CPU)
+        among it, and for a shape that does not fit.
         """
         if self.prediction == "velocity":
-            return self.output(x, t, d, label, guidance)
+            return self.output(x, t, d, condition, guidance)
         x_t = x.to(torch.promote_types(x.dtype, torch.float32))  # what comes of it is divided by t: no rounding first
-        noise = self.output(to_vp(x_t, t), t, d, label, guidance)
+        noise = self.output(to_vp(x_t, t), t, d, condition, guidance)
         return velocity_from_noise(x_t, t, noise).to(x.dtype)
 
     @abstractmethod
-    def output(self, x: Tensor, t: Tensor, d: Tensor, label: Tensor | None, guidance: Tensor | None) -> Tensor:
+    def output(self, x: Tensor, t: Tensor, d: Tensor, condition: Condition, guidance: Tensor | None) -> Tensor:
         """Return what the last layer says, shaped like ``x`` and of its dtype; the arguments are those of `forward`."""
 
     def forget(self, name: Input) -> None:
@@ -73,26 +71,6 @@ class VelocityNetwork(nn.Module, ABC):
         For weights that are to go on without the input, or with it encoded otherwise.
         """
         self.condition.fold(name)
-
-    def read_label(self, label: Tensor | None, t: Tensor) -> Tensor | None:
-        """Return the labels to embed: all null where ``label`` is None, None for an unconditional network.
-
-        Raises ValueError when an unconditional network is given labels, and for a label outside 0 ... num_classes.
-        The range is checked on the CPU only: elsewhere it would wait for the device, whose own assertion stops it.
-        """
-        if self.num_classes is None:
-            if label is not None:
-                raise ValueError("this network is unconditional: it takes no labels")
-            return None
-        if label is None:
-            return torch.full(t.shape, self.num_classes, dtype=torch.int64, device=t.device)
-        if label.device.type == "cpu" and not torch.compiler.is_compiling():
-            wrong = label[(label < 0) | (label > self.num_classes)]
-            if len(wrong):
-                raise ValueError(
-                    f"label must be 0 ... {self.num_classes - 1}, or {self.num_classes} for null, got {int(wrong[0])}"
-                )
-        return label
 
 
 class NetworkConfig(ABC):
@@ -112,9 +90,10 @@ class NetworkConfig(ABC):
     time_scale: float
 
     @abstractmethod
-    def build(self, shape: tuple[int, ...], num_classes: int | None, M: int = 128) -> VelocityNetwork:
+    def build(self, shape: tuple[int, ...], conditions: ConditionSpec, M: int = 128) -> VelocityNetwork:
         """Return the network for examples of ``shape`` (no batch axis), freshly initialised from torch's global seed.
 
-        ``num_classes`` is None for an unconditional network; ``M`` is the number of smallest steps of the objective's
-        ladder, which the log2 step encoding counts rungs of. Raises ValueError for a shape that does not fit.
+        ``conditions`` says what an example is given (`UNCONDITIONAL`: nothing); ``M`` is the number of smallest steps
+        of the objective's ladder, whose levels the log2 step encoding counts. Raises UsageError for a shape that does
+        not fit.
         """

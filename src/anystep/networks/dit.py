@@ -1,4 +1,4 @@
-"""DiT: a transformer over patches whose blocks are modulated by (t, d, label). Peebles & Xie 2023, with the step of P1.
+"""DiT: a transformer over patches whose blocks are modulated by (t, d, condition): Peebles and Xie 2023, with d.
 
 Two variants. ``standard`` is the published DiT: logits scaled by 1/sqrt(head_dim), modulations that start at zero
 (each block starts as the identity), t times 1000. ``reference`` computes what the shortcut authors released: logits
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anystep.core.fields import at_least, one_of, positive, require
+from anystep.flow.condition import Condition, ConditionSpec
 from anystep.networks.base import NetworkConfig, Prediction, VelocityNetwork
 from anystep.networks.blocks import (
     Attention,
@@ -25,7 +26,7 @@ from anystep.networks.blocks import (
 )
 from anystep.networks.embeddings import (
     TIME_SCALE,
-    Condition,
+    Conditioning,
     StepEncoding,
     grid_coordinates,
     rotary_angles,
@@ -116,9 +117,9 @@ class DiTConfig(NetworkConfig):
         """What ``q.k`` is multiplied by."""
         return 1 / self.head_dim if self.variant == "reference" else self.head_dim**-0.5
 
-    def build(self, shape: tuple[int, ...], num_classes: int | None, M: int = 128) -> "DiT":
+    def build(self, shape: tuple[int, ...], conditions: ConditionSpec, M: int = 128) -> "DiT":
         """Return the network for images of ``shape`` (C, H, W); raises ValueError unless patch divides H and W."""
-        return DiT(self, shape, num_classes, M)
+        return DiT(self, shape, conditions, M)
 
 
 class DiT(VelocityNetwork):
@@ -127,8 +128,8 @@ class DiT(VelocityNetwork):
     It is built for images of ``shape`` (C, H, W) and takes any others with sides that are multiples of the patch.
     """
 
-    def __init__(self, config: DiTConfig, shape: tuple[int, ...], num_classes: int | None, M: int = 128) -> None:
-        super().__init__(shape, num_classes, config.prediction)
+    def __init__(self, config: DiTConfig, shape: tuple[int, ...], conditions: ConditionSpec, M: int = 128) -> None:
+        super().__init__(shape, conditions, config.prediction)
         if len(shape) != 3:
             raise ValueError(
                 f"a DiT needs images of shape (channels, height, width), got {tuple(shape)}; vectors: recipes vectors-*"
@@ -139,7 +140,7 @@ class DiT(VelocityNetwork):
         hidden = config.hidden
         self.patch_embed = nn.Conv2d(channels, hidden, config.patch, stride=config.patch)
         time_scale = None if config.variant == "reference" else config.time_scale
-        self.condition = Condition(hidden, num_classes, config.step_encoding, M, time_scale, config.guidance_input)
+        self.condition = Conditioning(hidden, conditions, config.step_encoding, M, time_scale, config.guidance_input)
         mlp: type[GeluMlp | SwigluMlp] = SwigluMlp if config.mlp == "swiglu" else GeluMlp
         self.blocks = nn.ModuleList(
             Block(
@@ -164,23 +165,23 @@ class DiT(VelocityNetwork):
             block.reset_parameters(zero_modulation=self.config.variant == "standard")
         self.final.reset_parameters()
 
-    def output(self, x: Tensor, t: Tensor, d: Tensor, label: Tensor | None, guidance: Tensor | None) -> Tensor:
+    def output(self, x: Tensor, t: Tensor, d: Tensor, condition: Condition, guidance: Tensor | None) -> Tensor:
         """Return what the last layer says: [B, C, H, W], dtype of ``x``.
 
         Raises ValueError for sides that are no multiples of the patch.
         """
         rows, columns = self._check_sides(*x.shape[2:])
         coordinates = grid_coordinates(rows, columns, x.device)
-        condition = F.silu(self.condition(t, d, self.read_label(label, t), guidance))
+        c = F.silu(self.condition(t, d, self.condition.read(condition, t), guidance))
         tokens = self.patch_embed(x.to(self.patch_embed.weight.dtype)).flatten(2).transpose(1, 2)
         angle = None
         if self.config.positions == "rotary":
             angle = rotary_angles(coordinates, self.config.head_dim)
         else:
-            tokens = tokens + sincos_positions(coordinates, self.config.hidden).to(condition.dtype)
+            tokens = tokens + sincos_positions(coordinates, self.config.hidden).to(c.dtype)
         for block in self.blocks:
-            tokens = block(tokens, condition, angle)
-        return unpatchify(self.final(tokens, condition), rows, columns, self.config.patch).to(x.dtype)
+            tokens = block(tokens, c, angle)
+        return unpatchify(self.final(tokens, c), rows, columns, self.config.patch).to(x.dtype)
 
     def _check_sides(self, height: int, width: int) -> tuple[int, int]:
         """Return the rows and columns of patches; raises ValueError when the patch does not divide a side."""

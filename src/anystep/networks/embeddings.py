@@ -7,6 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from anystep.core.errors import UsageError
+from anystep.flow.condition import Condition, ConditionSpec
 from anystep.flow.ladder import Ladder
 
 StepEncoding = Literal["log2", "continuous", "none"]
@@ -48,51 +50,88 @@ class ScalarEmbedding(nn.Module):
         return result
 
 
-class Condition(nn.Module):
-    """The sum of the embeddings of t, d, label and guidance scale W: the vector that conditions every block.
+class FeatureEmbedding(nn.Module):
+    """A feature [B, ...] as a vector [B, width]: Linear-SiLU-Linear over all its elements.
 
-    ``step``: ``log2`` embeds the rung of the dyadic ladder of ``ladder`` smallest steps (d = 0 and d = 1/M share one),
-    ``continuous`` embeds d itself, ``none`` makes a network that takes no d. All are stretched to [0, time_scale]
-    for their sinusoids; None feeds t and the rung as they are, as the released code does. Raw, 128 sinusoids of which
-    only the fastest fifth turn by a radian give neighbouring rungs nearly the same code.
-    With ``guidance`` the network is told W. A fresh embedding of it is zero: the network begins independent of W.
+    Where "nothing given" (NaN) stands in place of the feature the result is a learned vector. Both are computed for
+    every example, so that there is no branch and no unused parameter.
+    """
+
+    def __init__(self, shape: tuple[int, ...], width: int) -> None:
+        super().__init__()
+        self.inner = nn.Linear(math.prod(shape), width)
+        self.outer = nn.Linear(width, width)
+        self.null = nn.Parameter(torch.empty(width))
+
+    def forward(self, value: Tensor) -> Tensor:
+        """Return the embedding of ``value`` [B, ...], [B, width]."""
+        flat = value.flatten(1).to(self.inner.weight.dtype)
+        missing = flat.isnan().any(1, keepdim=True)
+        features: Tensor = self.outer(nn.functional.silu(self.inner(flat.nan_to_num())))
+        return torch.where(missing, self.null, features)
+
+
+class Conditioning(nn.Module):
+    """The sum of the embeddings of t, d, the condition and the guidance scale W: the vector that conditions each block.
+
+    ``step``: ``log2`` embeds the level of d on the dyadic ladder of ``ladder`` smallest steps (d = 0 and d = 1/M share
+    one), ``continuous`` embeds d itself, ``none`` makes a network without a step input. All are stretched to
+    [0, time_scale] for their sinusoids; None feeds t and the level as they are, as the released code does. Unscaled,
+    128 sinusoids of which only the fastest fifth turn by a radian give neighbouring levels nearly the same code.
+    With ``guidance`` W is an input. A fresh embedding of it is zero: the network starts independent of W.
     """
 
     def __init__(
         self,
         width: int,
-        num_classes: int | None,
+        conditions: ConditionSpec,
         step: StepEncoding,
         ladder: int,
         time_scale: float | None = TIME_SCALE,
         guidance: bool = False,
     ) -> None:
         super().__init__()
+        self.conditions = conditions
         self.encoding = step
         self.ladder = Ladder(ladder)
         self.time_scale = 1.0 if time_scale is None else time_scale
         self.rung_scale = 1.0 if time_scale is None else time_scale / self.ladder.levels
         self.time = ScalarEmbedding(width)
         self.step = None if step == "none" else ScalarEmbedding(width)
-        self.label = None if num_classes is None else nn.Embedding(num_classes + 1, width)
+        classes = conditions.num_classes
+        self.label = None if classes is None else nn.Embedding(classes + 1, width)
+        features = {name: entry for name, entry in conditions.entries.items() if entry.kind == "feature"}
+        self.features = nn.ModuleDict({name: FeatureEmbedding(entry.shape, width) for name, entry in features.items()})
         self.guidance = ScalarEmbedding(width) if guidance else None
 
-    def forward(self, t: Tensor, d: Tensor, label: Tensor | None, guidance: Tensor | None = None) -> Tensor:
+    def forward(self, t: Tensor, d: Tensor, condition: Condition, guidance: Tensor | None = None) -> Tensor:
         """Return the conditioning vector, [B, width]; computed in float32 under autocast too.
 
-        ``t``, ``d``: [B]; ``label``: int64 [B], or None for an unconditional network; ``guidance``: W [B], None: 1.
+        ``t``, ``d``: [B]; ``condition`` as `read` returns it; ``guidance``: W [B], None: 1.
         """
+        given = self.conditions.named(condition)
         device = t.device.type  # "meta" computes nothing, and has no autocast to switch off
         with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
             result: Tensor = self.time(t * self.time_scale)
             if self.label is not None:
-                result = result + self.label(label)
+                result = result + self.label(given[self.conditions.label or ""])
+            for name, embedding in self.features.items():
+                result = result + embedding(given[name])
             if self.step is not None:
                 result = result + self.step(self.step_value(d))
             if self.guidance is not None:
                 increment = torch.zeros_like(t) if guidance is None else guidance - 1
                 result = result + self.guidance(increment * GUIDANCE_SCALE)
         return result
+
+    def read(self, condition: Condition, t: Tensor) -> Condition:
+        """Return the condition to embed: "nothing given" where it is None. Raises UsageError when it does not fit."""
+        if condition is None:
+            return self.conditions.nothing(len(t), t.device)
+        if not self.conditions:
+            raise UsageError("this network is unconditional: it takes no condition")
+        self.conditions.check(condition, len(t))
+        return condition
 
     def step_value(self, d: Tensor) -> Tensor:
         """Return the number whose sinusoids encode ``d``: its rung or itself, scaled. [B]."""
@@ -123,6 +162,8 @@ class Condition(nn.Module):
                 nn.init.normal_(module.weight, std=EMBEDDER_STD)
             if isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
+            if isinstance(module, FeatureEmbedding):
+                nn.init.normal_(module.null, std=EMBEDDER_STD)
         self.forget("guidance")
 
 

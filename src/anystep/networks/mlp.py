@@ -1,7 +1,7 @@
 """A residual MLP for vectors [B, D]: two-dimensional toys, Gaussians, anything small.
 
 No norm stands between input and output, so the network is linear in x to first order and can follow a linear
-velocity far from the data; sharp edges come from the width. Each block is scaled and shifted by (t, d, label).
+velocity far from the data; sharp edges come from the width. Each block is scaled and shifted by (t, d, condition).
 """
 
 from dataclasses import dataclass
@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anystep.core.fields import at_least, one_of, positive
+from anystep.flow.condition import Condition, ConditionSpec
 from anystep.networks.base import NetworkConfig, Prediction, VelocityNetwork
 from anystep.networks.blocks import xavier_, zero_
-from anystep.networks.embeddings import TIME_SCALE, Condition, StepEncoding
+from anystep.networks.embeddings import TIME_SCALE, Conditioning, StepEncoding
 
 
 @dataclass(frozen=True)
@@ -43,21 +44,21 @@ class MLPConfig(NetworkConfig):
         one_of("prediction", self.prediction, Prediction)
         positive("time_scale", self.time_scale)
 
-    def build(self, shape: tuple[int, ...], num_classes: int | None, M: int = 128) -> "MLP":
+    def build(self, shape: tuple[int, ...], conditions: ConditionSpec, M: int = 128) -> "MLP":
         """Return the network for vectors of ``shape`` (D,); raises ValueError for any other number of axes."""
-        return MLP(self, shape, num_classes, M)
+        return MLP(self, shape, conditions, M)
 
 
 class MLP(VelocityNetwork):
     """Vectors [B, D] in, velocity [B, D] out."""
 
-    def __init__(self, config: MLPConfig, shape: tuple[int, ...], num_classes: int | None, M: int = 128) -> None:
-        super().__init__(shape, num_classes, config.prediction)
+    def __init__(self, config: MLPConfig, shape: tuple[int, ...], conditions: ConditionSpec, M: int = 128) -> None:
+        super().__init__(shape, conditions, config.prediction)
         if len(shape) != 1:
             raise ValueError(f"an MLP needs vectors of shape (D,), got {tuple(shape)}")
         self.config = config
-        self.condition = Condition(
-            config.hidden, num_classes, config.step_encoding, M, config.time_scale, config.guidance_input
+        self.condition = Conditioning(
+            config.hidden, conditions, config.step_encoding, M, config.time_scale, config.guidance_input
         )
         self.enter = nn.Linear(shape[0], config.hidden)
         self.blocks = nn.ModuleList(ModulatedBlock(config.hidden) for _ in range(config.depth))
@@ -75,12 +76,12 @@ class MLP(VelocityNetwork):
             zero_(block.modulation)
         zero_(self.leave)
 
-    def output(self, x: Tensor, t: Tensor, d: Tensor, label: Tensor | None, guidance: Tensor | None) -> Tensor:
+    def output(self, x: Tensor, t: Tensor, d: Tensor, condition: Condition, guidance: Tensor | None) -> Tensor:
         """Return what the last layer says: [B, D], dtype of ``x``."""
-        condition = F.silu(self.condition(t, d, self.read_label(label, t), guidance))
-        h = self.enter(x.to(self.enter.weight.dtype)).to(condition.dtype)
+        c = F.silu(self.condition(t, d, self.condition.read(condition, t), guidance))
+        h = self.enter(x.to(self.enter.weight.dtype)).to(c.dtype)
         for block in self.blocks:
-            h = block(h, condition)
+            h = block(h, c)
         result: Tensor = self.leave(F.silu(h))
         return result.to(x.dtype)
 

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from anystep.core.fields import finite, in_range, one_of, positive, power_of_two, require
 from anystep.core.random import Draw
+from anystep.flow.condition import Condition, rows
 from anystep.flow.ladder import Schedule, equal_schedule, flow_time
 from anystep.flow.network import Network
 from anystep.flow.path import advance, interpolate, velocity
-from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets, drop_label
+from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets, drop
 from anystep.objectives.mean_flow import adaptive_error, draw_interval
 from anystep.objectives.shortcut import FLOW_ROW, Shortcut
 
@@ -111,15 +112,15 @@ class AlphaFlow(Objective):
         alpha = self.alpha(progress.fraction)
         average, t, d = self.draw_interval(draw)  # [B]
         x_t, v = interpolate(x0, x1, t), velocity(x0, x1)
-        label = drop_label(networks.online, batch.label, self.label_drop, draw)
+        condition = drop(networks.online, batch.condition, self.label_drop, draw)
         target = v
-        rows = average.nonzero().squeeze(1)
-        if len(rows) and alpha < 1:  # at 1 it is flow matching of every step, whatever the shift
-            some = None if label is None else label[rows]
-            joined = self.joined(networks.online, x_t[rows], t[rows], d[rows], some, v[rows], alpha)
-            target = v.index_copy(0, rows, joined.to(v.dtype))
+        if alpha < 1:  # at 1 it is flow matching of every step, whatever the shift
+            index = average.nonzero().squeeze(1)
+            given = rows(condition, index)
+            joined = self.joined(networks.online, x_t[index], t[index], d[index], given, v[index], alpha)
+            target = v.index_copy(0, index, joined.to(v.dtype))
         return Targets(
-            query=Query(x_t, t, d, label=label),
+            query=Query(x_t, t, d, condition=condition),
             target=target,
             tag=average.long(),
             weight=torch.where(average, alpha, 1.0),
@@ -138,12 +139,12 @@ class AlphaFlow(Objective):
 
     @torch.no_grad()
     def joined(
-        self, network: Network, x_t: Tensor, t: Tensor, d: Tensor, label: Tensor | None, v: Tensor, alpha: float
+        self, network: Network, x_t: Tensor, t: Tensor, d: Tensor, condition: Condition, v: Tensor, alpha: float
     ) -> Tensor:
         """Return the average velocity of a first part ``alpha d`` by v and the network's rest (eq. 8)."""
         if self.shift == "network":
-            v = network(x_t, t, alpha * d, label)
-        rest = network(advance(x_t, alpha * d, v), t + alpha * d, (1 - alpha) * d, label)
+            v = network(x_t, t, alpha * d, condition)
+        rest = network(advance(x_t, alpha * d, v), t + alpha * d, (1 - alpha) * d, condition)
         return alpha * v + (1 - alpha) * rest
 
     def penalty(self, prediction: Tensor, target: Tensor, query: Query) -> Tensor:

@@ -9,24 +9,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
-from anystep.core.fields import finite
+from anystep.core.errors import UsageError
 from anystep.core.random import Draw
-from anystep.flow.ladder import Schedule
-from anystep.flow.network import Network, null_label
+from anystep.flow.condition import Condition, ConditionSpec, where
+from anystep.flow.guidance import GuidanceRule
+from anystep.flow.ladder import Schedule, Step
+from anystep.flow.network import Network, null
 from anystep.flow.penalties.squared import squared_error
 from anystep.flow.sampling import Callback, Renoise, sample, sample_consistency
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Our rows of the global batch: data ``x1`` [B, ...], its noise ``x0`` alike, ``label`` int64 [B] or None."""
+    """Our rows of the global batch: data ``x1`` [B, ...], its noise ``x0`` alike, and what each is given."""
 
     x1: Tensor
     x0: Tensor
-    label: Tensor | None = None
+    condition: Condition = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Query:
     x_t: Tensor
     t: Tensor
     d: Tensor
-    label: Tensor | None = None
+    condition: Condition = None
     guidance: Tensor | None = None
 
 
@@ -96,7 +97,7 @@ Penalty = Callable[[Tensor, Tensor, Query], Tensor]
 def regress(networks: Networks, targets: Targets, penalty: Penalty) -> Losses:
     """Ask the online network and return the weighted penalty of each row."""
     query = targets.query
-    prediction = networks.online(query.x_t, query.t, query.d, query.label, query.guidance)
+    prediction = networks.online(query.x_t, query.t, query.d, query.condition, query.guidance)
     rows = penalty(prediction, targets.target, query)
     if targets.weight is not None:
         rows = rows * targets.weight
@@ -137,33 +138,27 @@ class Phase:
     teaches: bool = False
 
 
-def drop_label(
-    network: Network, label: Tensor | None, probability: float, draw: Draw, kept: Tensor | None = None
-) -> Tensor | None:
-    """Replace labels by the null label with the given probability, except in ``kept`` rows (bool [B])."""
-    if label is None:
-        return None
+def drop(
+    network: Network, condition: Condition, probability: float, draw: Draw, kept: Tensor | None = None
+) -> Condition:
+    """Replace conditions by "nothing given" with the given probability, except in ``kept`` rows (bool [B]).
+
+    All entries that may be dropped are dropped together. Raises UsageError for a network without ``null``.
+    """
+    if condition is None or (probability == 0 and not hasattr(network, "null")):
+        return condition
     dropped = draw.uniform("label_drop") < probability
     if kept is not None:
         dropped = dropped & ~kept
-    return torch.where(dropped, null_label(network), label)
+    return where(dropped, null(network, condition), condition)
 
 
-def check_null_label(label_drop: float, guidance: float) -> None:
-    """Raise ValueError when ``guidance`` would ask for a null label that no row was ever trained on."""
-    if label_drop == 0:
-        raise ValueError(
-            f"guidance {guidance:g} asks the network for its null label, which was never trained, as "
-            "objective.label_drop is 0: leave guidance out, train with objective.label_drop 0.1, or allow it explicitly"
-        )
-
-
-def check_built_in(guidance: float, label_drop: float, num_classes: int | None) -> None:
-    """Raise ValueError for guidance in training on data without classes, or with a null label that nothing trains."""
-    if guidance != 1 and num_classes is None:
-        raise ValueError(f"objective.guidance {guidance:g} needs classes, and this data has none: set it to 1")
+def check_built_in(guidance: float, label_drop: float, conditions: ConditionSpec) -> None:
+    """Raise UsageError for guidance in training without a condition, or with a null condition that nothing trains."""
+    if guidance != 1 and not conditions:
+        raise UsageError(f"objective.guidance {guidance:g} needs classes, and this data has none: set it to 1")
     if guidance != 1 and label_drop == 0:
-        raise ValueError("objective.guidance needs a trained null label: set objective.label_drop above 0, e.g. 0.1")
+        raise UsageError("objective.guidance needs a trained null label: set objective.label_drop above 0, e.g. 0.1")
 
 
 class Objective(ABC):
@@ -207,8 +202,8 @@ class Objective(ABC):
         """Return the parts of a run, one for nearly every method."""
         return (Phase("train", self, share=1.0, cost=self.cost),)
 
-    def check(self, num_classes: int | None) -> None:  # noqa: B027  most methods take any data
-        """Raise ValueError when data of so many classes (None: without labels) cannot be trained on."""
+    def check(self, conditions: ConditionSpec) -> None:  # noqa: B027  most methods take any data
+        """Raise UsageError when data whose examples are given this cannot be trained on."""
 
     def check_batch(self, batch: int) -> None:  # noqa: B027  most methods take any batch
         """Raise ValueError when a global batch of so many rows leaves a part of the method untrained."""
@@ -231,7 +226,7 @@ class Objective(ABC):
         noise: Tensor,
         *,
         steps: Schedule,
-        label: Tensor | None,
+        condition: Condition,
         guidance: Sequence[float],
         callback: Callback | None = None,
         renoise: Renoise | None = None,
@@ -242,9 +237,9 @@ class Objective(ABC):
         """
         x_t = self.start(noise, steps)
         if not self.stochastic:
-            return sample(network, x_t, steps=steps, label=label, guidance=guidance, callback=callback)
+            return sample(network, x_t, steps=steps, condition=condition, guidance=guidance, callback=callback)
         return sample_consistency(
-            network, x_t, steps=steps, label=label, guidance=guidance, callback=callback, renoise=renoise
+            network, x_t, steps=steps, condition=condition, guidance=guidance, callback=callback, renoise=renoise
         )
 
     def start(self, noise: Tensor, schedule: Schedule) -> Tensor:
@@ -255,24 +250,9 @@ class Objective(ABC):
     def schedule(self, steps: int) -> Schedule:
         """Return how a budget of ``steps`` is sampled."""
 
-    def step_guidance(self, schedule: Schedule, guidance: float | None, twice: bool = False) -> list[float]:
-        """Return the guidance scale of each step; None means "as trained".
-
-        Raises ValueError when that would guide a step that was trained with guidance already, or whose null label was
-        never trained, unless ``twice``; and for a scale that is not finite. 1 is always allowed: it asks for no null.
-        """
-        scale = 1.0 if guidance is None else guidance
-        finite("guidance", scale)
-        if scale != 1 and not twice:
-            self.check_guidance(schedule, scale)
-        return [scale] * len(schedule)
-
-    def check_guidance(self, schedule: Schedule, guidance: float) -> None:
-        """Raise ValueError when these steps were not trained for this guidance in sampling, which is not 1.
-
-        So it is whenever no label was dropped: the null label is noise then.
-        """
-        check_null_label(self.label_drop, guidance)
+    def guidance_rule(self, step: Step) -> GuidanceRule:
+        """Return what guidance means at a sampling step: none is built in, null is trained if dropped."""
+        return GuidanceRule(null="trained" if self.label_drop > 0 else "never")
 
     def caution(self, schedule: Schedule, guidance: float | None) -> str | None:
         """Return what a person should know of samples that are drawn like this, or None."""

@@ -49,12 +49,12 @@ class ConsistencyDistillation(Distillation):
         t = flow_time(draw.uniform("time"), "discrete", self.M)  # [B], multiples of d
         d, none = torch.full_like(t, 1 / self.M), torch.zeros_like(t)
         x_t = interpolate(batch.x0, batch.x1, t, self.sigma_min)
-        v = guided_velocity(networks.teacher, x_t, t, none, batch.label, self.guidance)
+        v = guided_velocity(networks.teacher, x_t, t, none, batch.condition, self.guidance)
         x_next = advance(x_t, d, v)
         # at t + d = 1 the answer weighs nothing
-        x1 = data_from_velocity(x_next, t + d, networks.target(x_next, t + d, none, batch.label))
+        x1 = data_from_velocity(x_next, t + d, networks.target(x_next, t + d, none, batch.condition))
         return Targets(
-            query=Query(x_t, t, d=none, label=batch.label),
+            query=Query(x_t, t, d=none, condition=batch.condition),
             target=velocity_to_data(x_t, t, x1),
             tag=torch.ones_like(t, dtype=torch.long),
         )

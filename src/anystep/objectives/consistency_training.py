@@ -8,10 +8,11 @@ from torch import Tensor
 
 from anystep.core.fields import in_range, power_of_two
 from anystep.core.random import Draw
+from anystep.flow.condition import Condition
 from anystep.flow.ladder import Ladder, Schedule, instantaneous_schedule
 from anystep.flow.network import Network
 from anystep.flow.path import data_from_velocity, interpolate, velocity_to_data
-from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets, drop_label
+from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets, drop
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,11 @@ class ConsistencyTraining(Objective):
         stage = self.stage(progress)
         d = 2.0**-stage
         t = (draw.uniform("time") / d).floor() * d  # [B]
-        label = drop_label(networks.online, batch.label, self.label_drop, draw)
+        condition = drop(networks.online, batch.condition, self.label_drop, draw)
         x_t, x_later = (interpolate(x0, x1, time, self.sigma_min) for time in (t, t + d))
-        x1hat = data_end(networks.target, x_later, t + d, label)
+        x1hat = data_end(networks.target, x_later, t + d, condition)
         return Targets(
-            query=Query(x_t, t, d=torch.zeros_like(t), label=label),
+            query=Query(x_t, t, d=torch.zeros_like(t), condition=condition),
             target=velocity_to_data(x_t, t, x1hat),
             tag=torch.where(t + d == 1, 0, stage),
         )
@@ -86,6 +87,6 @@ class ConsistencyTraining(Objective):
 
 
 @torch.no_grad()
-def data_end(network: Network, x_t: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
+def data_end(network: Network, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
     """Return where the network sees the path end, x1hat; at t = 1 that is ``x_t``."""
-    return data_from_velocity(x_t, t, network(x_t, t, torch.zeros_like(t), label))
+    return data_from_velocity(x_t, t, network(x_t, t, torch.zeros_like(t), condition))

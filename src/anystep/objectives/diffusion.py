@@ -12,7 +12,7 @@ from anystep.core.random import Draw
 from anystep.flow.conventions import VP_LEVELS, from_vp, vp_time, vp_times
 from anystep.flow.ladder import Schedule, Step, instantaneous_schedule
 from anystep.flow.path import interpolate, velocity
-from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets, drop_label
+from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets, drop
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ class Diffusion(Objective):
         x0, x1 = batch.x0, batch.x1  # [B, ...]
         u = draw.uniform("time")
         t = vp_times().float().to(u.device)[(u * VP_LEVELS).long()]  # [B]
-        label = drop_label(networks.online, batch.label, self.label_drop, draw)
+        condition = drop(networks.online, batch.condition, self.label_drop, draw)
         return Targets(
-            query=Query(interpolate(x0, x1, t), t, d=torch.zeros_like(t), label=label),
+            query=Query(interpolate(x0, x1, t), t, d=torch.zeros_like(t), condition=condition),
             target=velocity(x0, x1),
             tag=torch.zeros_like(t, dtype=torch.long),
             weight=t.square(),

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from anystep.core.fields import in_range, require
-from anystep.flow.ladder import Schedule, TimeLaw
+from anystep.flow.condition import ConditionSpec
+from anystep.flow.guidance import GuidanceRule
+from anystep.flow.ladder import Step, TimeLaw
 from anystep.objectives.base import Objective, Phase, check_built_in
 from anystep.objectives.flow_matching import FlowMatching
 
@@ -42,13 +44,10 @@ class Distillation(Objective):
         """Return the part of the run that trains the teacher."""
         return Phase("teacher", self.teacher(), self.teacher_share, cost=1.0, teaches=True)
 
-    def check(self, num_classes: int | None) -> None:
+    def check(self, conditions: ConditionSpec) -> None:
         """Raise ValueError for guidance on data without classes, or with a null label that nothing would train."""
-        check_built_in(self.guidance, self.label_drop, num_classes)
+        check_built_in(self.guidance, self.label_drop, conditions)
 
-    def check_guidance(self, schedule: Schedule, guidance: float) -> None:
-        """Raise ValueError: a student that keeps every label has a null label that is trained for nothing."""
-        raise ValueError(
-            f"guidance {guidance:g} asks the network for its null label, which was never distilled: leave guidance out "
-            "(objective.guidance builds it in), or allow it explicitly"
-        )
+    def guidance_rule(self, step: Step) -> GuidanceRule:
+        """Return what guidance means at a step of a student: it keeps every label, so that null is never trained."""
+        return GuidanceRule(built_in=self.guidance, null="never")

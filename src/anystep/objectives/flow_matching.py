@@ -9,7 +9,7 @@ from anystep.core.fields import in_range, one_of, power_of_two
 from anystep.core.random import Draw
 from anystep.flow.ladder import Schedule, TimeLaw, flow_time, instantaneous_schedule
 from anystep.flow.path import interpolate, velocity
-from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets, drop_label
+from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets, drop
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ class FlowMatching(Objective):
         """Map a batch to the velocities of its own straight paths."""
         x0, x1 = batch.x0, batch.x1  # [B, ...]
         t = flow_time(draw.uniform("time"), self.time, self.M)  # [B]
-        label = drop_label(networks.online, batch.label, self.label_drop, draw)
+        condition = drop(networks.online, batch.condition, self.label_drop, draw)
         return Targets(
-            query=Query(interpolate(x0, x1, t, self.sigma_min), t, d=torch.zeros_like(t), label=label),
+            query=Query(interpolate(x0, x1, t, self.sigma_min), t, d=torch.zeros_like(t), condition=condition),
             target=velocity(x0, x1, self.sigma_min),
             tag=torch.zeros_like(t, dtype=torch.long),
         )

@@ -13,7 +13,7 @@ from anystep.flow.conventions import time_from_sigma
 from anystep.flow.ladder import Ladder, Schedule, instantaneous_schedule
 from anystep.flow.path import expand, interpolate, velocity_to_data
 from anystep.flow.penalties.squared import pseudo_huber
-from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets, drop_label
+from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets, drop
 from anystep.objectives.consistency_training import data_end
 
 
@@ -99,11 +99,11 @@ class ImprovedConsistencyTraining(Objective):
         edges, times, weights = (table.float().to(x1.device) for table in tables)
         i = torch.searchsorted(edges, draw.uniform("time"), right=True)  # [B]
         t, later = times[i + 1], times[i]
-        label = drop_label(networks.online, batch.label, self.label_drop, draw)
+        condition = drop(networks.online, batch.condition, self.label_drop, draw)
         x_t, x_later = interpolate(x0, x1, t), interpolate(x0, x1, later)
-        x1hat = data_end(networks.online, x_later, later, label)
+        x1hat = data_end(networks.online, x_later, later, condition)
         return Targets(
-            query=Query(x_t, t, d=torch.zeros_like(t), label=label),
+            query=Query(x_t, t, d=torch.zeros_like(t), condition=condition),
             target=velocity_to_data(x_t, t, x1hat),
             tag=torch.ones_like(i),
             weight=weights[i],

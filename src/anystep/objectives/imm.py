@@ -10,7 +10,7 @@ from anystep.core.fields import at_least, finite, in_range, positive
 from anystep.core.random import Draw
 from anystep.flow.ladder import Schedule, equal_schedule
 from anystep.flow.path import advance, expand, interpolate, velocity
-from anystep.objectives.base import Batch, Losses, Networks, Objective, Progress, Query, Targets, drop_label
+from anystep.objectives.base import Batch, Losses, Networks, Objective, Progress, Query, Targets, drop
 
 #: distances below this have no gradient (paper, C.8)
 NEAREST = 1e-8
@@ -84,12 +84,12 @@ class IMM(Objective):
         d = (1 - t) * self.shared(draw.uniform("step"))
         first = self.second_time(t, d) - t  # the part of d that the two branches do not share
         x_t, v = interpolate(x0, x1, t), velocity(x0, x1)
-        label = drop_label(networks.online, batch.label, self.label_drop, draw)
+        condition = drop(networks.online, batch.condition, self.label_drop, draw)
         with torch.no_grad():
-            rest = networks.online(advance(x_t, first, v), t + first, d - first, label)
+            rest = networks.online(advance(x_t, first, v), t + first, d - first, condition)
         alpha = expand(torch.where(d > 0, first / d, 1.0), v)
         return Targets(
-            query=Query(x_t, t, d, label=label),
+            query=Query(x_t, t, d, condition=condition),
             target=alpha * v + (1 - alpha) * rest,
             tag=torch.ones_like(t, dtype=torch.long),
             weight=self.weight(t),
@@ -99,7 +99,7 @@ class IMM(Objective):
         """Return each row's share of the loss: its group's weighted discrepancy (eq. 67)."""
         made = self.targets(networks, batch, draw, progress)
         query = made.query
-        prediction = networks.online(query.x_t, query.t, query.d, query.label, query.guidance)
+        prediction = networks.online(query.x_t, query.t, query.d, query.condition, query.guidance)
         assert made.weight is not None
         x_t, u, u_other = (self.grouped(each) for each in (query.x_t, prediction, made.target))
         groups = discrepancy(x_t, u, u_other, self.grouped(query.d))

@@ -8,11 +8,12 @@ from torch import Tensor
 
 from anystep.core.fields import in_range, positive, require
 from anystep.core.random import Draw, spread
+from anystep.flow.condition import Condition, ConditionSpec, cat, rows, same
 from anystep.flow.guidance import in_interval
 from anystep.flow.ladder import Order, Schedule, TimeLaw, flow_time
-from anystep.flow.network import Network, null_label
+from anystep.flow.network import Network, null
 from anystep.flow.path import expand, interpolate, velocity
-from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets, drop_label
+from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets, drop
 from anystep.objectives.shortcut import FLOW_ROW, LevelLaw, Shortcut
 
 #: level of a row that regresses a guided velocity
@@ -106,9 +107,9 @@ class ImprovedShortcut(Objective):
             order=self.order,
         )
 
-    def check(self, num_classes: int | None) -> None:
+    def check(self, conditions: ConditionSpec) -> None:
         """Raise ValueError when the null label, which guidance is a difference from, would never be trained."""
-        if num_classes is not None and self.label_drop == 0:
+        if conditions and self.label_drop == 0:
             raise ValueError("objective.guidance_max needs a trained null label: set objective.label_drop, e.g. to 0.1")
 
     def check_batch(self, batch: int) -> None:
@@ -124,21 +125,21 @@ class ImprovedShortcut(Objective):
         u = draw.uniform("time")
         t = torch.where(level < 0, flow_time(u, self.time, self.M), (u / (2 * d)).floor() * (2 * d))
         x_t = interpolate(x0, x1, t, self.sigma_min)
-        label = drop_label(networks.online, batch.label, self.label_drop, draw, kept=level == GUIDED_ROW)
-        W = self.draw_guidance(networks.online, draw, level, label)  # [B]
+        condition = drop(networks.online, batch.condition, self.label_drop, draw, kept=level == GUIDED_ROW)
+        W = self.draw_guidance(networks.online, draw, level, condition)  # [B]
         target = velocity(x0, x1, self.sigma_min)
 
-        rows = (level == GUIDED_ROW).nonzero().squeeze(1)
-        if len(rows) and label is not None:
-            guided = self.guided(networks.target, x_t[rows], t[rows], label[rows], W[rows], target[rows])
-            target = target.index_copy(0, rows, guided.to(target.dtype))
-        rows = (level >= 0).nonzero().squeeze(1)
-        if len(rows):
-            some = None if label is None else label[rows]
-            joined = self.two_half_steps(networks.target, x_t[rows], t[rows], d[rows], level[rows], some, W[rows])
-            target = target.index_copy(0, rows, joined.to(target.dtype))
+        if condition is not None:
+            index = (level == GUIDED_ROW).nonzero().squeeze(1)
+            given = rows(condition, index)
+            guided = self.guided(networks.target, x_t[index], t[index], given, W[index], target[index])
+            target = target.index_copy(0, index, guided.to(target.dtype))
+        index = (level >= 0).nonzero().squeeze(1)
+        half, given = (x_t[index], t[index], d[index], level[index]), rows(condition, index)
+        joined = self.two_half_steps(networks.target, *half, given, W[index])
+        target = target.index_copy(0, index, joined.to(target.dtype))
         return Targets(
-            query=Query(x_t, t, d=torch.where(level < 0, 0.0, 2 * d), label=label, guidance=W),
+            query=Query(x_t, t, d=torch.where(level < 0, 0.0, 2 * d), condition=condition, guidance=W),
             target=target,
             tag=torch.where(level == FLOW_ROW, 0, torch.where(level == GUIDED_ROW, 1, level + 2)),
         )
@@ -150,30 +151,29 @@ class ImprovedShortcut(Objective):
         guided[others] = spread(len(others), self.guided_share / (1 - self.share))
         return torch.where(draw.ours(guided), GUIDED_ROW, self.plain.draw_levels(draw))
 
-    def draw_guidance(self, network: Network, draw: Draw, level: Tensor, label: Tensor | None) -> Tensor:
+    def draw_guidance(self, network: Network, draw: Draw, level: Tensor, condition: Condition) -> Tensor:
         """Return each row's W: of the grid above 1 in guided rows, of all of it at d > 0, else 1, and 1 for null."""
-        if label is None:
+        if condition is None:
             return torch.ones_like(level, dtype=torch.float32)
         u = draw.uniform("guidance")
         place = torch.where(level == GUIDED_ROW, 1 + (u * self.scales).floor(), (u * (self.scales + 1)).floor())
-        plain = (level == FLOW_ROW) | (label == null_label(network))
+        plain = (level == FLOW_ROW) | same(condition, null(network, condition))
         return torch.where(plain, 1.0, 1 + place * self.guidance_step)
 
     @torch.no_grad()
-    def guided(self, network: Network, x_t: Tensor, t: Tensor, label: Tensor, W: Tensor, v: Tensor) -> Tensor:
+    def guided(self, network: Network, x_t: Tensor, t: Tensor, condition: Condition, W: Tensor, v: Tensor) -> Tensor:
         """Return ``v`` with the guidance W, by the difference that the label makes at W = 1, in one forward pass."""
-        null = torch.full_like(label, null_label(network))
-        none = torch.zeros_like(t).repeat(2)
-        s_label, s_null = network(torch.cat([x_t, x_t]), torch.cat([t, t]), none, torch.cat([label, null])).chunk(2)
-        return v + expand(in_interval(W, t, self.interval) - 1, v) * (s_label - s_null)
+        zero, both = torch.zeros_like(t).repeat(2), cat(condition, null(network, condition))
+        s_given, s_null = network(torch.cat([x_t, x_t]), torch.cat([t, t]), zero, both).chunk(2)
+        return v + expand(in_interval(W, t, self.interval) - 1, v) * (s_given - s_null)
 
     @torch.no_grad()
     def two_half_steps(
-        self, network: Network, x_t: Tensor, t: Tensor, d: Tensor, level: Tensor, label: Tensor | None, W: Tensor
+        self, network: Network, x_t: Tensor, t: Tensor, d: Tensor, level: Tensor, condition: Condition, W: Tensor
     ) -> Tensor:
         """Return the average of two half steps of length ``d`` from (x_t, t), both told W: the target of 2d."""
         asked = torch.where(level == 0, 0.0, d)  # at d = 1/M the network is asked for d = 0 (P1 3.1)
-        return self.plain.joined(lambda x, t: network(x, t, asked, label, W), x_t, t, d)
+        return self.plain.joined(lambda x, t: network(x, t, asked, condition, W), x_t, t, d)
 
     def schedule(self, steps: int) -> Schedule:
         """Return Algorithm 2's steps; a budget that is no power of two is made of dyadic steps."""

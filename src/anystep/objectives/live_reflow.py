@@ -7,10 +7,12 @@ from torch import Tensor
 
 from anystep.core.fields import at_least, in_range, require
 from anystep.core.random import Draw
+from anystep.flow.condition import ConditionSpec, rows
+from anystep.flow.guidance import GuidanceRule
 from anystep.flow.ladder import Schedule, Step, TimeLaw, flow_time, instantaneous_schedule
 from anystep.flow.path import interpolate, velocity
 from anystep.flow.sampling import sample
-from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets, check_built_in, drop_label
+from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets, check_built_in, drop
 from anystep.objectives.flow_matching import FlowMatching
 
 
@@ -58,9 +60,9 @@ class LiveReflow(Objective):
         at_least("objective.generation_steps", self.generation_steps, 1)
         in_range("objective.guidance", self.guidance, 0, 100)
 
-    def check(self, num_classes: int | None) -> None:
+    def check(self, conditions: ConditionSpec) -> None:
         """Raise ValueError for guidance on data without classes, or with a null label that nothing would train."""
-        check_built_in(self.guidance, self.label_drop, num_classes)
+        check_built_in(self.guidance, self.label_drop, conditions)
 
     def check_batch(self, batch: int) -> None:
         """Raise ValueError when the batch is too small to have rows of both kinds."""
@@ -75,19 +77,18 @@ class LiveReflow(Objective):
         x0, x1 = batch.x0, batch.x1  # [B, ...]
         reflow = self.reflow_rows(draw)  # [B]
         t = flow_time(draw.uniform("time"), self.time, self.M)
-        label = drop_label(networks.online, batch.label, self.label_drop, draw, kept=reflow)
-        rows = reflow.nonzero().squeeze(1)
-        if len(rows):
-            made = sample(
-                networks.online,
-                x0[rows],
-                steps=instantaneous_schedule(self.generation_steps),
-                label=None if label is None else label[rows],
-                guidance=self.guidance,
-            )
-            x1 = x1.index_copy(0, rows, made)
+        condition = drop(networks.online, batch.condition, self.label_drop, draw, kept=reflow)
+        index = reflow.nonzero().squeeze(1)
+        made = sample(
+            networks.online,
+            x0[index],
+            steps=instantaneous_schedule(self.generation_steps),
+            condition=rows(condition, index),
+            guidance=self.guidance,
+        )
+        x1 = x1.index_copy(0, index, made)
         return Targets(
-            query=Query(interpolate(x0, x1, t, self.sigma_min), t, d=reflow.to(t.dtype), label=label),
+            query=Query(interpolate(x0, x1, t, self.sigma_min), t, d=reflow.to(t.dtype), condition=condition),
             target=velocity(x0, x1, self.sigma_min),
             tag=reflow.long(),
         )
@@ -100,26 +101,11 @@ class LiveReflow(Objective):
         """Return one step at d = 1, or equal Euler steps at d = 0."""
         return [Step(0.0, 1.0, d=1.0)] if steps == 1 else instantaneous_schedule(steps)
 
-    def step_guidance(self, schedule: Schedule, guidance: float | None, twice: bool = False) -> list[float]:
-        """Return each step's scale: d = 1 of a model trained with guidance has it already, d = 0 does not."""
-        if guidance is None:
-            return [self.guidance if step.d == 0 else 1.0 for step in schedule]
-        return super().step_guidance(schedule, guidance, twice)
-
-    def check_guidance(self, schedule: Schedule, guidance: float) -> None:
-        """Raise ValueError for d = 1, which has guidance already, or a null label that was never trained."""
-        super().check_guidance(schedule, guidance)
-        if self.guidance != 1 and any(step.d > 0 for step in schedule):
-            raise ValueError(
-                f"guidance {self.guidance:g} is already built into this model's one step: guiding it by {guidance:g} "
-                "would guide twice (leave guidance out, or allow it explicitly)"
-            )
-
-    def caution(self, schedule: Schedule, guidance: float | None) -> str | None:
-        """Say so when guidance asks for the null label at d = 1, where nothing trained it."""
-        if guidance in {None, 1} or all(step.d == 0 for step in schedule):
-            return None
-        return f"guidance {guidance:g} at d = 1 asks for a null label that was trained at d = 0 only"
+    def guidance_rule(self, step: Step) -> GuidanceRule:
+        """Return what guidance means at a step: d = 1 has it built in and never saw null, d = 0 was not guided."""
+        if step.d > 0:
+            return GuidanceRule(built_in=self.guidance, null="untrained" if self.label_drop > 0 else "never")
+        return GuidanceRule(as_trained=self.guidance, null="trained" if self.label_drop > 0 else "never")
 
     @property
     def tags(self) -> tuple[str, ...]:

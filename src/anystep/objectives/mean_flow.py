@@ -9,10 +9,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from anystep.core.fields import finite, in_range, positive
 from anystep.core.random import Draw
+from anystep.flow.condition import Condition, rows
 from anystep.flow.ladder import Schedule, equal_schedule
 from anystep.flow.network import Network
 from anystep.flow.path import advance, interpolate, velocity
-from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets, drop_label
+from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets, drop
 
 
 @dataclass(frozen=True)
@@ -71,14 +72,11 @@ class MeanFlow(Objective):
         average = draw.ours(draw.spread(self.share))  # [B]
         t, d = draw_interval(draw, average, self.time_mean, self.time_std)
         x_t, v = interpolate(x0, x1, t), velocity(x0, x1)
-        label = drop_label(networks.online, batch.label, self.label_drop, draw)
-        target = v
-        rows = average.nonzero().squeeze(1)
-        if len(rows):
-            some = None if label is None else label[rows]
-            rate = total_derivative(networks.online, x_t[rows], t[rows], d[rows], some, v[rows])
-            target = v.index_copy(0, rows, advance(v[rows], d[rows], rate).to(v.dtype))
-        return Targets(query=Query(x_t, t, d, label=label), target=target, tag=average.long())
+        condition = drop(networks.online, batch.condition, self.label_drop, draw)
+        index = average.nonzero().squeeze(1)
+        rate = total_derivative(networks.online, x_t[index], t[index], d[index], rows(condition, index), v[index])
+        target = v.index_copy(0, index, advance(v[index], d[index], rate).to(v.dtype))
+        return Targets(query=Query(x_t, t, d, condition=condition), target=target, tag=average.long())
 
     def penalty(self, prediction: Tensor, target: Tensor, query: Query) -> Tensor:
         """Return the adaptively weighted squared error, [B]."""
@@ -100,11 +98,11 @@ class MeanFlow(Objective):
 
 
 @torch.no_grad()
-def total_derivative(network: Network, x_t: Tensor, t: Tensor, d: Tensor, label: Tensor | None, v: Tensor) -> Tensor:
+def total_derivative(network: Network, x_t: Tensor, t: Tensor, d: Tensor, condition: Condition, v: Tensor) -> Tensor:
     """Return ds/dt along the velocity ``v`` with t + d held fixed, shaped like ``x_t``: tangents (v, 1, -1)."""
 
     def s(x_t: Tensor, t: Tensor, d: Tensor) -> Tensor:
-        return network(x_t, t, d, label)
+        return network(x_t, t, d, condition)
 
     with sdpa_kernel(SDPBackend.MATH):
         pair = torch.func.jvp(s, (x_t, t, d), (v, torch.ones_like(t), -torch.ones_like(d)))

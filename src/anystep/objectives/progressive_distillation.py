@@ -67,13 +67,13 @@ class ProgressiveDistillation(Distillation):
         t = (draw.uniform("time") / step).floor() * step  # [B], multiples of the student's step
         half, none = torch.full_like(t, step / 2), torch.zeros_like(t)
         x_t = interpolate(batch.x0, batch.x1, t, self.sigma_min)
-        a = guided_velocity(networks.teacher, x_t, t, none, batch.label, scale)
+        a = guided_velocity(networks.teacher, x_t, t, none, batch.condition, scale)
         x_mid = advance(x_t, half, a)
         if self.clip is not None:
             x_mid = x_mid.clamp(-self.clip, self.clip)
-        b = guided_velocity(networks.teacher, x_mid, t + half, none, batch.label, scale)
+        b = guided_velocity(networks.teacher, x_mid, t + half, none, batch.condition, scale)
         return Targets(
-            query=Query(x_t, t, d=none, label=batch.label),
+            query=Query(x_t, t, d=none, condition=batch.condition),
             target=(a.to(x_t.dtype) + b) / 2,
             tag=torch.full_like(t, phase + 1, dtype=torch.long),
         )

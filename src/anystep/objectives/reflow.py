@@ -5,8 +5,9 @@ from typing import ClassVar
 
 from anystep.core.fields import at_least
 from anystep.core.random import Draw
-from anystep.flow.ladder import Schedule, instantaneous_schedule
-from anystep.objectives.base import Batch, Networks, Pairs, Phase, Progress, Targets, check_null_label
+from anystep.flow.guidance import GuidanceRule
+from anystep.flow.ladder import Schedule, Step, instantaneous_schedule
+from anystep.objectives.base import Batch, Networks, Pairs, Phase, Progress, Targets
 from anystep.objectives.distillation import Distillation
 
 
@@ -52,11 +53,6 @@ class Reflow(Distillation):
         """Return equal Euler steps at d = 0."""
         return instantaneous_schedule(steps)
 
-    def check_guidance(self, schedule: Schedule, guidance: float) -> None:
-        """Raise ValueError when the pairs were guided already, or no label was dropped in training."""
-        check_null_label(self.label_drop, guidance)
-        if self.guidance != 1:
-            raise ValueError(
-                f"guidance {self.guidance:g} is already built into this model's pairs: guiding by {guidance:g} would "
-                "guide twice (leave guidance out, or allow it explicitly)"
-            )
+    def guidance_rule(self, step: Step) -> GuidanceRule:
+        """Return what guidance means at a step: the pairs were guided already."""
+        return GuidanceRule(built_in=self.guidance, null="trained" if self.label_drop > 0 else "never")

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from anystep.core.fields import in_range, one_of, positive, power_of_two
 from anystep.core.random import Draw
-from anystep.flow.guidance import guide, in_interval
-from anystep.flow.ladder import Ladder, Order, Schedule, TimeLaw, flow_time, shortcut_schedule
-from anystep.flow.network import Network, null_label
+from anystep.flow.condition import Condition, ConditionSpec, cat, rows
+from anystep.flow.guidance import GuidanceRule, NullTraining, guide, in_interval
+from anystep.flow.ladder import Ladder, Order, Schedule, Step, TimeLaw, flow_time, shortcut_schedule
+from anystep.flow.network import Network, null
 from anystep.flow.path import advance, interpolate, velocity
-from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets, check_built_in, drop_label
+from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets, check_built_in, drop
 
 #: level of a row that regresses an empirical velocity
 FLOW_ROW = -1
@@ -93,9 +94,9 @@ class Shortcut(Objective):
         if self.clip is not None:
             positive("objective.clip", self.clip)
 
-    def check(self, num_classes: int | None) -> None:
+    def check(self, conditions: ConditionSpec) -> None:
         """Raise ValueError for guidance on data without classes, or with a null label that nothing would train."""
-        check_built_in(self.guidance, self.label_drop, num_classes)
+        check_built_in(self.guidance, self.label_drop, conditions)
 
     def check_batch(self, batch: int) -> None:
         """Raise ValueError when fewer rows than levels would train d = 1 only, silently (METHODS 2)."""
@@ -117,16 +118,16 @@ class Shortcut(Objective):
         t = torch.where(level == FLOW_ROW, flow_time(u, self.time, self.M), (u / (2 * d)).floor() * (2 * d))
         x_t = interpolate(x0, x1, t, self.sigma_min)
         kept = (level != FLOW_ROW) & (self.label_drop_rows == "flow")
-        label = drop_label(networks.online, batch.label, self.label_drop, draw, kept)
+        condition = drop(networks.online, batch.condition, self.label_drop, draw, kept)
         target = velocity(x0, x1, self.sigma_min)
 
-        rows = (level != FLOW_ROW).nonzero().squeeze(1)
-        if len(rows):
-            some = None if label is None else label[rows]
-            joined = self.two_half_steps(networks.target, x_t[rows], t[rows], d[rows], level[rows], some)
-            target = target.index_copy(0, rows, joined.to(target.dtype))
+        if self.share > 0:
+            index = (level != FLOW_ROW).nonzero().squeeze(1)
+            half, given = (x_t[index], t[index], d[index], level[index]), rows(condition, index)
+            joined = self.two_half_steps(networks.target, *half, given)
+            target = target.index_copy(0, index, joined.to(target.dtype))
         return Targets(
-            query=Query(x_t, t, d=torch.where(level == FLOW_ROW, 0.0, 2 * d), label=label),
+            query=Query(x_t, t, d=torch.where(level == FLOW_ROW, 0.0, 2 * d), condition=condition),
             target=target,
             tag=level + 1,
         )
@@ -147,13 +148,13 @@ class Shortcut(Objective):
 
     @torch.no_grad()
     def two_half_steps(
-        self, network: Network, x_t: Tensor, t: Tensor, d: Tensor, level: Tensor, label: Tensor | None
+        self, network: Network, x_t: Tensor, t: Tensor, d: Tensor, level: Tensor, condition: Condition
     ) -> Tensor:
         """Return the average of two half steps of length ``d`` from (x_t, t): the target of the step 2d (eq. 4)."""
         asked = torch.where(level == 0, 0.0, d)  # at d = 1/M the network is asked for d = 0 (P1 3.1)
         guided = level == 0 if self.cfg_levels == "finest" else level >= 0
-        rows = guided.nonzero().squeeze(1) if self.guidance != 1 and label is not None else None
-        return self.joined(lambda x, t: self.average_velocity(network, x, t, asked, label, rows), x_t, t, d)
+        index = guided.nonzero().squeeze(1) if self.guidance != 1 and condition is not None else None
+        return self.joined(lambda x, t: self.average_velocity(network, x, t, asked, condition, index), x_t, t, d)
 
     def joined(self, s: Callable[[Tensor, Tensor], Tensor], x_t: Tensor, t: Tensor, d: Tensor) -> Tensor:
         """Return the average of two steps of length ``d`` from (x_t, t) by the velocity ``s(x, t)``."""
@@ -163,17 +164,16 @@ class Shortcut(Objective):
         return self.clipped((a + b) / 2)
 
     def average_velocity(
-        self, network: Network, x: Tensor, t: Tensor, d: Tensor, label: Tensor | None, guided: Tensor | None
+        self, network: Network, x: Tensor, t: Tensor, d: Tensor, condition: Condition, guided: Tensor | None
     ) -> Tensor:
         """Return the network's velocity, with guidance in the rows of index ``guided``, in one forward pass."""
-        if guided is None or label is None:
-            return network(x, t, d, label)
-        null = torch.full_like(guided, null_label(network))
+        if guided is None:
+            return network(x, t, d, condition)
         both = network(
             torch.cat([x, x[guided]]),
             torch.cat([t, t[guided]]),
             torch.cat([d, d[guided]]),
-            torch.cat([label, null]),
+            cat(condition, null(network, rows(condition, guided))),
         )
         v, v_null = both[: len(x)], both[len(x) :]
         scale = in_interval(self.guidance, t[guided], self.interval)
@@ -187,29 +187,14 @@ class Shortcut(Objective):
         """Return Algorithm 2's steps; a budget that is no power of two is made of dyadic steps."""
         return shortcut_schedule(steps, self.ladder, self.order)
 
-    def step_guidance(self, schedule: Schedule, guidance: float | None, twice: bool = False) -> list[float]:
-        """Return each step's scale: steps d > 0 of a model trained with guidance have it already, d = 0 do not."""
-        if guidance is None:
-            return [self.guidance if step.d == 0 and step.t >= self.interval else 1.0 for step in schedule]
-        return super().step_guidance(schedule, guidance, twice)
-
-    def check_guidance(self, schedule: Schedule, guidance: float) -> None:
-        """Raise ValueError for steps d > 0 that have guidance already, or a null label that was never trained."""
-        super().check_guidance(schedule, guidance)
-        if self.guidance != 1 and any(step.d > 0 for step in schedule):
-            raise ValueError(
-                f"guidance {self.guidance:g} is already built into this model's steps with d > 0: guiding "
-                f"{len(schedule)} steps by {guidance:g} would guide twice (leave guidance out, or allow it explicitly)"
-            )
-
-    def caution(self, schedule: Schedule, guidance: float | None) -> str | None:
-        """Say so when guidance asks for the null label at d > 0, where as released (`flow`) nothing trained it."""
-        if guidance in {None, 1} or self.label_drop_rows == "all" or all(step.d == 0 for step in schedule):
-            return None
-        return (
-            f"guidance {guidance:g} at d > 0 asks for a null label that was trained at d = 0 only "
-            f"(objective.label_drop_rows flow): {self.M} steps or more are all at d = 0"
-        )
+    def guidance_rule(self, step: Step) -> GuidanceRule:
+        """Return what guidance means at a step: d > 0 has it built in, d = 0 has not."""
+        never = self.label_drop == 0
+        if step.d > 0:
+            dropped: NullTraining = "trained" if self.label_drop_rows == "all" else "untrained"
+            return GuidanceRule(built_in=self.guidance, null="never" if never else dropped)
+        scale = self.guidance if step.t >= self.interval else 1.0
+        return GuidanceRule(as_trained=scale, null="never" if never else "trained")
 
     @property
     def ladder(self) -> Ladder:

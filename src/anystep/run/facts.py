@@ -11,6 +11,7 @@ import torch
 from anystep.core import files
 from anystep.core.errors import RunError, reason
 from anystep.data import Dataset, Normalization
+from anystep.flow.condition import UNCONDITIONAL, ConditionSpec, class_labels
 from anystep.run.config import Config, from_json
 
 
@@ -61,6 +62,11 @@ class DataFacts:
         versions = {"anystep": version, "torch": torch.__version__, "python": platform.python_version()}
         text = json.dumps({"versions": versions, "data": asdict(self), "notes": list(notes)}, indent=2)
         files.write_text(run / "run.json", text + "\n")
+
+    @property
+    def conditions(self) -> ConditionSpec:
+        """What an example is given."""
+        return UNCONDITIONAL if self.class_names is None else class_labels(self.class_names)
 
     @property
     def normalization(self) -> Normalization:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from anystep.core.errors import DataError, RunError
 from anystep.data import batch_indices
+from anystep.flow.condition import cat
 from anystep.flow.coupling import CouplingConfig, plan
 from anystep.objectives import Batch, Draw
 from anystep.training.assignment import solve
@@ -35,8 +36,7 @@ def coupled_noise(data: DataExamples, config: CouplingConfig, seed: int, batch: 
         index = batch_indices(len(data), batch, step, seed)
         pool.append(data.batch(data.read(index), index, Draw(seed, step, batch, slice(0, batch))))
     x0, x1 = torch.cat([part.x0 for part in pool]), torch.cat([part.x1 for part in pool])
-    labels = [part.label for part in pool if part.label is not None]
-    label = torch.cat(labels) if labels and config.by_class else None
+    label = data.dataset.conditions.class_label(cat(*(part.condition for part in pool))) if config.by_class else None
     cost = inf if config.per_class else config.class_cost
     given = plan(x0.double(), x1.double(), solve, label, cost)
     return x0[given].reshape(config.batches, batch, *x0.shape[1:])
@@ -64,8 +64,8 @@ class CoupledExamples:
     def batch(self, rows: NDArray[Any], index: NDArray[np.int64], draw: Draw) -> Batch:
         """Return our part of the rows with their coupled noise. Raises RunError when the assignment fails."""
         window, step = divmod(draw.step, self.size)
-        x1, label = self.data.clean(rows, index, draw)
-        return Batch(x1=x1, x0=draw.ours(self._window(window)[step]), label=label)
+        x1, condition = self.data.clean(rows, index, draw)
+        return Batch(x1=x1, x0=draw.ours(self._window(window)[step]), condition=condition)
 
     def _window(self, window: int) -> Tensor:
         self._windows = {w: solved for w, solved in self._windows.items() if w >= window}

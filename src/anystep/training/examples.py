@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anystep.data import Dataset, Normalization
+from anystep.flow.condition import Condition, to
 from anystep.objectives import Batch, Draw
 
 
@@ -41,16 +42,14 @@ class DataExamples:
         return self.dataset.read(index)
 
     def batch(self, rows: NDArray[Any], index: NDArray[np.int64], draw: Draw) -> Batch:
-        """Return our part of the rows: normalised data, its noise, labels."""
-        x1, label = self.clean(rows, index, draw)
-        return Batch(x1=x1, x0=draw.normal("noise", x1.shape[1:]), label=label)
+        """Return our part of the rows: normalised data, its noise, what each is given."""
+        x1, condition = self.clean(rows, index, draw)
+        return Batch(x1=x1, x0=draw.normal("noise", x1.shape[1:]), condition=condition)
 
-    def clean(self, rows: NDArray[Any], index: NDArray[np.int64], draw: Draw) -> tuple[Tensor, Tensor | None]:
-        """Return our part of the rows without noise: normalised data and labels."""
+    def clean(self, rows: NDArray[Any], index: NDArray[np.int64], draw: Draw) -> tuple[Tensor, Condition]:
+        """Return our part of the rows without noise: normalised data and what each example is given."""
         x1 = self.normalization.encode(rows[draw.rows]).to(draw.device)
         if self.flip:
             mirrored = (draw.uniform("flip") < 0.5).reshape(-1, *[1] * (x1.ndim - 1))
             x1 = torch.where(mirrored, x1.flip(-1), x1)
-        labels = self.dataset.labels
-        label = None if labels is None else torch.from_numpy(labels[index[draw.rows]]).to(draw.device)
-        return x1, label
+        return x1, to(self.dataset.condition(index[draw.rows]), draw.device)

@@ -81,7 +81,7 @@ def without(inputs: list[Input], facts: DataFacts, trained: Trained) -> dict[str
     if not inputs:
         return trained.weights
     with torch.random.fork_rng(devices=[]):
-        network = trained.config.network.build(facts.shape, facts.num_classes, trained.config.objective.M)
+        network = trained.config.network.build(facts.shape, facts.conditions, trained.config.objective.M)
     network.load_state_dict(trained.weights)
     for name in inputs:
         network.fold(name)

@@ -64,7 +64,7 @@ class PairExamples:
     def batch(self, rows: dict[str, Tensor], index: NDArray[np.int64], draw: Draw) -> Batch:
         """Return our part of the pairs: each with its own noise and label."""
         ours = {name: tensor[draw.rows].to(draw.device) for name, tensor in rows.items()}
-        return Batch(x1=ours["x1"], x0=ours["x0"], label=ours.get("label"))
+        return Batch(x1=ours["x1"], x0=ours["x0"], condition=ours.get("label"))
 
 
 def paths(folder: Path, num: int) -> list[Path]:
@@ -129,7 +129,7 @@ def make_shard(state: State, dataset: Dataset, pairs: Pairs, shard: int, rows: i
                 state.teacher,
                 x0[part].to(state.device),
                 steps=instantaneous_schedule(pairs.steps),
-                label=None if label is None else label[part].to(state.device),
+                condition=None if label is None else label[part].to(state.device),
                 guidance=pairs.guidance,
             )
         done.append(x1.float().cpu())

@@ -29,7 +29,7 @@ class State:
     def __init__(self, config: Config, facts: DataFacts, device: torch.device) -> None:
         with torch.random.fork_rng(devices=[]):  # initialised on the CPU: no other device is touched, nor its seed
             torch.default_generator.manual_seed(generator(config.training.seed, 0, "init").initial_seed())
-            network = config.network.build(facts.shape, facts.num_classes, config.objective.M)
+            network = config.network.build(facts.shape, facts.conditions, config.objective.M)
         self.config, self.facts, self.device = config, facts, device
         self.network: VelocityNetwork = network.to(device).train()
         decays = {"evaluation": config.ema.evaluation}

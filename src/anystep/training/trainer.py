@@ -73,7 +73,7 @@ def train(
     writer = summary_writer() if config.log.tensorboard else None  # what may fail comes before what is written
     dataset = config.data.open("train")
     facts = DataFacts.of(dataset)
-    config.objective.check(facts.num_classes)
+    config.objective.check(facts.conditions)
     config.coupling.check(facts.num_classes)
     state = State(config, facts, device)
     offset = begin(state, facts, out, resume)
