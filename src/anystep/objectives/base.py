@@ -187,6 +187,8 @@ class Objective(ABC):
     stochastic: ClassVar[bool] = False
     #: whether targets depend on how far the run is: its length cannot change
     scheduled: ClassVar[bool] = False
+    #: whether the loss is a small difference of close outputs, which bfloat16 would drown: computed in float32 always
+    exact: ClassVar[bool] = False
 
     @property
     def tags(self) -> tuple[str, ...]:

@@ -29,8 +29,8 @@ class ConsistencyDistillation(Distillation):
     The last step, t = 1 - d, has the teacher's own velocity as its target: the boundary needs no skip connection.
     Sampled by jumps to the end with fresh noise in between (Song et al., Algorithm 1). The student keeps every label:
     only the teacher's are dropped.
-    Differs from the released code: sigma_min 1e-5 there, and samples of more than one step by Euler steps of f, which
-    are off the teacher's path wherever that bends.
+    Differs from the released code: sigma_min 1e-5 and x' clipped to +-4 there, and samples of more than one step by
+    Euler steps of f, which are off the teacher's path wherever that bends.
     Goes beyond the paper: `guidance`, which neither P1 nor its code gives this teacher.
     """
 

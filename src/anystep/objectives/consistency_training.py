@@ -31,7 +31,8 @@ class ConsistencyTraining(Objective):
     fresh noise in between; guidance takes two passes a step.
 
     Differs from the released code: it stops at M/2 bins (log2 M stages), here the last of log2 M + 1 stages has M; its
-    labels are never dropped, so that guidance would ask for an untrained null label; sigma_min is 1e-5 there.
+    labels are never dropped, so that guidance would ask for an untrained null label; sigma_min is 1e-5 there. It
+    passes the stage on as the step d, but its network is built to ignore that input, so that both are the same.
     """
 
     name: ClassVar[str] = "consistency_training"

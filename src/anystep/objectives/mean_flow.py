@@ -35,6 +35,7 @@ class MeanFlow(Objective):
     The derivative is one forward-mode product (a JVP) of the rows with d > 0, by plain attention: the fused kernels
     have none. It is that of the sinusoids of t, times their scale: the network's time_scale should be small.
     Differs from the paper: no guidance in the target (its 4.2); guidance is two passes a step at sampling.
+    Differs from the authors' code: its adaptive weight adds 0.01 to the squared error, the paper and we 1e-3.
     The logged loss stays near 1, whatever the error: the adaptive weight divides by it.
     """
 

@@ -33,7 +33,8 @@ class ProgressiveDistillation(Distillation):
     label: only the teacher's are dropped.
     Differs from the paper: P1 counts 8 phases, but M = 128 is halved log2(128) = 7 times.
     Differs from Salimans and Ho: of velocities the plain squared error needs no signal-to-noise weights.
-    Differs from the released code: sigma_min 1e-5 and clip 4 (of x' only) there.
+    Differs from the released code: sigma_min 1e-5 and clip 4 (of x' only) there. It passes the phase on as the step
+    d, but its network is built to ignore that input, so that both are the same.
     """
 
     name: ClassVar[str] = "progressive_distillation"

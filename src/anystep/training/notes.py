@@ -19,6 +19,8 @@ def notes(config: Config, num_classes: int | None = None) -> Iterator[str]:
     objective, network = config.objective, config.network
     if objective.uses_jvp and network.attends:
         yield f"{objective.name} differentiates in forward mode: attention is computed unfused (math)"
+    if objective.exact and config.training.precision != "float32":
+        yield f"{objective.name} is always computed in float32: training.precision has no effect"
     if config.init.run is not None and objective.any_step and network.time_scale > SMOOTH:
         yield (
             f"network.time_scale stays {network.time_scale:g}, that of init.run: {objective.name} wants 1 to "

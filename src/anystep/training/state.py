@@ -57,8 +57,8 @@ class State:
         return Networks(self.network, None if target is None else target.network, self.teacher)
 
     def autocast(self) -> AbstractContextManager[object]:
-        """Return the context that the network is computed in."""
-        if self.config.training.precision == "float32":
+        """Return the context that the network is computed in: autocast, unless the method needs float32."""
+        if self.config.training.precision == "float32" or self.config.objective.exact:
             return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
 
