@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from anystep.core.errors import UsageError
 from anystep.networks import NetworkConfig
@@ -61,33 +60,27 @@ def change_method(config: Config, objective: Objective) -> Config:
 
 def network_for(config: Config, objective: Objective) -> NetworkConfig:
     """Return the run's network with the inputs and the output that another method needs, of the same size."""
-    encoding = "none" if not objective.uses_step else "continuous" if objective.any_step else "log2"
-    fields: dict[str, Any] = {
-        "step_encoding": encoding,
-        "guidance_input": objective.takes_guidance,
-        "prediction": objective.predicts,
-    }
+    fields = {name: allowed[0] for name, allowed in objective.network_inputs().items()}
     if objective.any_step != config.objective.any_step:
-        usual = type(config.network)().time_scale
-        fields["time_scale"] = SMOOTH_TIME if objective.any_step else usual
+        fields["time_scale"] = SMOOTH_TIME if objective.any_step else type(config.network)().time_scale
     return replace(config.network, **fields)  # type: ignore[type-var]
 
 
 def from_run(config: Config, run: Path) -> Config:
-    """Return the run beginning with the weights of ``run``, on a network of its kind and size.
+    """Return the run, starting from the weights of ``run``, with a network of its kind and size.
 
-    A step input or a guidance scale that the method has no use for is left out, and one that it needs and ``run``
-    lacks is put in (`initial.adopt`). Raises RunError when ``run`` has no checkpoint, UsageError when its network says
-    something else than the method needs.
+    An input d or W that the method does not use is removed, and one that it needs and ``run`` lacks is added
+    (`initial.adopt`). Raises RunError when ``run`` has no checkpoint, UsageError when its network predicts something
+    else than the method needs.
     """
     objective, theirs = config.objective, read_trained(run).config
-    network, encoding = theirs.network, theirs.network.step_encoding
-    if objective.predicts == "noise" and network.prediction != "noise":
+    inputs, network = objective.network_inputs(), theirs.network
+    if network.prediction not in inputs["prediction"]:
         raise UsageError(
-            f"{objective.name} cannot begin with {run}, a run of {theirs.objective.name}: that network says "
-            f"velocities, and {objective.name} needs one that says the noise"
+            f"{objective.name} cannot begin with {run}, a run of {theirs.objective.name}: that network predicts "
+            f"{network.prediction}, and {objective.name} needs one that predicts {objective.predicts}"
         )
-    if not objective.uses_step or encoding == "none" or (objective.any_step and encoding == "log2"):
+    if not objective.uses_step or network.step_encoding not in inputs["step_encoding"]:
         network = replace(network, step_encoding=config.network.step_encoding)  # type: ignore[type-var]
     network = replace(network, guidance_input=objective.takes_guidance)  # type: ignore[type-var]
     return replace(config, network=network, init=InitConfig(run=str(run)))
