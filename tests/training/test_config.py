@@ -10,7 +10,7 @@ import pytest
 
 from anystep.core.errors import UsageError
 from anystep.objectives import OBJECTIVES, Draw, FlowMatching, ImprovedShortcut, Shortcut
-from anystep.recipes import RECIPES, find_recipe, with_method
+from anystep.recipes import find_recipe, recipe_names, with_method
 from anystep.run.config import (
     CheckpointConfig,
     Config,
@@ -23,7 +23,7 @@ from anystep.run.config import (
 )
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_comes_back_from_its_json(name: str) -> None:
     config = find_recipe(name)
     assert config.recipe == name

@@ -1,61 +1,47 @@
-"""One run with another method: what changes with the method, and nothing else."""
+"""A run with another method, or from the weights of another run: what changes, and nothing else."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from anystep.core.errors import UsageError
 from anystep.networks import NetworkConfig
 from anystep.objectives import OBJECTIVES, Objective
+from anystep.recipes.ablation import PARTS, with_parts
+from anystep.recipes.families import FAMILIES
 from anystep.run.config import Config, InitConfig
 from anystep.run.plan import forward_units, with_budget
 from anystep.run.weights import read_trained
 
-#: t and d in [0, 1] times this go into the sinusoids of a network that is asked for steps of any size: neighbouring
-#: steps should have neighbouring answers, and a derivative in time is else mostly that of the fastest sinusoids
+#: The time scale of a network that takes steps of any size: neighbouring steps should have neighbouring predictions,
+#: and a derivative in time is otherwise mostly that of the fastest sinusoids.
 SMOOTH_TIME = 10.0
-#: largest share of a run's cost that goes into making pairs
+#: largest share of a run's cost that generates pairs
 PAIRS_SHARE = 0.25
 
 
-@dataclass(frozen=True)
-class Family:
-    """Recipes on one kind of data: flow matching's run, and what differs from a method's defaults there."""
+def with_method(config: Config, method: str | Objective) -> Config:
+    """Return the run with another method: same data, sizes and optimizer, and the same cost to half an update.
 
-    base: Config
-    choices: Mapping[str, Objective]
-
-    def objective(self, method: str) -> Objective:
-        """Return a method with the family's choices."""
-        return self.choices.get(method) or OBJECTIVES[method]()
-
-    def recipe(self, method: str) -> Config:
-        """Return a method's run: what flow matching's costs, it costs."""
-        return change_method(self.base, self.objective(method))
-
-
-def family_name(config: Config) -> str:
-    """Return a recipe's name without its method's."""
-    return config.recipe.removesuffix(f"-{config.objective.name}")
-
-
-def change_method(config: Config, objective: Objective) -> Config:
-    """Return the run with another method: same data, sizes and optimizer, and the same cost.
-
-    The network is told what the method needs. Pairs are as many as the method says, but for a quarter of the cost at
-    most. Raises ValueError when the cost is too small for the method's phases.
+    ``method`` is an objective, the name of one, with the settings of ``config``'s family of recipes, or a name of
+    `PARTS`: an improved shortcut model with the parts up to it, of ``config``'s own options if it is one. The network
+    gets the inputs that the method needs. Pairs cost a quarter of the run at most. Raises UsageError for a name that
+    does not exist, ValueError when the cost is too small for the method's phases.
     """
-    units = forward_units(config)
+    if isinstance(method, str) and method in PARTS:
+        improved = config.objective.name == "improved_shortcut"
+        return with_parts(config if improved else with_method(config, "improved_shortcut"), method)
+    objective = named_objective(config, method) if isinstance(method, str) else method
+    cost = forward_units(config)
     for pairs in filter(None, (phase.pairs for phase in objective.phases())):
-        most = int(PAIRS_SHARE * units / pairs.cost * pairs.num)
+        most = int(PAIRS_SHARE * cost / pairs.cost * pairs.num)
         objective = replace(objective, pairs=max(1, min(pairs.num, most)))  # type: ignore[type-var]
-    made = replace(
+    changed = replace(
         config,
         recipe=f"{family_name(config)}-{objective.name}",
         network=network_for(config, objective),
         objective=objective,
     )
-    return with_budget(made, units)
+    return with_budget(changed, cost)
 
 
 def network_for(config: Config, objective: Objective) -> NetworkConfig:
@@ -64,6 +50,19 @@ def network_for(config: Config, objective: Objective) -> NetworkConfig:
     if objective.any_step != config.objective.any_step:
         fields["time_scale"] = SMOOTH_TIME if objective.any_step else type(config.network)().time_scale
     return replace(config.network, **fields)  # type: ignore[type-var]
+
+
+def named_objective(config: Config, method: str) -> Objective:
+    """Return a method as ``config``'s family has it, by default with its defaults. Raises UsageError."""
+    if method not in OBJECTIVES:
+        raise UsageError(f"no method {method!r}; methods: {', '.join(OBJECTIVES)}, and parts: {', '.join(PARTS)}")
+    family = FAMILIES.get(family_name(config))
+    return family.objective(method) if family else OBJECTIVES[method]()
+
+
+def family_name(config: Config) -> str:
+    """Return a recipe's name without its method's."""
+    return config.recipe.removesuffix(f"-{config.objective.name}")
 
 
 def from_run(config: Config, run: Path) -> Config:
