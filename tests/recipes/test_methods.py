@@ -10,9 +10,8 @@ from tests.training.same import assert_same, stopping
 
 from anystep.core.errors import UsageError
 from anystep.model.load import load_run
-from anystep.objectives import OBJECTIVES
-from anystep.recipes import find_recipe, with_method
-from anystep.recipes.method import from_run
+from anystep.objectives import OBJECTIVES, Reflow, Shortcut
+from anystep.recipes import FAMILIES, find_recipe, from_run, with_method
 from anystep.run.config import Config, TrainingConfig
 from anystep.run.plan import forward_units, phases, segments
 from anystep.run.weights import read_trained
@@ -79,7 +78,7 @@ def test_every_method_begins_with_any_run_as_that_runs_output(trained: Path, sou
     """At d = 0, W = 1, whatever each is told; only a network that says velocities cannot become one that says noise."""
     recipe = small(find_recipe("two_moons-flow_matching"), method)
     if method == "diffusion" and source != "diffusion":
-        with pytest.raises(UsageError, match=f"diffusion cannot begin with .*, a run of {source}: .*says velocities"):
+        with pytest.raises(UsageError, match=f"diffusion cannot begin with .*, a run of {source}: .*predicts velocity"):
             from_run(recipe, trained / source)
         return
     config = from_run(recipe, trained / source)
@@ -104,3 +103,24 @@ def test_all_methods_of_a_family_cost_the_same(family: str, method: str) -> None
     off = 3 * dearest * config.training.batch * len(segments(config))
     assert abs(forward_units(config) - forward_units(flow)) <= off
     assert forward_units(flow) == 3 * flow.training.steps * flow.training.batch
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_main_recipe_is_what_the_rules_make_of_the_others(family: str) -> None:
+    """It is written out: its length, and what its network needs, are those that `with_method` works out."""
+    main = FAMILIES[family].main()
+    assert main.recipe == f"{family}-{main.objective.name}"
+    assert find_recipe(main.recipe) == main
+    assert with_method(find_recipe(f"{family}-flow_matching"), main.objective.name) == main
+    assert with_method(find_recipe(f"{family}-mean_flow"), main.objective).network == main.network
+
+
+def test_a_method_is_given_by_name_or_as_an_objective() -> None:
+    """A name has the family's settings, an objective its own; a family that nobody knows has a method's defaults."""
+    config = find_recipe("digits-flow_matching")
+    own = replace(config, recipe="own")
+    assert with_method(config, "reflow").objective == with_method(own, Reflow(pair_steps=32, time="uniform")).objective
+    assert with_method(config, Shortcut(M=8)).objective == Shortcut(M=8)
+    assert with_method(own, "shortcut").objective == Shortcut()
+    with pytest.raises(UsageError, match=r"no method 'shortcutt'; methods: shortcut, .* parts: \+guidance"):
+        with_method(config, "shortcutt")

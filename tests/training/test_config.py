@@ -10,7 +10,7 @@ import pytest
 
 from anystep.core.errors import UsageError
 from anystep.objectives import OBJECTIVES, Draw, FlowMatching, ImprovedShortcut, Shortcut
-from anystep.recipes import RECIPES, find_recipe, with_method
+from anystep.recipes import find_recipe, recipe_names, with_method
 from anystep.run.config import (
     CheckpointConfig,
     Config,
@@ -23,7 +23,7 @@ from anystep.run.config import (
 )
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_comes_back_from_its_json(name: str) -> None:
     config = find_recipe(name)
     assert config.recipe == name
@@ -55,7 +55,7 @@ def test_values_left_out_are_the_defaults(small: Config) -> None:
         ("objective.name", "shortcuts", f"objective.name must be one of {', '.join(OBJECTIVES)}, got 'shortcuts'"),
         ("objective.M", 100, "objective.M must be a power of two of at least 2, got 100"),
         ("data.heldout", 2.0, "data.heldout must be at least 0 and below 1, got 2.0"),
-        ("network.step_encoding", "none", "shortcut needs a network that is told the step: set network.step_encoding"),
+        ("network.step_encoding", "none", "shortcut needs network.step_encoding log2 or continuous, got none"),
         ("recipe", 3, "recipe must be str, got 3"),
         ("network", [], r"config.network must be an object, got \[\]"),
         ("optimiser", {}, "unknown field config.optimiser; did you mean optimizer?"),
@@ -105,15 +105,31 @@ def test_what_is_differentiated_in_forward_mode_is_not_compiled(method: str) -> 
 
 def test_a_network_is_told_the_guidance_scale_where_the_method_trains_it_and_nowhere_else(small: Config) -> None:
     told = replace(small.network, guidance_input=True)  # type: ignore[type-var]
-    with pytest.raises(ValueError, match=r"improved_shortcut needs a network that is told the guidance scale: set net"):
+    with pytest.raises(ValueError, match=r"improved_shortcut needs network.guidance_input True, got False"):
         replace(small, objective=ImprovedShortcut())
-    with pytest.raises(ValueError, match=r"shortcut trains a network that is not told .*guidance_input to False"):
+    with pytest.raises(ValueError, match=r"shortcut needs network.guidance_input False, got True"):
         replace(small, network=told)
     made = replace(small, objective=ImprovedShortcut(), network=told)
     assert from_json(to_json(made)) == made
     for method in ("improved_shortcut", "shortcut", "flow_matching"):
         assert with_method(made, method).network.guidance_input == (method == "improved_shortcut")
     assert find_recipe("digits-improved_shortcut").network.guidance_input
+
+
+@pytest.mark.parametrize("method", OBJECTIVES)
+def test_a_network_without_what_the_method_needs_is_refused_and_any_other_is_taken(method: str) -> None:
+    config = find_recipe(f"two_moons-{method}")
+    for name, values in {
+        "step_encoding": ("none", "log2", "continuous"),
+        "guidance_input": (False, True),
+        "prediction": ("velocity", "noise"),
+    }.items():
+        for value in values:
+            network = replace(config.network, **{name: value})  # type: ignore[type-var]
+            fits = value in config.objective.network_inputs()[name]
+            with nullcontext() if fits else pytest.raises(ValueError, match=f"{method} needs network.{name} .*{value}"):
+                replace(config, network=network)
+    assert config.objective.network_inputs()["guidance_input"] == (method == "improved_shortcut",)
 
 
 def test_a_run_from_before_networks_could_be_told_the_scale_is_read(small: Config) -> None:

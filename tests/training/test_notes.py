@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from anystep.objectives import MeanFlow, Reflow, Shortcut
-from anystep.recipes import RECIPES, find_recipe
+from anystep.recipes import find_recipe, recipe_names
 from anystep.recipes.method import network_for
 from anystep.run.config import Config, InitConfig
 from anystep.run.plan import forward_units
@@ -76,7 +76,9 @@ def test_the_decay_that_is_reached_is_that_of_the_last_phase() -> None:
     assert list(notes(long)) == ["ema.evaluation 0.9999 is not reached: the warm-up ends at 0.9011 (ema.warmup)"]
 
 
-@pytest.mark.parametrize("name", [name for name in RECIPES if name.startswith(("digits", "two_moons", "folder32"))])
+@pytest.mark.parametrize(
+    "name", [name for name in recipe_names() if name.startswith(("digits", "two_moons", "folder32"))]
+)
 def test_recipes_and_trials_do_not_nag(name: str) -> None:
     """Recipes ask for decays that the warm-up does not quite reach, and a few updates are no run."""
     config = find_recipe(name)

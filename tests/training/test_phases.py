@@ -25,7 +25,7 @@ from anystep.objectives import (
     Reflow,
     Shortcut,
 )
-from anystep.recipes.method import change_method, from_run, network_for
+from anystep.recipes.method import from_run, network_for, with_method
 from anystep.run import checkpoint
 from anystep.run.config import CheckpointConfig, Config, EmaConfig, InitConfig
 from anystep.run.facts import DataFacts
@@ -165,7 +165,7 @@ def test_cost_is_the_sum_of_what_runs(small: Config) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_a_changed_method_costs_the_same_to_an_update(small: Config, method: str) -> None:
     base = of(replace(small, training=replace(small.training, images=32 * 400)), FlowMatching())
-    made = change_method(base, METHODS[method])
+    made = with_method(base, METHODS[method])
     assert abs(forward_units(made) - forward_units(base)) <= 32 * 7
     again = with_budget(made, forward_units(made))  # phases are whole updates: to one more or less
     assert abs(again.training.images - made.training.images) <= 32
@@ -173,7 +173,7 @@ def test_a_changed_method_costs_the_same_to_an_update(small: Config, method: str
 
 def test_pairs_take_a_quarter_of_the_budget_at_most(small: Config) -> None:
     base = of(small, FlowMatching())
-    objective = change_method(base, Reflow(pairs=50_000, pair_steps=8)).objective
+    objective = with_method(base, Reflow(pairs=50_000, pair_steps=8)).objective
     assert isinstance(objective, Reflow) and objective.pairs == 3 * 32 * 24 // 4 // 8
 
 

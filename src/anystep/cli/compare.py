@@ -29,8 +29,7 @@ from anystep.figures.methods import grouped
 from anystep.figures.scatter import scatter
 from anystep.networks import NetworkConfig
 from anystep.objectives import OBJECTIVES
-from anystep.recipes import FAMILIES, RECIPES, find_recipe, with_method
-from anystep.recipes.method import change_method, family_name
+from anystep.recipes import FAMILIES, family_name, find_recipe, recipe_names, with_method
 from anystep.report.comparison import comparison_figure
 from anystep.report.table1 import table_text
 from anystep.run.config import Config
@@ -163,7 +162,7 @@ def read(argv: Sequence[str], named: bool) -> tuple[Head, Config]:
     base = replace(base, network=type(flow.network)(**values(base.network)))
     if base.training.seed != flow.training.seed:
         raise UsageError("--training.seed is one for all: give --seeds")
-    return args, base if recipe is flow else change_method(base, recipe.objective)
+    return args, base if recipe is flow else with_method(base, recipe.objective)
 
 
 def without_decided(network: NetworkConfig) -> NetworkConfig:
@@ -188,7 +187,7 @@ def find(name: str) -> tuple[Config, Config]:
 
     Raises UsageError that offers the nearest names, RunError, ValueError.
     """
-    if name in FAMILIES or name in RECIPES:
+    if name in FAMILIES or name in recipe_names():
         family = name if name in FAMILIES else family_name(find_recipe(name))
         flow = find_recipe(f"{family}-flow_matching")
         return flow, flow
@@ -200,7 +199,7 @@ def find(name: str) -> tuple[Config, Config]:
         raise UsageError(f"{name} is a method: name data, e.g. anystep compare digits --methods {name},flow_matching")
     if path.suffix == ".json" or len(path.parts) > 1:
         raise UsageError(f"{name}: no such file")
-    near = get_close_matches(name, FAMILIES, n=2) or get_close_matches(name, RECIPES, n=2)
+    near = get_close_matches(name, FAMILIES, n=2) or get_close_matches(name, recipe_names(), n=2)
     hint = f"did you mean {' or '.join(near)}?" if near else "anystep recipes lists them"
     raise UsageError(f"no recipe {name!r}; {hint}")
 

@@ -13,7 +13,7 @@ from anystep.cli.files import write_json
 from anystep.cli.parse import parse
 from anystep.networks import NetworkConfig
 from anystep.objectives import OBJECTIVES, Objective
-from anystep.recipes import FAMILIES, PARTS, RECIPES
+from anystep.recipes import FAMILIES, PARTS, find_recipe, recipe_names
 from anystep.run.config import to_json
 
 DESCRIPTION = """List the recipes: FAMILY-METHOD. Any option of one can be changed: anystep train RECIPE --help.
@@ -34,8 +34,8 @@ def run(argv: Sequence[str]) -> int:
     args = parse(Args, argv, "recipes", DESCRIPTION)
     console = Console()
     families = Table("family", "data", "network", "images", "batch", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name, family in FAMILIES.items():
-        config = family().base
+    for name in FAMILIES:
+        config = find_recipe(f"{name}-flow_matching")
         length, batch = f"{config.training.images:,}", str(config.training.batch)
         families.add_row(name, config.data.name, network(config.network), length, batch)
     console.print(families)
@@ -51,7 +51,7 @@ def run(argv: Sequence[str]) -> int:
     console.print(parts)
     print("one after the other: anystep compare digits --methods shortcut,+guidance,+interval,+wavelet,+ot,+twin_ema")
     if args.json is not None:
-        write_json(args.json, {"recipes": {name: to_json(recipe()) for name, recipe in RECIPES.items()}})
+        write_json(args.json, {"recipes": {name: to_json(find_recipe(name)) for name in recipe_names()}})
     return 0
 
 

@@ -15,8 +15,7 @@ from anystep.cli.parse import parse
 from anystep.cli.progress import TrainingProgress
 from anystep.cli.sections import configured, find_data, with_sections
 from anystep.core.errors import UsageError
-from anystep.recipes import find_recipe
-from anystep.recipes.method import from_run
+from anystep.recipes import find_recipe, from_run
 from anystep.run.config import Config
 from anystep.run.facts import read_config
 from anystep.training.signals import stop_on_signal

@@ -7,7 +7,7 @@ from a `Draw`, which is keyed by (seed, step, stream) and made for the global ba
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -199,6 +199,15 @@ class Objective(ABC):
     def group(self) -> int:
         """Neighbouring rows that are compared with each other: a micro-batch holds a multiple of so many."""
         return 1
+
+    def network_inputs(self) -> dict[str, tuple[Any, ...]]:
+        """Return the fields of a network's config that matter to this method: the values that will do, best first."""
+        step = ("continuous",) if self.any_step else ("log2", "continuous")
+        return {
+            "step_encoding": step if self.uses_step else ("none", "log2", "continuous"),
+            "guidance_input": (self.takes_guidance,),
+            "prediction": ("noise",) if self.predicts == "noise" else ("velocity", "noise"),
+        }
 
     def phases(self) -> tuple[Phase, ...]:
         """Return the parts of a run, one for nearly every method."""

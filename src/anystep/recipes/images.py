@@ -1,49 +1,76 @@
-"""Recipes for one's own pictures: a folder, arrays in an `.npz`, or a Hugging Face / parquet data set."""
+"""Recipes for your own images: a folder, arrays in an `.npz`, or a Hugging Face / parquet data set.
 
-from dataclasses import replace
+Without `--data.path` the images are expected at the paths of `PATHS`. A recipe does not know its device: on a GPU add
+`--training.precision bfloat16`; a CPU without bfloat16 units is slower in it than in float32.
+"""
 
-from anystep.data import SOURCES
+from anystep.data import Folder, Hub, ImageSource, Npz
 from anystep.networks import DiTConfig, dit_preset
-from anystep.objectives import FlowMatching
-from anystep.recipes.method import Family
-from anystep.recipes.short import SHORT
+from anystep.objectives import Shortcut
 from anystep.run.config import CheckpointConfig, Config, EmaConfig, LogConfig, OptimizerConfig, TrainingConfig
 
-#: source -> where its pictures are expected unless --data.path says otherwise
+#: source -> where its images are expected unless --data.path is set
 PATHS = {"folder": "images", "npz": "images.npz", "hub": "images.parquet"}
 
 
-def images(source: str) -> Family:
-    """Return DiT-S/4 runs on one's own pictures: `--data.path` says where, `--data.size` resizes, the rest is P1's."""
-    base = Config(
-        recipe=f"{source}-flow_matching",
-        data=SOURCES[source](path=PATHS[source]),  # type: ignore[call-arg]
-        network=dit_preset("S/4", step_encoding="none"),
-        objective=FlowMatching(),
+def images(data: ImageSource) -> Config:
+    """Return the run of a shortcut model on images of any size, a DiT-S/4; `--data.size` resizes them.
+
+    The objective is that of Frans et al. 2024.
+    """
+    return Config(
+        recipe=f"{data.name}-shortcut",
+        data=data,
+        network=dit_preset("S/4", step_encoding="log2"),
+        objective=Shortcut(M=128, share=0.25, time="discrete"),
         optimizer=OptimizerConfig(lr=3e-4, clip_norm=1.0, warmup=50_000),
         ema=EmaConfig(target=0.99, evaluation=0.9995),
-        # P1 computes in bfloat16. A recipe does not know its device, and a CPU without bfloat16 units is slower in it
-        # than in float32; TF32 is used where there is any. On a GPU add --training.precision bfloat16.
-        training=TrainingConfig(images=20_000_000, batch=128, matmul_precision="high"),
+        training=TrainingConfig(images=17_142_912, batch=128, matmul_precision="high"),
         checkpoint=CheckpointConfig(every=500_000),
         log=LogConfig(every=25_600),
     )
-    return Family(base, {})
 
 
-def small_images(source: str) -> Family:
-    """Return runs of a small DiT (9.7 M parameters) on pictures of 32 pixels a side."""
-    base = images(source).base
-    return Family(
-        replace(
-            base,
-            recipe=f"{source}32-flow_matching",
-            data=replace(base.data, size=32),  # type: ignore[call-arg]
-            network=DiTConfig(hidden=256, depth=8, heads=4, patch=2, step_encoding="none"),
-            optimizer=OptimizerConfig(lr=1e-3, betas=(0.9, 0.99), clip_norm=1.0, warmup=50_000, decay=0.5),
-            ema=EmaConfig(target=0.95, evaluation=0.999),
-            training=replace(base.training, images=3_000_000),
-            objective=SHORT["flow_matching"],
-        ),
-        SHORT,
+def images32(data: ImageSource) -> Config:
+    """Return the run of a shortcut model on images of 32 x 32 pixels, a small DiT of 9.7 M parameters."""
+    return Config(
+        recipe=f"{data.name}32-shortcut",
+        data=data,
+        network=DiTConfig(hidden=256, depth=8, heads=4, patch=2, step_encoding="log2"),
+        objective=Shortcut(M=32, share=0.25, time="uniform"),
+        optimizer=OptimizerConfig(lr=1e-3, betas=(0.9, 0.99), clip_norm=1.0, warmup=50_000, decay=0.5),
+        ema=EmaConfig(target=0.95, evaluation=0.999),
+        training=TrainingConfig(images=2_571_520, batch=128, matmul_precision="high"),
+        checkpoint=CheckpointConfig(every=500_000),
+        log=LogConfig(every=25_600),
     )
+
+
+def folder() -> Config:
+    """Return the run on the images of a folder; sub-folders are classes."""
+    return images(Folder(path=PATHS["folder"]))
+
+
+def npz() -> Config:
+    """Return the run on the images of an `.npz` file."""
+    return images(Npz(path=PATHS["npz"]))
+
+
+def hub() -> Config:
+    """Return the run on the images of a parquet file or a Hugging Face data set."""
+    return images(Hub(path=PATHS["hub"]))
+
+
+def folder32() -> Config:
+    """Return the run on the images of a folder at 32 x 32 pixels; sub-folders are classes."""
+    return images32(Folder(path=PATHS["folder"], size=32))
+
+
+def npz32() -> Config:
+    """Return the run on the images of an `.npz` file at 32 x 32 pixels."""
+    return images32(Npz(path=PATHS["npz"], size=32))
+
+
+def hub32() -> Config:
+    """Return the run on the images of a parquet file or a Hugging Face data set at 32 x 32 pixels."""
+    return images32(Hub(path=PATHS["hub"], size=32))

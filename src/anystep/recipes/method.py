@@ -1,38 +1,63 @@
-"""One run with another method: what changes with the method, and nothing else."""
+"""A run with another method, or from the weights of another run: what changes, and nothing else."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from anystep.core.errors import UsageError
 from anystep.networks import NetworkConfig
 from anystep.objectives import OBJECTIVES, Objective
+from anystep.recipes.ablation import PARTS, with_parts
+from anystep.recipes.families import FAMILIES
 from anystep.run.config import Config, InitConfig
 from anystep.run.plan import forward_units, with_budget
 from anystep.run.weights import read_trained
 
-#: t and d in [0, 1] times this go into the sinusoids of a network that is asked for steps of any size: neighbouring
-#: steps should have neighbouring answers, and a derivative in time is else mostly that of the fastest sinusoids
+#: The time scale of a network that takes steps of any size: neighbouring steps should have neighbouring predictions,
+#: and a derivative in time is otherwise mostly that of the fastest sinusoids.
 SMOOTH_TIME = 10.0
-#: largest share of a run's cost that goes into making pairs
+#: largest share of a run's cost that generates pairs
 PAIRS_SHARE = 0.25
 
 
-@dataclass(frozen=True)
-class Family:
-    """Recipes on one kind of data: flow matching's run, and what differs from a method's defaults there."""
+def with_method(config: Config, method: str | Objective) -> Config:
+    """Return the run with another method: same data, sizes and optimizer, and the same cost to half an update.
 
-    base: Config
-    choices: Mapping[str, Objective]
+    ``method`` is an objective, the name of one, with the settings of ``config``'s family of recipes, or a name of
+    `PARTS`: an improved shortcut model with the parts up to it, of ``config``'s own options if it is one. The network
+    gets the inputs that the method needs. Pairs cost a quarter of the run at most. Raises UsageError for a name that
+    does not exist, ValueError when the cost is too small for the method's phases.
+    """
+    if isinstance(method, str) and method in PARTS:
+        improved = config.objective.name == "improved_shortcut"
+        return with_parts(config if improved else with_method(config, "improved_shortcut"), method)
+    objective = named_objective(config, method) if isinstance(method, str) else method
+    cost = forward_units(config)
+    for pairs in filter(None, (phase.pairs for phase in objective.phases())):
+        most = int(PAIRS_SHARE * cost / pairs.cost * pairs.num)
+        objective = replace(objective, pairs=max(1, min(pairs.num, most)))  # type: ignore[type-var]
+    changed = replace(
+        config,
+        recipe=f"{family_name(config)}-{objective.name}",
+        network=network_for(config, objective),
+        objective=objective,
+    )
+    return with_budget(changed, cost)
 
-    def objective(self, method: str) -> Objective:
-        """Return a method with the family's choices."""
-        return self.choices.get(method) or OBJECTIVES[method]()
 
-    def recipe(self, method: str) -> Config:
-        """Return a method's run: what flow matching's costs, it costs."""
-        return change_method(self.base, self.objective(method))
+def network_for(config: Config, objective: Objective) -> NetworkConfig:
+    """Return the run's network with the inputs and the output that another method needs, of the same size."""
+    fields = {name: allowed[0] for name, allowed in objective.network_inputs().items()}
+    if objective.any_step != config.objective.any_step:
+        fields["time_scale"] = SMOOTH_TIME if objective.any_step else type(config.network)().time_scale
+    return replace(config.network, **fields)  # type: ignore[type-var]
+
+
+def named_objective(config: Config, method: str) -> Objective:
+    """Return a method as ``config``'s family has it, by default with its defaults. Raises UsageError."""
+    if method not in OBJECTIVES:
+        raise UsageError(f"no method {method!r}; methods: {', '.join(OBJECTIVES)}, and parts: {', '.join(PARTS)}")
+    family = FAMILIES.get(family_name(config))
+    return family.objective(method) if family else OBJECTIVES[method]()
 
 
 def family_name(config: Config) -> str:
@@ -40,54 +65,21 @@ def family_name(config: Config) -> str:
     return config.recipe.removesuffix(f"-{config.objective.name}")
 
 
-def change_method(config: Config, objective: Objective) -> Config:
-    """Return the run with another method: same data, sizes and optimizer, and the same cost.
-
-    The network is told what the method needs. Pairs are as many as the method says, but for a quarter of the cost at
-    most. Raises ValueError when the cost is too small for the method's phases.
-    """
-    units = forward_units(config)
-    for pairs in filter(None, (phase.pairs for phase in objective.phases())):
-        most = int(PAIRS_SHARE * units / pairs.cost * pairs.num)
-        objective = replace(objective, pairs=max(1, min(pairs.num, most)))  # type: ignore[type-var]
-    made = replace(
-        config,
-        recipe=f"{family_name(config)}-{objective.name}",
-        network=network_for(config, objective),
-        objective=objective,
-    )
-    return with_budget(made, units)
-
-
-def network_for(config: Config, objective: Objective) -> NetworkConfig:
-    """Return the run's network with the inputs and the output that another method needs, of the same size."""
-    encoding = "none" if not objective.uses_step else "continuous" if objective.any_step else "log2"
-    fields: dict[str, Any] = {
-        "step_encoding": encoding,
-        "guidance_input": objective.takes_guidance,
-        "prediction": objective.predicts,
-    }
-    if objective.any_step != config.objective.any_step:
-        usual = type(config.network)().time_scale
-        fields["time_scale"] = SMOOTH_TIME if objective.any_step else usual
-    return replace(config.network, **fields)  # type: ignore[type-var]
-
-
 def from_run(config: Config, run: Path) -> Config:
-    """Return the run beginning with the weights of ``run``, on a network of its kind and size.
+    """Return the run, starting from the weights of ``run``, with a network of its kind and size.
 
-    A step input or a guidance scale that the method has no use for is left out, and one that it needs and ``run``
-    lacks is put in (`initial.adopt`). Raises RunError when ``run`` has no checkpoint, UsageError when its network says
-    something else than the method needs.
+    An input d or W that the method does not use is removed, and one that it needs and ``run`` lacks is added
+    (`initial.adopt`). Raises RunError when ``run`` has no checkpoint, UsageError when its network predicts something
+    else than the method needs.
     """
     objective, theirs = config.objective, read_trained(run).config
-    network, encoding = theirs.network, theirs.network.step_encoding
-    if objective.predicts == "noise" and network.prediction != "noise":
+    inputs, network = objective.network_inputs(), theirs.network
+    if network.prediction not in inputs["prediction"]:
         raise UsageError(
-            f"{objective.name} cannot begin with {run}, a run of {theirs.objective.name}: that network says "
-            f"velocities, and {objective.name} needs one that says the noise"
+            f"{objective.name} cannot begin with {run}, a run of {theirs.objective.name}: that network predicts "
+            f"{network.prediction}, and {objective.name} needs one that predicts {objective.predicts}"
         )
-    if not objective.uses_step or encoding == "none" or (objective.any_step and encoding == "log2"):
+    if not objective.uses_step or network.step_encoding not in inputs["step_encoding"]:
         network = replace(network, step_encoding=config.network.step_encoding)  # type: ignore[type-var]
     network = replace(network, guidance_input=objective.takes_guidance)  # type: ignore[type-var]
     return replace(config, network=network, init=InitConfig(run=str(run)))

@@ -188,25 +188,12 @@ class Config:
     log: LogConfig = field(default_factory=LogConfig)
 
     def __post_init__(self) -> None:
-        objective, encoding = self.objective, self.network.step_encoding
-        if objective.uses_step and encoding == "none":
-            raise ValueError(
-                f"objective {objective.name} needs a network that is told the step: set network.step_encoding to "
-                + ("continuous" if objective.any_step else "log2 or continuous")
-            )
-        if objective.any_step and encoding == "log2":
-            raise ValueError(
-                f"objective {objective.name} asks for steps of any size, and network.step_encoding log2 knows powers "
-                "of two only: set it to continuous"
-            )
-        if objective.takes_guidance != self.network.guidance_input:
-            raise ValueError(
-                f"objective {objective.name} "
-                + ("needs a network that is told" if objective.takes_guidance else "trains a network that is not told")
-                + f" the guidance scale: set network.guidance_input to {objective.takes_guidance}"
-            )
-        if objective.predicts == "noise" and self.network.prediction != "noise":
-            raise ValueError(f"objective {objective.name} needs network.prediction noise, got velocity")
+        objective = self.objective
+        for name, allowed in objective.network_inputs().items():
+            value = getattr(self.network, name)
+            if value not in allowed:
+                needs = " or ".join(map(str, allowed))
+                raise ValueError(f"objective {objective.name} needs network.{name} {needs}, got {value}")
         if self.training.batch // self.training.accumulate % objective.group:
             raise ValueError(
                 f"objective {objective.name} compares rows in groups of {objective.group}: training.batch / "
