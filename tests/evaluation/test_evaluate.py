@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tests.toys import WithNull
 from torch import nn
 
 from anystep.data.base import Dataset, split
@@ -15,20 +16,18 @@ from anystep.evaluation.evaluate import METRICS, evaluate
 from anystep.evaluation.metrics.energy import energy_distance
 from anystep.evaluation.metrics.frechet import matrix_root
 from anystep.evaluation.protocol import CodeVersion, code_version, describe_guidance, describe_schedule
+from anystep.flow.condition import UNCONDITIONAL, class_labels
 from anystep.flow.ladder import shortcut_schedule
 from anystep.model.generator import Generator
 from anystep.objectives import FlowMatching, Shortcut
 
 
-class To(nn.Module):
+class To(WithNull, nn.Module):
     """The velocity that ends every path at ``ends[label]`` ([classes, *shape]), or at ``ends[0]`` without classes."""
 
     def __init__(self, ends, num_classes=None):
         super().__init__()
         self.ends, self.num_classes = torch.as_tensor(ends), num_classes
-
-    def null(self, condition):
-        return torch.full_like(condition, self.num_classes)
 
     def forward(self, x, t, d, label=None, guidance=None):
         end = self.ends[torch.zeros(len(x), dtype=torch.long) if label is None else label]
@@ -55,8 +54,7 @@ def generator(data, network, objective=None):
         objective or Shortcut(),
         data.normalization(),
         data.shape,
-        network.num_classes,
-        data.class_names,
+        UNCONDITIONAL if network.num_classes is None else class_labels(data.class_names),
         source="run-7",
         ema="0.99",
     )

@@ -2,21 +2,20 @@
 
 import pytest
 import torch
+from tests.toys import WithNull
 from torch import Tensor
 
+from anystep.core.errors import UsageError
 from anystep.flow.guidance import guide, guided_velocity, in_interval
 from anystep.flow.sampling import refine, sample
 
 CLASSES = 3
 
 
-class Classes:
+class Classes(WithNull):
     """v = x + label, 100 for the null label; notes the rows of each pass."""
 
     num_classes = CLASSES
-
-    def null(self, condition):
-        return torch.full_like(condition, self.num_classes)
 
     def __init__(self) -> None:
         self.rows: list[int] = []
@@ -41,8 +40,6 @@ class Told(Classes):
 
 
 class Unconditional:
-    num_classes = None
-
     def __call__(self, x: Tensor, t: Tensor, d: Tensor, label: Tensor | None = None, guidance=None) -> Tensor:
         return -x
 
@@ -73,7 +70,7 @@ def test_a_network_that_takes_the_scale_is_asked_once(x: Tensor, scale: float) -
     v = guided_velocity(told, x, ZERO, ZERO, label, scale)
     torch.testing.assert_close(v, guided_velocity(twice, x, ZERO, ZERO, label, scale))
     assert told.rows == [6] and twice.rows == [6 if scale in {0, 1} else 12]
-    with pytest.raises(ValueError, match="guidance needs labels"):
+    with pytest.raises(UsageError, match="guidance needs a condition: pass `condition` or set guidance to 1"):
         guided_velocity(told, x, ZERO, ZERO, None, 2.0)
 
 
@@ -97,11 +94,12 @@ def test_the_increment_of_the_ism_paper_is_the_scale_less_one() -> None:
     torch.testing.assert_close(guide(v_label, v_null, 1 + w), v_label + w * (v_label - v_null))
 
 
-def test_guidance_needs_classes_and_labels(x: Tensor) -> None:
-    with pytest.raises(ValueError, match="this network is unconditional"):
-        sample(Unconditional(), x, guidance=2.0)
-    with pytest.raises(ValueError, match="guidance needs labels"):
-        sample(Classes(), x, guidance=2.0)
+def test_guidance_needs_a_condition_and_a_network_that_may_go_without(x: Tensor) -> None:
+    for network in (Unconditional(), Classes()):
+        with pytest.raises(UsageError, match="guidance needs a condition: pass `condition` or set guidance to 1"):
+            sample(network, x, guidance=2.0)
+    with pytest.raises(UsageError, match=r"Unconditional has no method null\(condition\), which guidance"):
+        sample(Unconditional(), x, condition=LABEL, guidance=2.0)
     with pytest.raises(ValueError, match="guidance has 3 values for 2 steps"):
         sample(Classes(), x, steps=2, condition=LABEL, guidance=[1.0, 1.0, 1.0])
     with pytest.raises(ValueError, match="guidance must be finite, got nan"):

@@ -3,38 +3,34 @@
 import numpy as np
 import pytest
 import torch
+from tests.toys import WithNull
 from torch import nn
 
 from anystep.core.random import generator
 from anystep.data.base import Normalization
+from anystep.flow.condition import UNCONDITIONAL, class_labels
 from anystep.flow.ladder import Step, instantaneous_schedule
 from anystep.model.generator import Generator
 from anystep.objectives import FlowMatching, ImprovedShortcut, Shortcut
 from anystep.objectives.consistency_training import ConsistencyTraining
 
 
-class Toward(nn.Module):
+class Toward(WithNull, nn.Module):
     """The velocity that carries any x to its class's constant image: c = label / 10, or -1 without a class."""
 
     def __init__(self, num_classes=10):
         super().__init__()
         self.num_classes = num_classes
 
-    def null(self, condition):
-        return torch.full_like(condition, self.num_classes)
-
     def forward(self, x, t, d, label=None, guidance=None):
         end = torch.zeros(len(x)) if label is None else torch.where(label == self.num_classes, -1.0, label / 10)
         return (end - x.flatten(1).mean(1)).reshape(-1, 1, 1, 1).expand_as(x) / (1 - t).reshape(-1, 1, 1, 1)
 
 
-class Mixing(nn.Module):
+class Mixing(WithNull, nn.Module):
     """Any smooth network: what a sample becomes depends on every pixel of its noise."""
 
     num_classes = 10
-
-    def null(self, condition):
-        return torch.full_like(condition, self.num_classes)
 
     def __init__(self):
         super().__init__()
@@ -49,16 +45,14 @@ class Mixing(nn.Module):
 class Still(nn.Module):
     """No velocity: every x is its own end."""
 
-    num_classes = None
-
     def forward(self, x, t, d, label=None, guidance=None):
         return torch.zeros_like(x)
 
 
 def make(network, objective=None):
-    return Generator(
-        network, objective or FlowMatching(), Normalization(127.5, 127.5, "image"), (1, 4, 4), network.num_classes
-    )
+    classes = getattr(network, "num_classes", None)
+    conditions = UNCONDITIONAL if classes is None else class_labels(classes)
+    return Generator(network, objective or FlowMatching(), Normalization(127.5, 127.5, "image"), (1, 4, 4), conditions)
 
 
 def test_noise_depends_on_seed_and_number_alone():
@@ -118,7 +112,7 @@ def test_labels_are_balanced_and_reach_the_network():
     x = g.generate(steps=1, seed=0, index=range(30))
     means = x.flatten(1).mean(1)
     torch.testing.assert_close(means, torch.arange(30) % 10 / 10, atol=1e-5, rtol=0)
-    assert torch.bincount(g.labels(range(30))).tolist() == [3] * 10
+    assert torch.bincount(g.usual_condition(range(30))).tolist() == [3] * 10
     one = g.generate(steps=1, seed=0, index=range(4), condition=7)
     torch.testing.assert_close(one.flatten(1).mean(1), torch.full((4,), 0.7), atol=1e-5, rtol=0)
     each = g.generate(steps=1, seed=0, index=range(2), condition=np.array([1, 9]))
@@ -194,10 +188,11 @@ def test_schedule_callback_and_progress():
 @pytest.mark.parametrize(
     ("classes", "asked", "message"),
     [
-        (10, {"label": 12}, r"label must be in 0\.\.9, got 12"),
-        (10, {"label": -1}, r"label must be in 0\.\.9, got -1"),
-        (10, {"label": [1, 2, 3]}, r"one class or 2 of them, got \(3,\)"),
-        (None, {"label": 1}, "unconditional"),
+        (10, {"condition": 12}, r"label must be in 0\.\.9, got 12"),
+        (10, {"condition": -1}, r"label must be in 0\.\.9, got -1"),
+        (10, {"condition": [1, 2, 3]}, r"label must have shape \[2\] for 2 examples, got \[3\]"),
+        (10, {"condition": 10}, r"label must be in 0\.\.9, got 10"),
+        (None, {"condition": 1}, "a condition was given, but this model is unconditional"),
         (None, {"guidance": 2.0}, "guidance 2 needs classes"),
         (10, {"steps": 0}, "at least 1, got 0"),
         (10, {"batch": 0}, "batch must be at least 1, got 0"),

@@ -99,7 +99,7 @@ def test_network_without_step_ignores_d() -> None:
 def test_no_label_is_the_null_label() -> None:
     network = awake(SMALL.build((3, 8, 8), class_labels(10)))
     x, t, d, label = inputs()
-    assert network.num_classes == 10
+    assert network.conditions.num_classes == 10
     assert torch.equal(network(x, t, d), network(x, t, d, torch.full_like(label, 10)))
 
 
@@ -278,7 +278,7 @@ def test_shapes_that_do_not_fit_say_so() -> None:
     with pytest.raises(ValueError, match=r"channels, height, width"):
         SMALL.build((64,), UNCONDITIONAL)
     with pytest.raises(ValueError, match="num_classes must be at least 1"):
-        SMALL.build((3, 8, 8), 0)
+        SMALL.build((3, 8, 8), class_labels(0))
 
 
 def test_presets() -> None:

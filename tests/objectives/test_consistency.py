@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from tests.guidance import scales
 
 from anystep.objectives.consistency_training import ConsistencyTraining
 from anystep.objectives.ict import ImprovedConsistencyTraining
@@ -10,9 +11,9 @@ from anystep.objectives.ict import ImprovedConsistencyTraining
 
 @pytest.mark.parametrize("kind", [ConsistencyTraining, ImprovedConsistencyTraining])
 def test_guidance_needs_dropped_labels(kind: type[ConsistencyTraining] | type[ImprovedConsistencyTraining]) -> None:
-    assert kind().step_guidance(kind().schedule(2), 2.0) == [2.0, 2.0]
-    with pytest.raises(ValueError, match="null label"):
-        kind(label_drop=0.0).step_guidance(kind().schedule(2), 2.0)
+    assert scales(kind(), kind().schedule(2), 2.0) == [2.0, 2.0]
+    with pytest.raises(ValueError, match=r"which was never trained: train with objective\.label_drop 0\.1"):
+        scales(kind(label_drop=0.0), kind().schedule(2), 2.0)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from scipy import stats
+from tests.guidance import scales
 from torch import Tensor
 
 from anystep.core.random import Draw
@@ -23,7 +24,7 @@ class BestNoise(VelocityNetwork):
     """E[noise | x_tau] for data N(mean, std^2): x_tau = a x1 + b noise are jointly Gaussian."""
 
     def __init__(self) -> None:
-        super().__init__((1,), None, "noise")
+        super().__init__((1,), UNCONDITIONAL, "noise")
 
     def output(self, x: Tensor, t: Tensor, d: Tensor, label: Tensor | None, guidance: Tensor | None) -> Tensor:
         a, b = ((c / torch.hypot(t, 1 - t))[:, None] for c in (t, 1 - t))
@@ -32,8 +33,6 @@ class BestNoise(VelocityNetwork):
 
 class BestVelocity:
     """E[x1 - x0 | x_t], what flow matching learns of the same data."""
-
-    num_classes = None
 
     def __call__(self, x: Tensor, t: Tensor, d: Tensor, *rest: object) -> Tensor:
         t = t[:, None]
@@ -130,10 +129,10 @@ def test_more_steps_than_levels_are_refused() -> None:
 
 def test_guidance_needs_a_null_label_that_was_trained() -> None:
     objective = Diffusion(label_drop=0.0)
-    assert objective.step_guidance(objective.schedule(3), 1.0) == [1.0] * 3
-    with pytest.raises(ValueError, match=r"objective.label_drop is 0"):
-        objective.step_guidance(objective.schedule(3), 1.5)
-    assert Diffusion().step_guidance(Diffusion().schedule(2), 1.5) == [1.5] * 2
+    assert scales(objective, objective.schedule(3), 1.0) == [1.0] * 3
+    with pytest.raises(ValueError, match=r"which was never trained: train with objective\.label_drop 0\.1"):
+        scales(objective, objective.schedule(3), 1.5)
+    assert scales(Diffusion(), Diffusion().schedule(2), 1.5) == [1.5] * 2
 
 
 @pytest.mark.parametrize("changes", [{"M": 100}, {"label_drop": -0.1}, {"label_drop": 1.1}])

@@ -3,6 +3,8 @@
 import pytest
 import torch
 from scipy import stats
+from tests.guidance import scales
+from tests.toys import WithNull
 from torch import Tensor, nn
 
 from anystep.flow.condition import UNCONDITIONAL, class_labels
@@ -12,16 +14,13 @@ from anystep.objectives import Batch, Draw, ImprovedShortcut, Networks, Progress
 CLASSES, WIDTH = 10, 2
 
 
-class Linear(nn.Module):
+class Linear(WithNull, nn.Module):
     """v = A x + E[label]; counts the rows that it is asked for."""
 
     def __init__(self, num_classes: int | None = CLASSES) -> None:
         super().__init__()
         self.weight, self.table = nn.Linear(WIDTH, WIDTH), nn.Embedding(CLASSES + 1, WIDTH)
         self.num_classes, self.rows = num_classes, 0
-
-    def null(self, condition):
-        return torch.full_like(condition, self.num_classes)
 
     def forward(self, x: Tensor, t: Tensor, d: Tensor, label: Tensor | None = None, guidance=None) -> Tensor:
         self.rows += len(x)
@@ -135,9 +134,9 @@ def test_any_scale_may_be_sampled_and_an_untrained_one_with_a_word_of_caution() 
     objective = ImprovedShortcut()
     for steps in (1, 4, 128):
         plan = objective.schedule(steps)
-        assert objective.step_guidance(plan, None) == [1.0] * steps
+        assert scales(objective, plan, None) == [1.0] * steps
         for W in (-1.0, 0.0, 1.0, 2.5, 4.5, 6.0):
-            assert objective.step_guidance(plan, W) == [W] * steps
+            assert scales(objective, plan, W) == [W] * steps
             assert (objective.caution(plan, W) is None) == (W == 0 or 1 <= W <= 4.5)
     assert objective.caution(plan, None) is None
     assert objective.caution(plan, 6.0) == "guidance 6 is outside 1 ... 4.5, which this model was trained for"

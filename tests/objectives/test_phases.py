@@ -4,7 +4,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from tests.guidance import scales, warnings
 from tests.paper.smooth import Smooth, smooth_batch
+from tests.toys import WithNull
 from torch import Tensor
 
 from anystep.core.random import Draw
@@ -21,13 +23,10 @@ DISTILLATIONS = [ProgressiveDistillation, ConsistencyDistillation, Reflow]
 ALL = [*DISTILLATIONS, LiveReflow]
 
 
-class Counting:
+class Counting(WithNull):
     """A velocity field that counts the rows that it is asked for."""
 
     num_classes = 10
-
-    def null(self, condition):
-        return torch.full_like(condition, self.num_classes)
 
     def __init__(self) -> None:
         self.rows = 0
@@ -106,18 +105,23 @@ def test_live_reflow_asks_for_no_step_that_it_did_not_train() -> None:
     for steps in (2, 3, 64, 200):
         plan = method.schedule(steps)
         assert {step.d for step in plan} == {0} and sum(step.length for step in plan) == pytest.approx(1)
-        assert method.step_guidance(plan, None) == [1.5] * steps  # d = 0 was not trained with guidance
-        assert method.step_guidance(plan, 3.0) == [3.0] * steps
-    assert method.step_guidance([one], None) == [1.0]
+        assert scales(method, plan, None) == [1.5] * steps  # d = 0 was not trained with guidance
+        assert scales(method, plan, 3.0) == [3.0] * steps
+    assert scales(method, [one], None) == [1.0]
     with pytest.raises(ValueError, match="would guide twice"):
-        method.step_guidance([one], 1.5)
-    assert method.step_guidance([one], 1.5, twice=True) == [1.5]
+        scales(method, [one], 1.5)
+    assert scales(method, [one], 1.5, twice=True) == [1.5]
 
 
 def test_a_null_label_of_live_reflow_is_trained_at_zero_only() -> None:
     method = LiveReflow()
-    assert "at d = 0 only" in str(method.caution(method.schedule(1), 2.0))
-    assert method.caution(method.schedule(4), 2.0) is method.caution(method.schedule(1), None) is None
+    (warning,) = warnings(method, method.schedule(1), 2.0)
+    assert warning.startswith("guidance 2 uses the null condition, which was trained at d = 0 only, not at these steps")
+    assert warnings(method, method.schedule(4), 2.0) == warnings(method, method.schedule(1), None) == []
+    with pytest.raises(ValueError, match=r"which was never trained: train with objective\.label_drop 0\.1"):
+        scales(LiveReflow(label_drop=0.0), method.schedule(1), 2.0)
+    (warning,) = warnings(LiveReflow(label_drop=0.0), method.schedule(1), 2.0, twice=True)
+    assert warning == "guidance 2 uses the null condition, which was never trained"
 
 
 def test_a_one_step_network_is_not_asked_for_more_without_a_word() -> None:
@@ -129,22 +133,24 @@ def test_a_one_step_network_is_not_asked_for_more_without_a_word() -> None:
 @pytest.mark.parametrize("method", [ProgressiveDistillation(), ConsistencyDistillation(guidance=1.5)])
 def test_students_that_kept_their_labels_have_no_null_label_to_guide_by(method: Objective) -> None:
     plan = method.schedule(2)
-    assert method.step_guidance(plan, None) == method.step_guidance(plan, 1.0) == [1.0, 1.0]
-    with pytest.raises(ValueError, match=r"guidance 1\.5 asks the network for its null label, which was never dist"):
-        method.step_guidance(plan, 1.5)
-    assert method.step_guidance(plan, 1.5, twice=True) == [1.5, 1.5]
+    assert scales(method, plan, None) == scales(method, plan, 1.0) == [1.0, 1.0]
+    hint = r"training built in guidance 1\.5" if method.guidance == 1.5 else r"train with objective\.guidance above 1"
+    with pytest.raises(ValueError, match=rf"guidance 1\.5 needs the null condition, which was never trained: {hint}"):
+        scales(method, plan, 1.5)
+    assert scales(method, plan, 1.5, twice=True) == [1.5, 1.5]
+    assert warnings(method, plan, 1.5, twice=True) == ["guidance 1.5 uses the null condition, which was never trained"]
 
 
 def test_reflow_is_not_guided_twice() -> None:
     plain, built_in = Reflow(), Reflow(guidance=1.5)
     plan = plain.schedule(2)
-    assert plain.step_guidance(plan, 1.5) == [1.5, 1.5]
-    assert built_in.step_guidance(plan, None) == [1.0, 1.0]
-    with pytest.raises(ValueError, match="already built into this model's pairs"):
-        built_in.step_guidance(plan, 1.5)
+    assert scales(plain, plan, 1.5) == [1.5, 1.5]
+    assert scales(built_in, plan, None) == [1.0, 1.0]
+    with pytest.raises(ValueError, match=r"guidance 1\.5 is already built into the steps: 1\.5 would guide twice"):
+        scales(built_in, plan, 1.5)
     for method in (Reflow(label_drop=0.0), LiveReflow(label_drop=0.0)):
-        with pytest.raises(ValueError, match="null label, which was never trained"):
-            method.step_guidance(method.schedule(2), 1.5)
+        with pytest.raises(ValueError, match="null condition, which was never trained"):
+            scales(method, method.schedule(2), 1.5)
 
 
 @pytest.mark.parametrize("method", ALL)

@@ -6,6 +6,8 @@ from fractions import Fraction
 import pytest
 import torch
 from scipy import stats
+from tests.guidance import scales, warnings
+from tests.toys import WithNull
 from torch import Tensor, nn
 
 from anystep.flow.condition import UNCONDITIONAL, class_labels
@@ -15,13 +17,10 @@ from anystep.objectives import Batch, Draw, FlowMatching, Networks, Objective, P
 CLASSES, WIDTH = 10, 2
 
 
-class Linear(nn.Module):
+class Linear(WithNull, nn.Module):
     """v = W x + E[label]; counts the rows that it is asked for."""
 
     num_classes = CLASSES
-
-    def null(self, condition):
-        return torch.full_like(condition, self.num_classes)
 
     def __init__(self) -> None:
         super().__init__()
@@ -118,7 +117,7 @@ def test_cost_at_a_quarter_is_the_papers_sixteen_percent() -> None:
 
 def test_without_self_consistency_rows_it_is_flow_matching() -> None:
     one, other = made(Shortcut(share=0.0))[0], made(FlowMatching())[0]
-    for name in ("x_t", "t", "d", "label"):
+    for name in ("x_t", "t", "d", "condition"):
         assert torch.equal(getattr(one.query, name), getattr(other.query, name))
     assert torch.equal(one.target, other.target)
 
@@ -138,15 +137,12 @@ def test_clipping_bounds_targets_of_self_consistency_rows_only() -> None:
 
 
 @dataclass
-class Tables:
+class Tables(WithNull):
     """s(x, t, d, c) = P_d x + q_d[c]: one affine field a step, filled in as levels are learned."""
 
     P: dict[float, Tensor] = field(default_factory=dict)
     q: dict[float, Tensor] = field(default_factory=dict)
     num_classes = 2
-
-    def null(self, condition):
-        return torch.full_like(condition, self.num_classes)
 
     def __call__(self, x: Tensor, t: Tensor, d: Tensor, label: Tensor | None = None, guidance=None) -> Tensor:
         (step,) = set(d.tolist())
@@ -183,11 +179,11 @@ def test_guidance_compounds_over_levels_unless_it_is_kept_to_the_finest(levels: 
 
 def test_guidance_is_refused_twice_and_without_classes() -> None:
     trained = Shortcut(guidance=1.5)
-    assert trained.step_guidance(trained.schedule(4), None) == [1.0] * 4
-    assert trained.step_guidance(trained.schedule(128), None) == [1.5] * 128  # d = 0 was not trained with guidance
-    assert trained.step_guidance(trained.schedule(4), 2.0, twice=True) == [2.0] * 4
+    assert scales(trained, trained.schedule(4), None) == [1.0] * 4
+    assert scales(trained, trained.schedule(128), None) == [1.5] * 128  # d = 0 was not trained with guidance
+    assert scales(trained, trained.schedule(4), 2.0, twice=True) == [2.0] * 4
     with pytest.raises(ValueError, match="would guide twice"):
-        trained.step_guidance(trained.schedule(4), 2.0)
+        scales(trained, trained.schedule(4), 2.0)
     with pytest.raises(ValueError, match=r"objective\.guidance 1\.5 needs classes, and this data has none"):
         trained.check(UNCONDITIONAL)
     trained.check(class_labels(10))
@@ -220,12 +216,14 @@ def test_a_null_label_that_was_never_trained_guides_nothing_unless_it_is_allowed
     for steps in (1, 64, 128):
         plan = never.schedule(steps)
         for objective in (never, FlowMatching(label_drop=0.0)):
-            with pytest.raises(ValueError, match=r"null label, which was never trained, .* objective\.label_drop is 0"):
-                objective.step_guidance(plan, guidance)
-            assert objective.step_guidance(plan, guidance, twice=True) == [guidance] * steps
+            with pytest.raises(ValueError, match=r"which was never trained: train with objective\.label_drop 0\.1"):
+                scales(objective, plan, guidance)
+            assert scales(objective, plan, guidance, twice=True) == [guidance] * steps
+            (warning,) = warnings(objective, plan, guidance, twice=True)
+            assert warning == f"guidance {guidance:g} uses the null condition, which was never trained"
             for none in (None, 1.0):
-                assert objective.step_guidance(plan, none) == [1.0] * steps
-    assert FlowMatching().step_guidance(FlowMatching().schedule(4), guidance) == [guidance] * 4
+                assert scales(objective, plan, none) == [1.0] * steps
+    assert scales(FlowMatching(), FlowMatching().schedule(4), guidance) == [guidance] * 4
 
 
 def test_guidance_needs_a_null_label_that_is_trained() -> None:
@@ -237,9 +235,17 @@ def test_guidance_needs_a_null_label_that_is_trained() -> None:
 def test_a_null_label_that_was_trained_elsewhere_guides_with_a_word_of_caution() -> None:
     """As released, labels are dropped in flow rows only: at d > 0 the null label is what it is at d = 0, or nothing."""
     released, everywhere = Shortcut(), Shortcut(label_drop_rows="all")
-    for steps, all_at_zero in ((1, False), (64, False), (127, False), (128, True), (129, True)):
+    for steps, where in (
+        (1, "these steps"),
+        (64, "these steps"),
+        (127, "126 of these 127 steps"),
+        (128, ""),
+        (129, ""),
+    ):
         plan = released.schedule(steps)
-        assert all_at_zero == all(step.d == 0 for step in plan)
-        assert released.step_guidance(plan, 1.5) == [1.5] * steps
-        assert (released.caution(plan, 1.5) is None) == all_at_zero
-        assert everywhere.caution(plan, 1.5) is released.caution(plan, None) is released.caution(plan, 1.0) is None
+        assert (where == "") == all(step.d == 0 for step in plan)
+        assert scales(released, plan, 1.5) == [1.5] * steps
+        trained = "guidance 1.5 uses the null condition, which was trained at d = 0 only"
+        all_at_zero = "(with more steps all have d = 0)"
+        assert warnings(released, plan, 1.5) == ([f"{trained}, not at {where} {all_at_zero}"] if where else [])
+        assert warnings(everywhere, plan, 1.5) == warnings(released, plan, None) == warnings(released, plan, 1.0) == []

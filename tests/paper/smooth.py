@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from anystep.objectives import Batch, Draw
+from tests.toys import WithNull
 
 CLASSES, WIDTH = 3, 5
 
 
 @dataclass
-class Smooth:
+class Smooth(WithNull):
     """s(x, t, d, c) = tanh(W x + p t + q d + E[c]) + x / 3; counts the rows that it is asked for."""
 
     W: np.ndarray
@@ -22,9 +23,6 @@ class Smooth:
     rows: int = 0
 
     num_classes = CLASSES
-
-    def null(self, condition):
-        return torch.full_like(condition, self.num_classes)
 
     @classmethod
     def make(cls, seed: int) -> "Smooth":
@@ -52,8 +50,6 @@ MEAN, STD = 1.5, 0.3
 
 class GaussianFlow:
     """The average velocity of the flow from N(0, 1) to N(1.5, 0.3^2): the flow map is affine at every t."""
-
-    num_classes = None
 
     @staticmethod
     def spread(t: Tensor) -> Tensor:

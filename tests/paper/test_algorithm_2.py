@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from anystep.flow.ladder import Ladder, Step, dyadic_lengths, instantaneous_schedule, shortcut_schedule
 from anystep.flow.sampling import interpolate_noise, sample
+from tests.guidance import scales
 from tests.paper.toy import CLASSES, WIDTH, M, Toy
 
 
@@ -107,12 +108,10 @@ def test_impossible_budgets_are_refused(steps: object) -> None:
 
 def test_guidance_of_an_unconditional_network_is_refused() -> None:
     class Unconditional:
-        num_classes = None
-
         def __call__(self, x: torch.Tensor, *rest: object) -> torch.Tensor:
             return x
 
-    with pytest.raises(ValueError, match="unconditional"):
+    with pytest.raises(ValueError, match="guidance needs a condition"):
         sample(Unconditional(), torch.ones(1, 2), guidance=2.0)
 
 
@@ -122,13 +121,13 @@ def test_guiding_twice_is_refused_but_the_unguided_branch_is_not() -> None:
 
     objective = Shortcut(guidance=1.5)
     few, many = objective.schedule(4), objective.schedule(128)
-    assert objective.step_guidance(few, None) == [1.0] * 4
-    assert objective.step_guidance(many, None) == [1.5] * 128
-    assert objective.step_guidance(many, 2.0) == [2.0] * 128
-    assert objective.step_guidance(few, 1.0) == [1.0] * 4
+    assert scales(objective, few, None) == [1.0] * 4
+    assert scales(objective, many, None) == [1.5] * 128
+    assert scales(objective, many, 2.0) == [2.0] * 128
+    assert scales(objective, few, 1.0) == [1.0] * 4
     with pytest.raises(ValueError, match="guide twice"):
-        objective.step_guidance(few, 1.5)
-    assert objective.step_guidance(few, 1.5, twice=True) == [1.5] * 4
+        scales(objective, few, 1.5)
+    assert scales(objective, few, 1.5, twice=True) == [1.5] * 4
 
 
 def test_a_budget_may_be_a_numpy_integer() -> None:

@@ -10,6 +10,7 @@ from anystep.objectives import Networks, Progress, Shortcut
 from anystep.objectives.alpha_flow import AlphaFlow
 from anystep.objectives.base import Batch, Targets
 from anystep.objectives.mean_flow import MeanFlow
+from tests.guidance import scales
 from tests.paper import toy
 from tests.paper.smooth import CLASSES, GaussianFlow, Smooth, part, smooth_batch
 
@@ -60,7 +61,7 @@ def test_alpha_of_one_half_is_the_shortcut_models_target() -> None:
     half = constant(0.5, shift="network", interval="dyadic", share=0.5, M=toy.M)
     ours = half.targets(networks, batch, draw, START)
     theirs = Shortcut(share=0.5, M=toy.M, label_drop_rows="all").targets(networks, batch, draw, START)
-    for name in ("x_t", "t", "d", "label"):
+    for name in ("x_t", "t", "d", "condition"):
         assert torch.equal(getattr(ours.query, name), getattr(theirs.query, name)), name
     assert torch.equal(ours.target, theirs.target)
     assert torch.equal(ours.tag > 0, theirs.tag > 0) and int((ours.tag > 0).sum()) == 48
@@ -164,9 +165,9 @@ def test_guidance_needs_a_null_label_that_was_trained() -> None:
     batch, draw = smooth_batch(400)
     label = AlphaFlow(label_drop=0.5).targets(Networks(Smooth.make(1)), batch, draw, START).query
     assert label.condition is not None and {0.0} < set(label.d[label.condition == CLASSES].tolist())
-    assert AlphaFlow().step_guidance(AlphaFlow().schedule(2), 2.0) == [2.0, 2.0]
-    with pytest.raises(ValueError, match=r"objective\.label_drop is 0"):
-        AlphaFlow(label_drop=0.0).step_guidance(AlphaFlow().schedule(2), 2.0)
+    assert scales(AlphaFlow(), AlphaFlow().schedule(2), 2.0) == [2.0, 2.0]
+    with pytest.raises(ValueError, match=r"which was never trained: train with objective\.label_drop 0\.1"):
+        scales(AlphaFlow(label_drop=0.0), AlphaFlow().schedule(2), 2.0)
 
 
 def test_too_few_rows_for_the_ladder_are_refused() -> None:

@@ -19,8 +19,6 @@ A = torch.tensor([[-0.4, 1.1, 0.0], [-1.1, -0.2, 0.3], [0.0, 0.5, 0.6]], dtype=t
 class LinearField:
     """dx/dt = A x, whose exact step is x(t + d) = exp(A d) x, so s(x, t, d) = (exp(A d) - I)/d x."""
 
-    num_classes = None
-
     def __init__(self, finest: float) -> None:
         self.finest = finest  # what d = 0 means: the average over this step, or (0) the true derivative
 
@@ -113,8 +111,6 @@ def test_euler_steps_of_the_closed_form_velocity_converge_to_the_flow_map() -> N
     """The reference of the test above is itself right: error falls as 1/steps."""
 
     class Exact:
-        num_classes = None
-
         def __call__(self, x: Tensor, t: Tensor, d: Tensor, *rest: object) -> Tensor:
             return gaussian_velocity(x, t)
 

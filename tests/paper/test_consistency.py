@@ -144,8 +144,6 @@ def test_noise_levels_follow_their_law() -> None:
 class Toy1d:
     """No velocity."""
 
-    num_classes = None
-
     def __call__(
         self, x: Tensor, t: Tensor, d: Tensor, label: Tensor | None = None, guidance: Tensor | None = None
     ) -> Tensor:

@@ -7,6 +7,7 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 
 from anystep.core.random import Draw
+from anystep.flow.condition import class_labels
 from anystep.flow.conventions import VP_START, from_vp, vp_alpha_bar, vp_times
 from anystep.flow.guidance import guided_velocity
 from anystep.flow.path import advance
@@ -22,7 +23,7 @@ class NoiseToy(VelocityNetwork):
     """The toy as a network that says the noise; its matrix W is a parameter."""
 
     def __init__(self, toy: Toy) -> None:
-        super().__init__((WIDTH,), CLASSES, "noise")
+        super().__init__((WIDTH,), class_labels(CLASSES), "noise")
         self.toy = toy
         self.W = torch.nn.Parameter(torch.from_numpy(toy.W))
 

@@ -16,6 +16,7 @@ from anystep.objectives.live_reflow import LiveReflow
 from anystep.objectives.progressive_distillation import ProgressiveDistillation
 from anystep.objectives.reflow import Reflow
 from tests.paper.toy import CLASSES, WIDTH, M, Toy
+from tests.toys import WithNull
 
 ROWS = 40
 Row = tuple[np.ndarray, float, float, int, np.ndarray]  # x_t, t, d, label, target
@@ -127,15 +128,12 @@ B = torch.tensor([[1.0, -2.0, 0.5], [0.3, 0.3, -1.0], [-0.2, 0.6, 0.1]], dtype=t
 
 
 @dataclass
-class Affine:
+class Affine(WithNull):
     """v = P x + q[label], at every t and d."""
 
     P: Tensor
     q: Tensor
     num_classes = 2
-
-    def null(self, condition):
-        return torch.full_like(condition, self.num_classes)
 
     def __call__(
         self, x: Tensor, t: Tensor, d: Tensor, label: Tensor | None = None, guidance: Tensor | None = None
@@ -172,15 +170,12 @@ def test_all_phases_of_progressive_distillation_leave_one_step_that_is_all_of_th
 
 
 @dataclass
-class EulerEnd:
+class EulerEnd(WithNull):
     """The exact student of an affine teacher: (x1hat - x) / (1 - t), x1hat after the teacher's own steps of 1/M."""
 
     teacher: Affine
     M: int
     num_classes = 2
-
-    def null(self, condition):
-        return torch.full_like(condition, self.num_classes)
 
     def __call__(
         self, x: Tensor, t: Tensor, d: Tensor, label: Tensor | None = None, guidance: Tensor | None = None
@@ -224,8 +219,6 @@ def test_fresh_noise_keeps_the_law_of_the_data_where_euler_steps_do_not() -> Non
     s, rows = 0.3, 40_000
 
     class Exact:
-        num_classes = None
-
         def __call__(self, x: Tensor, t: Tensor, d: Tensor, label: object = None, guidance: object = None) -> Tensor:
             at = t[:, None]
             return (s / ((1 - at) ** 2 + (s * at) ** 2).sqrt() - 1) * x / (1 - at)
@@ -247,8 +240,6 @@ def test_reflow_leaves_a_straight_flow_as_it_is() -> None:
     m, s = 2.0, 0.5
 
     class Straight:
-        num_classes = None
-
         def __call__(self, x: Tensor, t: Tensor, d: Tensor, label: object = None, guidance: object = None) -> Tensor:
             at = t[:, None].to(x.dtype)
             return m + (s - 1) * (x - m * at) / (1 - at + s * at)

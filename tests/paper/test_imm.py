@@ -13,7 +13,9 @@ from anystep.core.random import Draw
 from anystep.objectives import Networks, Progress
 from anystep.objectives.base import Batch
 from anystep.objectives.imm import IMM, discrepancy
+from tests.guidance import scales
 from tests.paper.smooth import CLASSES, WIDTH, Smooth, part, smooth_batch
+from tests.toys import WithNull
 
 START = Progress(0, 1)
 
@@ -80,11 +82,8 @@ def test_both_branches_of_one_point_arrive_together() -> None:
     """Data that is one point has straight flows, u = (x1 - x)/(1 - t): the loss is 0 for any t, d and labels."""
     point = torch.full((WIDTH,), 0.7, dtype=torch.float64)
 
-    class Straight:
+    class Straight(WithNull):
         num_classes = CLASSES
-
-        def null(self, condition):
-            return torch.full_like(condition, self.num_classes)
 
         def __call__(self, x: Tensor, t: Tensor, *rest: object) -> Tensor:
             return (point - x) / (1 - t[:, None].double()).clamp(min=1e-12)
@@ -126,8 +125,6 @@ def test_the_gradient_goes_through_the_noisier_branch_only() -> None:
     """It is the derivative of the loss in weights that the less noisy branch does not have."""
 
     class Branches(nn.Module):
-        num_classes = None
-
         def __init__(self) -> None:
             super().__init__()
             self.inner, self.outer = nn.Linear(WIDTH + 2, 16), nn.Linear(16, WIDTH)
@@ -156,7 +153,6 @@ def test_the_gradient_goes_through_the_noisier_branch_only() -> None:
         def both(*arguments: Tensor) -> Tensor:
             return (network if torch.is_grad_enabled() else online)(*arguments)
 
-        both.num_classes = None  # type: ignore[attr-defined]
         return float(objective.loss(Networks(both), batch, draw, START).rows.detach().double().mean())  # type: ignore[arg-type]
 
     slope = (moved(2e-3) - moved(-2e-3)) / 4e-3
@@ -216,9 +212,9 @@ def test_steps_are_equal_from_the_noisiest_time_to_the_data(steps: int) -> None:
     assert plan[-1].t + plan[-1].length == pytest.approx(1)
     assert {round(step.length, 12) for step in plan} == {round(step.d, 12) for step in plan}
     np.testing.assert_allclose(np.diff([step.t for step in plan]), plan[0].length)
-    assert IMM().step_guidance(plan, 1.5) == [1.5] * steps
-    with pytest.raises(ValueError, match=r"objective\.label_drop is 0"):
-        IMM(label_drop=0.0).step_guidance(plan, 1.5)
+    assert scales(IMM(), plan, 1.5) == [1.5] * steps
+    with pytest.raises(ValueError, match=r"which was never trained: train with objective\.label_drop 0\.1"):
+        scales(IMM(label_drop=0.0), plan, 1.5)
 
 
 def test_cost_is_one_more_forward_pass() -> None:

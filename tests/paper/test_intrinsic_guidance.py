@@ -13,13 +13,15 @@ from anystep.flow.sampling import sample
 from anystep.networks import MLPConfig
 from anystep.objectives import Batch, Draw, ImprovedShortcut, Networks, Progress, Shortcut
 from anystep.training.ema import Ema
+from tests.guidance import scales
 from tests.paper.toy import CLASSES, WIDTH, M
+from tests.toys import WithNull
 
 LEVELS = 3  # log2 M
 
 
 @dataclass(frozen=True)
-class Told:
+class Told(WithNull):
     """s(x, t, d, c, W) = tanh(A x + p t + q log2(1/d) / 8 + E[c] + r (W - 1)) + x / 3, where d = 0 counts as 1/M."""
 
     A: np.ndarray
@@ -160,7 +162,7 @@ def test_before_the_interval_guidance_has_no_effect_and_the_network_is_told_it_a
     assert torch.equal(late.target[~(guided & early)], always.target[~(guided & early)])
 
 
-class Scalar:
+class Scalar(WithNull):
     """s = place 0 of a table for the null label, else place 1 at W = 1 and place 2 at the one W above that is trained.
 
     With ``itself`` the W branch answers for the label whatever W is asked: guidance made of what it has guided.
@@ -200,7 +202,7 @@ def test_guidance_made_of_the_guided_branch_diverges_and_that_of_the_plain_branc
 
 
 @dataclass
-class Tables:
+class Tables(WithNull):
     """s(x, t, d, c, W) = P_d x + q_(d, W)[c]: one affine field a step, filled in as levels are learned."""
 
     P: dict[float, Tensor]
@@ -348,5 +350,5 @@ def test_an_interval_in_plain_shortcut_models_is_guidance_at_the_finest_level_fr
     torch.testing.assert_close(late.target[finest & before], never.target[finest & before])
     assert not torch.equal(late.target, plain.target) and not torch.equal(late.target, never.target)
     objective = Shortcut(M=M, guidance=1.5, interval=0.5)
-    assert objective.step_guidance(objective.schedule(8), None) == [1.0] * 4 + [1.5] * 4
-    assert objective.step_guidance(objective.schedule(4), None) == [1.0] * 4
+    assert scales(objective, objective.schedule(8), None) == [1.0] * 4 + [1.5] * 4
+    assert scales(objective, objective.schedule(4), None) == [1.0] * 4

@@ -12,6 +12,7 @@ from anystep.flow.sampling import sample
 from anystep.networks import DiTConfig, MLPConfig, NetworkConfig
 from anystep.objectives import Networks, Progress, Query
 from anystep.objectives.mean_flow import MeanFlow, total_derivative
+from tests.guidance import scales
 from tests.paper.smooth import CLASSES, GaussianFlow, Smooth, part, smooth_batch
 
 START = Progress(0, 1)
@@ -179,9 +180,9 @@ def test_any_number_of_steps_of_the_exact_average_velocity_is_the_flow() -> None
 
 def test_guidance_needs_a_null_label_that_was_trained() -> None:
     plan = MeanFlow().schedule(2)
-    assert MeanFlow().step_guidance(plan, 2.0) == [2.0, 2.0]
-    with pytest.raises(ValueError, match=r"objective\.label_drop is 0"):
-        MeanFlow(label_drop=0.0).step_guidance(plan, 2.0)
+    assert scales(MeanFlow(), plan, 2.0) == [2.0, 2.0]
+    with pytest.raises(ValueError, match=r"which was never trained: train with objective\.label_drop 0\.1"):
+        scales(MeanFlow(label_drop=0.0), plan, 2.0)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])

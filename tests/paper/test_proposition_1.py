@@ -9,6 +9,7 @@ from torch import Tensor
 
 from anystep.objectives import Shortcut
 from tests.paper.compounding import LEVELS, Field, M, Rule, affine, average_velocity, clusters, euler, ratios
+from tests.toys import WithNull
 
 W = 1.5
 PLANE = np.random.default_rng(0).normal(size=(32, 2))
@@ -72,11 +73,8 @@ def test_intrinsic_guidance_is_that_of_the_finest_level_of_any_field(field: Fiel
 def test_the_objective_makes_these_targets(rule: Rule) -> None:
     """`Shortcut.two_half_steps` at the largest level, of a network that is right about the levels below."""
 
-    class Network:
+    class Network(WithNull):
         num_classes = 1
-
-        def null(self, condition):
-            return torch.full_like(condition, self.num_classes)
 
         def __call__(
             self, x: Tensor, t: Tensor, d: Tensor, label: Tensor | None = None, guidance: Tensor | None = None

@@ -6,11 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tests.toys import WithNull
+
 M, CLASSES, WIDTH = 8, 3, 5
 
 
 @dataclass(frozen=True)
-class Toy:
+class Toy(WithNull):
     """s(x, t, d, c) = tanh(W x + p t + q log2(1/d) / 8 + E[c]) + x / 3, where d = 0 counts as 1/M."""
 
     W: np.ndarray
@@ -19,9 +21,6 @@ class Toy:
     E: np.ndarray
 
     num_classes = CLASSES
-
-    def null(self, condition):
-        return torch.full_like(condition, self.num_classes)
 
     @classmethod
     def make(cls, seed: int) -> "Toy":

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from tests.toys import WithNull
 from torch import Tensor
 
 from anystep.core.random import Draw
@@ -65,16 +66,13 @@ def meta(arrays: Mapping[str, Any], case: str) -> dict[str, Any]:
     return flags
 
 
-class WithoutStep(torch.nn.Module):
+class WithoutStep(WithNull, torch.nn.Module):
     """The reference's ``ignore_dt``: it feeds index 0 to the step embedder whatever d is. Index 0 is d = 1."""
 
     def __init__(self, inner: DiT) -> None:
         super().__init__()
         self.inner = inner
-        self.num_classes = inner.num_classes
-
-    def null(self, condition):
-        return torch.full_like(condition, self.num_classes)
+        self.num_classes = inner.conditions.num_classes
 
     def forward(self, x: Tensor, t: Tensor, d: Tensor, label: Tensor | None = None) -> Tensor:
         return self.inner(x, t, torch.ones_like(d), label)

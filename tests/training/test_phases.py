@@ -95,7 +95,7 @@ def test_pairs_are_where_the_teacher_carries_noise_of_their_own_number(small: Co
         noise = torch.randn(1, 8, 8, generator=generator(config.training.seed, i, "pairs"))
         assert torch.equal(x0[i], noise)
     assert state.teacher is not None
-    again = sample(state.teacher, x0, steps=instantaneous_schedule(2), label=label, guidance=1.5)
+    again = sample(state.teacher, x0, steps=instantaneous_schedule(2), condition=label, guidance=1.5)
     torch.testing.assert_close(x1, again, atol=1e-5, rtol=0)
     # labels come in the data's order of the epoch: 70 rows of ten classes of nearly equal size
     assert set(label.tolist()) == set(range(10))

@@ -131,9 +131,11 @@ class ConditionSpec:
         for name, tensor in self.named(condition).items():
             entry = self.entries[name]
             if tuple(tensor.shape) != (length, *entry.shape):
-                raise UsageError(f"{name} must have shape {[length, *entry.shape]}, got {list(tensor.shape)}")
-            if entry.kind == "feature" and not tensor.is_floating_point():
-                raise UsageError(f"{name} must be floating point, got {tensor.dtype}")
+                shape, found = [length, *entry.shape], list(tensor.shape)
+                raise UsageError(f"{name} must have shape {shape} for {length} examples, got {found}")
+            if tensor.is_floating_point() != (entry.kind == "feature"):
+                kind = "floating point" if entry.kind == "feature" else "int64"
+                raise UsageError(f"{name} must be {kind}, got {tensor.dtype}")
             if entry.kind == "label" and tensor.device.type == "cpu" and not torch.compiler.is_compiling():
                 _check_labels(name, tensor, len(entry.classes or ()))
 

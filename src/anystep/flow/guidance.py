@@ -58,12 +58,14 @@ class GuidanceRule(NamedTuple):
 
     ``as_trained``: the scale W to apply there so that samples are guided as training meant it. ``built_in``: the scale
     that the predicted velocity has already, 1 for none; applying another W would guide twice. ``null``: whether
-    "nothing given" was trained at this step; "untrained" (it was, at other steps) is a warning, "never" an error.
+    "nothing given" was trained at this step; "untrained" (it was, at other steps) is a warning, "never" an error, and
+    ``remedy`` is what to train with instead.
     """
 
     as_trained: float = 1.0
     built_in: float = 1.0
     null: NullTraining = "trained"
+    remedy: str = "train with objective.label_drop 0.1"
 
 
 def guidance_scales(
@@ -79,21 +81,25 @@ def guidance_scales(
     finite("guidance", requested)
     if requested == 1:
         return [1.0] * len(rules), []
+    scales = [requested] * len(rules)
     otherwise = "leave guidance out, or allow it explicitly (--guide-twice)"
-    never = any(rule.null == "never" for rule in rules)
+    never = [rule for rule in rules if rule.null == "never"]
     built_in = [rule.built_in for rule in rules if rule.built_in != 1]
     if never and not twice:
-        hint = "training built it in; " if built_in else "train with objective.label_drop 0.1; "
-        raise UsageError(f"guidance {requested:g} needs a null condition, which was never trained: {hint}{otherwise}")
+        hint = f"training built in guidance {built_in[0]:g}" if built_in else never[0].remedy
+        raise UsageError(
+            f"guidance {requested:g} needs the null condition, which was never trained: {hint}; {otherwise}"
+        )
     if built_in and not twice:
         where = "the steps" if len(built_in) == len(rules) else f"{len(built_in)} of the {len(rules)} steps"
         raise UsageError(
             f"guidance {built_in[0]:g} is already built into {where}: {requested:g} would guide twice ({otherwise})"
         )
+    uses = f"guidance {requested:g} uses the null condition"
     if never:
-        return [requested] * len(rules), [f"guidance {requested:g} uses a null condition that was never trained"]
+        return scales, [f"{uses}, which was never trained"]
     untrained = sum(rule.null == "untrained" for rule in rules)
     if not untrained:
-        return [requested] * len(rules), []
-    warning = f"the null condition was trained at d = 0 only, not at {untrained} of these {len(rules)} steps"
-    return [requested] * len(rules), [f"guidance {requested:g}: {warning}"]
+        return scales, []
+    where = "at these steps" if untrained == len(rules) else f"at {untrained} of these {len(rules)} steps"
+    return scales, [f"{uses}, which was trained at d = 0 only, not {where} (with more steps all have d = 0)"]

@@ -210,8 +210,10 @@ class Generator:
         if isinstance(condition, Tensor) and condition.ndim == 0:
             condition = condition.expand(length)
         given = to(condition, torch.device("cpu"))
-        self.conditions.check(given, length)
         label = self.conditions.class_label(given)
-        if label is not None and self.num_classes is not None and bool((label == self.num_classes).any()):
-            raise UsageError(f"label must be in 0..{self.num_classes - 1}, got {self.num_classes}")
+        if label is not None and self.num_classes is not None:
+            wrong = label[(label < 0) | (label >= self.num_classes)]
+            if len(wrong):
+                raise UsageError(f"label must be in 0..{self.num_classes - 1}, got {int(wrong[0])}")
+        self.conditions.check(given, length)
         return given

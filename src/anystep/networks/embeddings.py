@@ -65,7 +65,7 @@ class FeatureEmbedding(nn.Module):
 
     def forward(self, value: Tensor) -> Tensor:
         """Return the embedding of ``value`` [B, ...], [B, width]."""
-        flat = value.flatten(1).to(self.inner.weight.dtype)
+        flat = value.reshape(len(value), self.inner.in_features).to(self.inner.weight.dtype)
         missing = flat.isnan().any(1, keepdim=True)
         features: Tensor = self.outer(nn.functional.silu(self.inner(flat.nan_to_num())))
         return torch.where(missing, self.null, features)

@@ -50,4 +50,5 @@ class Distillation(Objective):
 
     def guidance_rule(self, step: Step) -> GuidanceRule:
         """Return what guidance means at a step of a student: it keeps every label, so that null is never trained."""
-        return GuidanceRule(built_in=self.guidance, null="never")
+        remedy = "train with objective.guidance above 1 to build it in"
+        return GuidanceRule(built_in=self.guidance, null="never", remedy=remedy)
