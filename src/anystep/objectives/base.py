@@ -17,6 +17,8 @@ from anystep.core.random import Draw
 from anystep.flow.ladder import Schedule
 from anystep.flow.network import Network, null_label
 from anystep.flow.penalties.squared import squared_error
+from anystep.flow.progress import Progress as Progress  # noqa: PLC0414
+from anystep.flow.query import Query as Query  # noqa: PLC0414
 from anystep.flow.sampling import Callback, Renoise, sample, sample_consistency
 
 
@@ -36,31 +38,6 @@ class Networks:
     online: Network
     target: Network | None = None
     teacher: Network | None = None
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far the phase is: ``step`` updates done, of ``steps`` in it; ``index`` is the phase's own (`Phase.index`)."""
-
-    step: int
-    steps: int
-    index: int = 0
-
-    @property
-    def fraction(self) -> float:
-        """Share of the phase that is done, in [0, 1)."""
-        return self.step / self.steps
-
-
-@dataclass(frozen=True)
-class Query:
-    """What the online network is asked: its arguments, rows aligned."""
-
-    x_t: Tensor
-    t: Tensor
-    d: Tensor
-    label: Tensor | None = None
-    guidance: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -89,15 +66,15 @@ class Losses:
     tag: Tensor
 
 
-#: penalty(prediction, target, query): how far each answer is off, [B]
-Penalty = Callable[[Tensor, Tensor, Query], Tensor]
+#: error(prediction, target, query): how far each prediction is off, [B]
+RowError = Callable[[Tensor, Tensor, Query], Tensor]
 
 
-def regress(networks: Networks, targets: Targets, penalty: Penalty) -> Losses:
-    """Ask the online network and return the weighted penalty of each row."""
+def regress(networks: Networks, targets: Targets, error: RowError) -> Losses:
+    """Evaluate the online network and return the weighted error of each row."""
     query = targets.query
     prediction = networks.online(query.x_t, query.t, query.d, query.label, query.guidance)
-    rows = penalty(prediction, targets.target, query)
+    rows = error(prediction, targets.target, query)
     if targets.weight is not None:
         rows = rows * targets.weight
     return Losses(rows, query.t, targets.tag)
@@ -218,11 +195,11 @@ class Objective(ABC):
         """Map a batch to a regression. Makes no gradient."""
 
     def loss(self, networks: Networks, batch: Batch, draw: Draw, progress: Progress) -> Losses:
-        """Return the penalty of each row; only a method that is no per-row regression overrides this."""
-        return regress(networks, self.targets(networks, batch, draw, progress), self.penalty)
+        """Return the error of each row; only a method that is no per-row regression overrides this."""
+        return regress(networks, self.targets(networks, batch, draw, progress), self.error)
 
-    def penalty(self, prediction: Tensor, target: Tensor, query: Query) -> Tensor:
-        """Return how far the answer to ``query`` is off, [B]: the squared error."""
+    def error(self, prediction: Tensor, target: Tensor, query: Query) -> Tensor:
+        """Return how far the prediction at ``query`` is off, [B]: the mean squared error."""
         return squared_error(prediction, target)
 
     def sample(

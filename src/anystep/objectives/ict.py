@@ -109,7 +109,7 @@ class ImprovedConsistencyTraining(Objective):
             weight=weights[i],
         )
 
-    def penalty(self, prediction: Tensor, target: Tensor, query: Query) -> Tensor:
+    def error(self, prediction: Tensor, target: Tensor, query: Query) -> Tensor:
         """Return the pseudo-Huber penalty of each row's x1hat: 1 - t times what the velocity is off."""
         left = expand(1 - query.t, target).float()
         return pseudo_huber(left * prediction, left * target, self.huber * math.sqrt(target[0].numel()))

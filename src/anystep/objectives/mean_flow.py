@@ -80,7 +80,7 @@ class MeanFlow(Objective):
             target = v.index_copy(0, rows, advance(v[rows], d[rows], rate).to(v.dtype))
         return Targets(query=Query(x_t, t, d, label=label), target=target, tag=average.long())
 
-    def penalty(self, prediction: Tensor, target: Tensor, query: Query) -> Tensor:
+    def error(self, prediction: Tensor, target: Tensor, query: Query) -> Tensor:
         """Return the adaptively weighted squared error, [B]."""
         return adaptive_error(prediction, target, self.adaptive_floor, self.adaptive_power)
 

@@ -89,7 +89,7 @@ class LossConfig:
         if self.kind == "objective":
             return
         for kind in (type(phase.objective) for phase in objective.phases()):
-            if kind.penalty is not Objective.penalty or kind.loss is not Objective.loss:
+            if kind.error is not Objective.error or kind.loss is not Objective.loss:
                 raise ValueError(
                     f"loss.kind haar replaces the squared error, and {kind.name} has an error of its own: leave it out"
                 )
