@@ -58,26 +58,18 @@ class Losses:
     """One loss for each of our rows [B], rows that count for nothing included, with what the log sorts it by.
 
     The update's loss is the sum of ``rows`` over all ranks and micro-batches over the global batch; ``t`` [B] and
-    ``tag`` [B] are in the same order.
+    ``tag`` [B] are in the same order. ``logged`` [B] is what the log shows where that is not ``rows``: the loss
+    without the section `weight`.
     """
 
     rows: Tensor
     t: Tensor
     tag: Tensor
+    logged: Tensor | None = None
 
 
-#: error(prediction, target, query): how far each prediction is off, [B]
-RowError = Callable[[Tensor, Tensor, Query], Tensor]
-
-
-def regress(networks: Networks, targets: Targets, error: RowError) -> Losses:
-    """Evaluate the online network and return the weighted error of each row."""
-    query = targets.query
-    prediction = networks.online(query.x_t, query.t, query.d, query.label, query.guidance)
-    rows = error(prediction, targets.target, query)
-    if targets.weight is not None:
-        rows = rows * targets.weight
-    return Losses(rows, query.t, targets.tag)
+#: charge(prediction, targets): the loss of each row, by the run's penalty and weight
+Charge = Callable[[Tensor, Targets], Losses]
 
 
 @dataclass(frozen=True)
@@ -167,6 +159,8 @@ class Objective(ABC):
     predicts: ClassVar[str] = "velocity"
     #: whether samples are drawn by jumps to the end with fresh noise in between (consistency models)
     stochastic: ClassVar[bool] = False
+    #: whether the loss is one error per row: a penalty can replace it, and a weight multiply it
+    per_row: ClassVar[bool] = True
     #: whether targets depend on how far the run is: its length cannot change
     scheduled: ClassVar[bool] = False
 
@@ -174,6 +168,11 @@ class Objective(ABC):
     def tags(self) -> tuple[str, ...]:
         """Names of the kinds of row over all phases: ``flow`` (empirical velocities) first, otherwise the step d."""
         return ("flow",)
+
+    @property
+    def marked(self) -> tuple[str, ...]:
+        """Those of `tags` whose rows the section `weight` acts on: they regress what a network predicts."""
+        return tuple(tag for tag in self.tags if tag not in {"flow", "guided"})
 
     @property
     def group(self) -> int:
@@ -194,9 +193,21 @@ class Objective(ABC):
     def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: Progress) -> Targets:
         """Map a batch to a regression. Makes no gradient."""
 
-    def loss(self, networks: Networks, batch: Batch, draw: Draw, progress: Progress) -> Losses:
-        """Return the error of each row; only a method that is no per-row regression overrides this."""
-        return regress(networks, self.targets(networks, batch, draw, progress), self.error)
+    def loss(
+        self, networks: Networks, batch: Batch, draw: Draw, progress: Progress, charge: Charge | None = None
+    ) -> Losses:
+        """Return the loss of each row: ``charge`` of the prediction, None: the error times the targets' own weight."""
+        targets = self.targets(networks, batch, draw, progress)
+        query = targets.query
+        prediction = networks.online(query.x_t, query.t, query.d, query.label, query.guidance)
+        return (charge or self.charge)(prediction, targets)
+
+    def charge(self, prediction: Tensor, targets: Targets) -> Losses:
+        """Return the loss of each row by the method alone: its own error times the targets' own weight."""
+        rows = self.error(prediction, targets.target, targets.query)
+        if targets.weight is not None:
+            rows = rows * targets.weight
+        return Losses(rows, targets.query.t, targets.tag)
 
     def error(self, prediction: Tensor, target: Tensor, query: Query) -> Tensor:
         """Return how far the prediction at ``query`` is off, [B]: the mean squared error."""

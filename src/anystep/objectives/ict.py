@@ -12,7 +12,7 @@ from anystep.core.random import Draw
 from anystep.flow.conventions import time_from_sigma
 from anystep.flow.ladder import Ladder, Schedule, instantaneous_schedule
 from anystep.flow.path import expand, interpolate, velocity_to_data
-from anystep.flow.penalties.squared import pseudo_huber
+from anystep.flow.penalties.pseudo_huber import pseudo_huber
 from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets, drop_label
 from anystep.objectives.consistency_training import data_end
 
