@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from anystep.comparison.compare import Choices, plan
 from anystep.core.errors import UsageError
 from anystep.evaluation.evaluate import evaluate
 from anystep.evaluation.reference import heldout
+from anystep.flow.penalties import Haar
 from anystep.model.load import load_run
 from anystep.objectives import ImprovedShortcut
 from anystep.recipes import PARTS, find_recipe, with_method
@@ -39,14 +40,14 @@ def test_each_part_adds_itself_to_those_before() -> None:
     made = parts()
     changed = {
         "+interval": {"objective.interval": 0.3},
-        "+wavelet": {"loss.kind": "haar"},
+        "+wavelet": {"penalty.name": "haar"} | {f"penalty.{f.name}": f.default for f in fields(Haar)},
         "+ot": {"coupling.batches": 4},  # of 256 rows: 1,024 in all
         "+twin_ema": {"ema.target": 0.95, "ema.evaluation": 0.9999},
     }
     assert list(made) == ["shortcut", "+guidance", *changed] == ["shortcut", *PARTS]
     for before, (name, new) in zip(["+guidance", *changed], changed.items(), strict=False):
         old, found = options(made[before]), options(made[name])
-        assert {field: value for field, value in found.items() if value != old[field]} == new
+        assert {field: value for field, value in found.items() if value != old.get(field, ...)} == new
     assert options(made["+guidance"])["objective.interval"] == 0
     bare, guided = options(made["shortcut"]), options(made["+guidance"])
     sections = {name.partition(".")[0] for name, value in guided.items() if value != bare.get(name)}
@@ -56,11 +57,11 @@ def test_each_part_adds_itself_to_those_before() -> None:
 
 
 def test_what_is_asked_for_all_methods_stays() -> None:
-    words = "--loss.kind haar --loss.penalty l1 --coupling.batches 2 --ema.target 0.99 --ema.evaluation 0.99"
+    words = "--penalty haar --penalty.norm l1 --coupling.batches 2 --ema.target 0.99 --ema.evaluation 0.99"
     base = read(["digits", *words.split()], named=True)[1]
     for name in ("+guidance", "+wavelet", "+ot"):
         made = with_method(base, name)
-        assert (made.loss, made.coupling, made.ema) == (base.loss, base.coupling, base.ema)
+        assert (made.penalty, made.coupling, made.ema) == (base.penalty, base.coupling, base.ema)
     assert with_method(base, "+twin_ema").ema.warmup == base.ema.warmup
     assert with_method(base, "+twin_ema").ema.target == 0.95
 
@@ -68,7 +69,7 @@ def test_what_is_asked_for_all_methods_stays() -> None:
 @pytest.mark.parametrize(
     ("words", "names", "same"),
     [
-        ("--loss.kind haar", "+guidance +interval +wavelet", "+wavelet is here the same run as +interval"),
+        ("--penalty haar", "+guidance +interval +wavelet", "+wavelet is here the same run as +interval"),
         ("--ema.target 0.95 --ema.evaluation 0.9999", "+ot +twin_ema", r"\+twin_ema is here the same run as \+ot"),
         (
             "",

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from anystep.flow.penalties.squared import pseudo_huber, squared_error
+from anystep.flow.penalties.pseudo_huber import pseudo_huber
+from anystep.flow.penalties.squared import squared_error
 
 
 def test_half_precision_inputs_are_compared_in_float32() -> None:

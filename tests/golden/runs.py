@@ -21,10 +21,10 @@ import torch
 from anystep import load_run, train
 from anystep.data import Digits, TwoMoons
 from anystep.flow.coupling import CouplingConfig
+from anystep.flow.penalties import Haar
 from anystep.networks import DiTConfig, MLPConfig
 from anystep.objectives import IMM, ImprovedConsistencyTraining, ImprovedShortcut, Reflow, Shortcut
 from anystep.run.config import CheckpointConfig, Config, EmaConfig, LogConfig, OptimizerConfig, TrainingConfig
-from anystep.run.loss import LossConfig
 
 RECORDED = Path(__file__).with_name("recorded.json")
 UPDATES, BATCH = 12, 64
@@ -54,7 +54,7 @@ def configs() -> dict[str, Config]:
             "golden-improved_shortcut",
             objective=ImprovedShortcut(M=32),
             network=DiTConfig(hidden=32, depth=2, heads=2, patch=4, guidance_input=True),
-            loss=LossConfig(kind="haar"),
+            penalty=Haar(),
             coupling=CouplingConfig(batches=4, per_class=True),
             ema=EmaConfig(target=0.9, evaluation=0.99, profiles=(0.05, 0.1)),
             training=TrainingConfig(images=UPDATES * BATCH, batch=BATCH, seed=3, device="cpu", accumulate=2),

@@ -69,7 +69,7 @@ def test_improved_consistency_training_equals_the_box_of_its_own_paper(stage: in
     losses = objective.loss(Networks(online), given, DRAW, Progress(stage, 4))
     made = objective.targets(Networks(online), given, DRAW, Progress(stage, 4))
     said = online(made.query.x_t, made.query.t, made.query.d, made.query.condition).requires_grad_()
-    (made.weight * objective.penalty(said, made.target, made.query)).sum().backward()  # type: ignore[operator]
+    (made.weight * objective.error(said, made.target, made.query)).sum().backward()  # type: ignore[operator]
     assert said.grad is not None
     count, rho = 3 * 2**stage + 1, 7
     sigma = [

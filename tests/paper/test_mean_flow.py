@@ -155,7 +155,7 @@ def test_parts_of_the_global_batch_are_the_global_batch() -> None:
 def test_the_adaptive_weight_scales_the_gradient_and_is_not_differentiated(power: float) -> None:
     prediction = torch.randn(6, 2, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
     target, query = torch.ones(6, 2, 3), Query(prediction, torch.zeros(6), torch.ones(6))
-    MeanFlow(adaptive_power=power).penalty(prediction, target, query).sum().backward()
+    MeanFlow(adaptive_power=power).error(prediction, target, query).sum().backward()
     error = (prediction - target).detach()
     weight = (error.square().sum((1, 2)) + 1e-3) ** -power
     torch.testing.assert_close(prediction.grad, 2 * weight[:, None, None] * error)

@@ -20,8 +20,8 @@ class Noted(Shortcut):
 
     seen: ClassVar[list[tuple[int, str, float, float]]] = []
 
-    def loss(self, networks, batch, draw, progress) -> Losses:
-        losses = super().loss(networks, batch, draw, progress)
+    def loss(self, networks, batch, draw, progress, charge=None) -> Losses:
+        losses = super().loss(networks, batch, draw, progress, charge)
         for tag, t, row in zip(losses.tag.tolist(), losses.t.tolist(), losses.rows.tolist(), strict=True):
             self.seen.append((progress.step, self.tags[tag], t, row))
         return losses

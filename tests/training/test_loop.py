@@ -55,8 +55,8 @@ class Sometimes(Shortcut):
     bad: ClassVar[frozenset[int]] = frozenset()
     gradient_only: ClassVar[bool] = False
 
-    def loss(self, networks, batch, draw, progress) -> Losses:
-        losses = super().loss(networks, batch, draw, progress)
+    def loss(self, networks, batch, draw, progress, charge=None) -> Losses:
+        losses = super().loss(networks, batch, draw, progress, charge)
         rows = losses.rows
         if progress.step in self.bad:
             rows = rows + (rows - rows.detach()).sqrt() if self.gradient_only else rows * math.nan

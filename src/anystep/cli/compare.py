@@ -16,7 +16,7 @@ from rich.text import Text
 from anystep.cli.files import check_writable, write_json, write_picture
 from anystep.cli.parse import parse, split
 from anystep.cli.progress import ComparisonProgress
-from anystep.cli.sections import configured, find_data, with_sections
+from anystep.cli.sections import choose, configured, find_data, with_sections
 from anystep.comparison.compare import STEPS, Choices, compare
 from anystep.comparison.kept import with_earlier
 from anystep.comparison.outcome import Comparison, same_noise
@@ -49,7 +49,7 @@ example: anystep compare digits
          anystep compare digits --methods shortcut,+guidance,+interval,+wavelet,+ot,+twin_ema --guidance 1.5"""
 
 #: sections of a config that every method shares, in the order that --help shows
-SECTIONS = ("data", "network", "optimizer", "ema", "loss", "coupling", "training", "checkpoint", "log")
+SECTIONS = ("data", "network", "optimizer", "ema", "penalty", "weight", "coupling", "training", "checkpoint", "log")
 #: fields of the network that each method decides
 DECIDED = {"step_encoding": "--network.step-encoding", "prediction": "--network.prediction"}
 #: images, or points, of the picture of samples
@@ -156,8 +156,9 @@ def read(argv: Sequence[str], named: bool) -> tuple[Head, Config]:
     for word in argv:
         if (name := word.partition("=")[0].replace("_", "-")) in DECIDED.values():
             raise UsageError(f"{name} is decided by each method: leave it out")
-    shown = replace(flow, network=without_decided(flow.network))
-    args = parse(with_sections(Head, shown, SECTIONS), list(argv), "compare", DESCRIPTION)
+    sections, words = choose(flow, argv)
+    shown = replace(sections, network=without_decided(flow.network))
+    args = parse(with_sections(Head, shown, SECTIONS), words, "compare", DESCRIPTION)
     base = configured(flow, args, SECTIONS)
     base = replace(base, network=type(flow.network)(**values(base.network)))
     if base.training.seed != flow.training.seed:

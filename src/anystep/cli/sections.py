@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from anystep.core.errors import UsageError
 from anystep.recipes.images import PATHS
 from anystep.recipes.vectors import PATH as VECTORS_PATH
-from anystep.run.config import Config
+from anystep.run.config import REGISTRIES, Config
 
 Head = TypeVar("Head")
 
@@ -20,6 +20,21 @@ def with_sections(head: type[Head], base: Config, names: Sequence[str]) -> type[
     """Return the options of ``head`` with those of the sections; what is not given is as in ``base``."""
     sections = [(name, type(getattr(base, name)), field(default=getattr(base, name))) for name in names]
     return make_dataclass("Options", sections, bases=(head,), frozen=True, kw_only=True)
+
+
+def choose(config: Config, argv: Sequence[str]) -> tuple[Config, list[str]]:
+    """Return the config with the classes that --penalty NAME and --weight NAME choose, and the other words."""
+    words = list(argv)
+    for section in ("penalty", "weight"):
+        while (option := f"--{section}") in words:
+            at = words.index(option)
+            name, registry = "".join(words[at + 1 : at + 2]), REGISTRIES[section]
+            if name not in registry:
+                raise UsageError(f"{option}: expected one of {', '.join(registry)}, got {name!r}")
+            if type(getattr(config, section)) is not registry[name]:
+                config = replace(config, **{section: registry[name]()})
+            del words[at : at + 2]
+    return config, words
 
 
 def configured(base: Config, args: object, names: Sequence[str]) -> Config:

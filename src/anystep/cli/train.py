@@ -13,7 +13,7 @@ import tyro
 from anystep.cli.files import write_json
 from anystep.cli.parse import parse
 from anystep.cli.progress import TrainingProgress
-from anystep.cli.sections import configured, find_data, with_sections
+from anystep.cli.sections import choose, configured, find_data, with_sections
 from anystep.core.errors import UsageError
 from anystep.recipes import find_recipe, from_run
 from anystep.run.config import Config
@@ -94,7 +94,8 @@ def read(argv: Sequence[str], named: bool) -> tuple[Head, Config]:
     init = option(argv, "--init-from")
     if init and base.init.run is None:  # a run that goes on has it in its config
         base = from_run(base, Path(init))
-    args = parse(with_sections(Head, base, SECTIONS), list(argv), "train", DESCRIPTION)
+    base, words = choose(base, argv)
+    args = parse(with_sections(Head, base, SECTIONS), words, "train", DESCRIPTION)
     return args, configured(base, args, SECTIONS)
 
 

@@ -179,7 +179,8 @@ def check(trials: Sequence[Trial]) -> None:
     for trial in trials:
         trial.config.objective.check(facts.conditions)
         trial.config.coupling.check(facts.num_classes)
-        trial.config.loss.build(facts.shape)
+        for part in (trial.config.penalty, trial.config.weight):
+            part.start(facts.shape, trial.config.objective.tags, trial.config.objective.marked, torch.device("cpu"))
         check_place(trial, facts)
 
 

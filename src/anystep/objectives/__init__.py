@@ -2,7 +2,7 @@
 
 from anystep.core.random import Draw
 from anystep.objectives.alpha_flow import AlphaFlow
-from anystep.objectives.base import Batch, Losses, Networks, Objective, Progress, Query, Targets
+from anystep.objectives.base import Batch, Charge, Losses, Networks, Objective, Progress, Query, Targets
 from anystep.objectives.consistency_distillation import ConsistencyDistillation
 from anystep.objectives.consistency_training import ConsistencyTraining
 from anystep.objectives.diffusion import Diffusion
@@ -40,6 +40,7 @@ __all__ = [
     "OBJECTIVES",
     "AlphaFlow",
     "Batch",
+    "Charge",
     "ConsistencyDistillation",
     "ConsistencyTraining",
     "Diffusion",

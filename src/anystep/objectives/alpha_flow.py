@@ -152,7 +152,7 @@ class AlphaFlow(Objective):
         rest = network(advance(x_t, alpha * d, v), t + alpha * d, (1 - alpha) * d, condition)
         return alpha * v + (1 - alpha) * rest
 
-    def penalty(self, prediction: Tensor, target: Tensor, query: Query) -> Tensor:
+    def error(self, prediction: Tensor, target: Tensor, query: Query) -> Tensor:
         """Return the adaptively weighted squared error, [B]."""
         return adaptive_error(prediction, target, self.adaptive_floor)
 

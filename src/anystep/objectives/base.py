@@ -18,6 +18,8 @@ from anystep.flow.guidance import GuidanceRule
 from anystep.flow.ladder import Schedule, Step
 from anystep.flow.network import Network, null
 from anystep.flow.penalties.squared import squared_error
+from anystep.flow.progress import Progress as Progress  # noqa: PLC0414
+from anystep.flow.query import Query as Query  # noqa: PLC0414
 from anystep.flow.sampling import Callback, Renoise, sample, sample_consistency
 
 
@@ -40,31 +42,6 @@ class Networks:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How far the phase is: ``step`` updates done, of ``steps`` in it; ``index`` is the phase's own (`Phase.index`)."""
-
-    step: int
-    steps: int
-    index: int = 0
-
-    @property
-    def fraction(self) -> float:
-        """Share of the phase that is done, in [0, 1)."""
-        return self.step / self.steps
-
-
-@dataclass(frozen=True)
-class Query:
-    """What the online network is asked: its arguments, rows aligned."""
-
-    x_t: Tensor
-    t: Tensor
-    d: Tensor
-    condition: Condition = None
-    guidance: Tensor | None = None
-
-
-@dataclass(frozen=True)
 class Targets:
     """A regression: ``query`` [B], what the answer should be, each row's weight (None: 1) and tag.
 
@@ -82,26 +59,18 @@ class Losses:
     """One loss for each of our rows [B], rows that count for nothing included, with what the log sorts it by.
 
     The update's loss is the sum of ``rows`` over all ranks and micro-batches over the global batch; ``t`` [B] and
-    ``tag`` [B] are in the same order.
+    ``tag`` [B] are in the same order. ``logged`` [B] is what the log shows where that is not ``rows``: the loss
+    without the section `weight`.
     """
 
     rows: Tensor
     t: Tensor
     tag: Tensor
+    logged: Tensor | None = None
 
 
-#: penalty(prediction, target, query): how far each answer is off, [B]
-Penalty = Callable[[Tensor, Tensor, Query], Tensor]
-
-
-def regress(networks: Networks, targets: Targets, penalty: Penalty) -> Losses:
-    """Ask the online network and return the weighted penalty of each row."""
-    query = targets.query
-    prediction = networks.online(query.x_t, query.t, query.d, query.condition, query.guidance)
-    rows = penalty(prediction, targets.target, query)
-    if targets.weight is not None:
-        rows = rows * targets.weight
-    return Losses(rows, query.t, targets.tag)
+#: charge(prediction, targets): the loss of each row, by the run's penalty and weight
+Charge = Callable[[Tensor, Targets], Losses]
 
 
 @dataclass(frozen=True)
@@ -185,6 +154,8 @@ class Objective(ABC):
     predicts: ClassVar[str] = "velocity"
     #: whether samples are drawn by jumps to the end with fresh noise in between (consistency models)
     stochastic: ClassVar[bool] = False
+    #: whether the loss is one error per row: a penalty can replace it, and a weight multiply it
+    per_row: ClassVar[bool] = True
     #: whether targets depend on how far the run is: its length cannot change
     scheduled: ClassVar[bool] = False
     #: whether the loss is a small difference of close outputs, which bfloat16 would drown: computed in float32 always
@@ -194,6 +165,11 @@ class Objective(ABC):
     def tags(self) -> tuple[str, ...]:
         """Names of the kinds of row over all phases: ``flow`` (empirical velocities) first, otherwise the step d."""
         return ("flow",)
+
+    @property
+    def marked(self) -> tuple[str, ...]:
+        """Those of `tags` whose rows the section `weight` acts on: they regress what a network predicts."""
+        return tuple(tag for tag in self.tags if tag not in {"flow", "guided"})
 
     @property
     def group(self) -> int:
@@ -223,12 +199,24 @@ class Objective(ABC):
     def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: Progress) -> Targets:
         """Map a batch to a regression. Makes no gradient."""
 
-    def loss(self, networks: Networks, batch: Batch, draw: Draw, progress: Progress) -> Losses:
-        """Return the penalty of each row; only a method that is no per-row regression overrides this."""
-        return regress(networks, self.targets(networks, batch, draw, progress), self.penalty)
+    def loss(
+        self, networks: Networks, batch: Batch, draw: Draw, progress: Progress, charge: Charge | None = None
+    ) -> Losses:
+        """Return the loss of each row: ``charge`` of the prediction, None: the error times the targets' own weight."""
+        targets = self.targets(networks, batch, draw, progress)
+        query = targets.query
+        prediction = networks.online(query.x_t, query.t, query.d, query.condition, query.guidance)
+        return (charge or self.charge)(prediction, targets)
 
-    def penalty(self, prediction: Tensor, target: Tensor, query: Query) -> Tensor:
-        """Return how far the answer to ``query`` is off, [B]: the squared error."""
+    def charge(self, prediction: Tensor, targets: Targets) -> Losses:
+        """Return the loss of each row by the method alone: its own error times the targets' own weight."""
+        rows = self.error(prediction, targets.target, targets.query)
+        if targets.weight is not None:
+            rows = rows * targets.weight
+        return Losses(rows, targets.query.t, targets.tag)
+
+    def error(self, prediction: Tensor, target: Tensor, query: Query) -> Tensor:
+        """Return how far the prediction at ``query`` is off, [B]: the mean squared error."""
         return squared_error(prediction, target)
 
     def sample(

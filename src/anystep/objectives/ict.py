@@ -12,7 +12,7 @@ from anystep.core.random import Draw
 from anystep.flow.conventions import time_from_sigma
 from anystep.flow.ladder import Ladder, Schedule, instantaneous_schedule
 from anystep.flow.path import expand, interpolate, velocity_to_data
-from anystep.flow.penalties.squared import pseudo_huber
+from anystep.flow.penalties.pseudo_huber import pseudo_huber
 from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets, drop
 from anystep.objectives.consistency_training import data_end
 
@@ -109,7 +109,7 @@ class ImprovedConsistencyTraining(Objective):
             weight=weights[i],
         )
 
-    def penalty(self, prediction: Tensor, target: Tensor, query: Query) -> Tensor:
+    def error(self, prediction: Tensor, target: Tensor, query: Query) -> Tensor:
         """Return the pseudo-Huber penalty of each row's x1hat: 1 - t times what the velocity is off."""
         left = expand(1 - query.t, target).float()
         return pseudo_huber(left * prediction, left * target, self.huber * math.sqrt(target[0].numel()))

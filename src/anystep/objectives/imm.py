@@ -10,7 +10,7 @@ from anystep.core.fields import at_least, finite, in_range, positive
 from anystep.core.random import Draw
 from anystep.flow.ladder import Schedule, equal_schedule
 from anystep.flow.path import advance, expand, interpolate, velocity
-from anystep.objectives.base import Batch, Losses, Networks, Objective, Progress, Query, Targets, drop
+from anystep.objectives.base import Batch, Charge, Losses, Networks, Objective, Progress, Query, Targets, drop
 
 #: distances below this have no gradient (paper, C.8)
 NEAREST = 1e-8
@@ -48,6 +48,7 @@ class IMM(Objective):
     uses_step: ClassVar[bool] = True
     any_step: ClassVar[bool] = True
     exact: ClassVar[bool] = True
+    per_row: ClassVar[bool] = False
     #: no hyper-parameter: d takes any value, so there is no ladder
     M = 128
 
@@ -100,8 +101,10 @@ class IMM(Objective):
             weight=self.weight(t),
         )
 
-    def loss(self, networks: Networks, batch: Batch, draw: Draw, progress: Progress) -> Losses:
-        """Return each row's share of the loss: its group's weighted discrepancy (eq. 67)."""
+    def loss(
+        self, networks: Networks, batch: Batch, draw: Draw, progress: Progress, charge: Charge | None = None
+    ) -> Losses:
+        """Return each row's share of the loss: its group's weighted discrepancy (eq. 67). Ignores ``charge``."""
         made = self.targets(networks, batch, draw, progress)
         query = made.query
         prediction = networks.online(query.x_t, query.t, query.d, query.condition, query.guidance)

@@ -79,7 +79,7 @@ class MeanFlow(Objective):
         target = v.index_copy(0, index, advance(v[index], d[index], rate).to(v.dtype))
         return Targets(query=Query(x_t, t, d, condition=condition), target=target, tag=average.long())
 
-    def penalty(self, prediction: Tensor, target: Tensor, query: Query) -> Tensor:
+    def error(self, prediction: Tensor, target: Tensor, query: Query) -> Tensor:
         """Return the adaptively weighted squared error, [B]."""
         return adaptive_error(prediction, target, self.adaptive_floor, self.adaptive_power)
 

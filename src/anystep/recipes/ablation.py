@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 from anystep.flow.coupling import CouplingConfig
+from anystep.flow.penalties import Haar, Own
 from anystep.objectives import ImprovedShortcut
 from anystep.run.config import Config
-from anystep.run.loss import LossConfig
 
 #: in the poster's order; each takes those before it along
 PARTS = {
@@ -22,7 +22,7 @@ TARGET, EVALUATION = 0.95, 0.9999
 
 
 def with_parts(config: Config, last: str) -> Config:
-    """Return an improved shortcut model's run with the parts up to ``last``; a loss or coupling of its own stays.
+    """Return an improved shortcut model's run with the parts up to ``last``; a penalty or coupling of its own stays.
 
     Before `+twin_ema` the averages are those of ``config``. Raises ValueError when ``config`` has another method.
     """
@@ -32,8 +32,8 @@ def with_parts(config: Config, last: str) -> Config:
     there = list(PARTS)[: list(PARTS).index(last) + 1]
     if "+interval" not in there:
         config = replace(config, objective=replace(objective, interval=0.0))
-    if "+wavelet" in there and config.loss.kind == "objective":
-        config = replace(config, loss=LossConfig(kind="haar"))
+    if "+wavelet" in there and config.penalty == Own():
+        config = replace(config, penalty=Haar())
     if "+ot" in there and config.coupling.batches == 0:
         config = replace(config, coupling=CouplingConfig(batches=max(1, round(POOL / config.training.batch))))
     if "+twin_ema" in there:

@@ -10,13 +10,14 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union
 
+from anystep.core.errors import UsageError
 from anystep.core.fields import at_least, in_range, one_of, positive, require
 from anystep.data import SOURCES, Source
 from anystep.flow.coupling import CouplingConfig
+from anystep.flow.penalties import PENALTIES, WEIGHTS, Haar, NoWeight, Own, Penalty, Weight
 from anystep.networks import NETWORKS, NetworkConfig
 from anystep.objectives import OBJECTIVES, Objective
 from anystep.run.averages import check_width
-from anystep.run.loss import LossConfig
 
 Precision = Literal["float32", "bfloat16"]
 MatmulPrecision = Literal["highest", "high", "medium"]
@@ -180,7 +181,8 @@ class Config:
     objective: Objective
     init: InitConfig = field(default_factory=InitConfig)
     coupling: CouplingConfig = field(default_factory=CouplingConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
+    penalty: Penalty = field(default_factory=Own)
+    weight: Weight = field(default_factory=NoWeight)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -200,7 +202,7 @@ class Config:
                 f"training.accumulate must be a multiple, got {self.training.batch // self.training.accumulate}"
             )
         objective.check_batch(self.training.batch)
-        self.loss.check(objective)
+        check_loss(objective, self.penalty, self.weight)
         if objective.uses_jvp and self.training.compile:
             raise ValueError(
                 f"objective {objective.name} differentiates in forward mode, which torch.compile cannot: leave "
@@ -212,13 +214,38 @@ class Config:
         return dataclasses.replace(self, data=self.data.located(), init=self.init.located())
 
 
+def check_loss(objective: Objective, penalty: Penalty, weight: Weight) -> None:
+    """Raise UsageError when a phase of the method has no error that a penalty replaces, or no rows to weigh."""
+    changed = {"penalty": penalty != Own(), "weight": weight != NoWeight()}
+    for method in (phase.objective for phase in objective.phases()):
+        for section, name in (("penalty", penalty.name), ("weight", weight.name)):
+            if changed[section] and not method.per_row:
+                raise UsageError(
+                    f"{section} {name} acts on the error of each row, and {method.name} has none: it compares groups "
+                    "of rows; leave it out"
+                )
+        if penalty.replaces_error and type(method).error is not Objective.error:
+            raise UsageError(
+                f"penalty {penalty.name} replaces the squared error, and {method.name} has an error of its own: leave "
+                "it out"
+            )
+
+
 #: sections whose type a name chooses
-REGISTRIES: Mapping[str, Mapping[str, type]] = {"data": SOURCES, "network": NETWORKS, "objective": OBJECTIVES}
+REGISTRIES: Mapping[str, Mapping[str, type]] = {
+    "data": SOURCES,
+    "network": NETWORKS,
+    "objective": OBJECTIVES,
+    "penalty": PENALTIES,
+    "weight": WEIGHTS,
+}
+#: of config.json; 0.1.0 wrote none
+VERSION = 2
 
 
 def to_json(config: Config) -> dict[str, Any]:
     """Return the complete config as plain JSON values; sections with a choice of type carry its ``name``."""
-    result: dict[str, Any] = {}
+    result: dict[str, Any] = {"version": VERSION}
     for f in dataclasses.fields(config):
         value = getattr(config, f.name)
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -232,7 +259,7 @@ def from_json(values: Mapping[str, Any]) -> Config:
     """Return the config that `to_json` wrote. Raises ValueError that names the field at fault."""
     types = typing.get_type_hints(Config)
     sections: dict[str, Any] = {}
-    for name, value in values.items():
+    for name, value in upgrade(values).items():
         _known("config", name, types)
         if name == "recipe":
             sections[name] = _value("recipe", value, str)
@@ -246,6 +273,24 @@ def from_json(values: Mapping[str, Any]) -> Config:
     if missing:
         raise ValueError(f"config lacks {', '.join(missing)}")
     return Config(**sections)
+
+
+def upgrade(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a config.json of any version in the sections and names of today, without the version.
+
+    Raises ValueError for a version that is later than ours.
+    """
+    values = dict(values)
+    version = values.pop("version", 1)
+    if version not in range(1, VERSION + 1):
+        raise ValueError(f"config.version must be at most {VERSION}, got {version!r}: a later anystep wrote this")
+    if version == 1 and isinstance(values.get("loss"), Mapping):
+        loss = dict(values.pop("loss"))
+        if loss.pop("kind", "objective") == "objective":
+            values["penalty"] = {"name": Own.name}
+        else:
+            values["penalty"] = {"name": Haar.name} | {"norm" if f == "penalty" else f: v for f, v in loss.items()}
+    return values
 
 
 def _required(f: "dataclasses.Field[Any]") -> bool:

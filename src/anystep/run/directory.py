@@ -36,7 +36,12 @@ def difference(stored: Config, config: Config, free: Container[str]) -> tuple[st
 def options(config: Config) -> dict[str, Any]:
     """Return every value of a config by its dotted name, paths made absolute; `network.name` before what is in it."""
     values = to_json(config.located())
-    inner = {f"{s}.{name}": value for s, fields in values.items() if s != "recipe" for name, value in fields.items()}
+    inner = {
+        f"{s}.{name}": value
+        for s, fields in values.items()
+        if isinstance(fields, dict)
+        for name, value in fields.items()
+    }
     return {"recipe": values["recipe"], **inner}
 
 

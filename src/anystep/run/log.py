@@ -40,7 +40,8 @@ class Meter:
         self.updates += 1
         self.grad_norm += grad_norm
         for part in losses:
-            t, tag, rows = part.t.cpu(), part.tag.cpu(), part.rows.detach().cpu().double()
+            rows = (part.rows if part.logged is None else part.logged).detach().cpu().double()
+            t, tag = part.t.cpu(), part.tag.cpu()
             cell = tag * TIME_BINS + (t * TIME_BINS).long().clamp(0, TIME_BINS - 1)
             self.sums += torch.bincount(cell, rows, len(self.sums))
             self.counts += torch.bincount(cell, minlength=len(self.sums))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from anystep.flow.penalties import NoWeight
 from anystep.run.config import Config
 from anystep.run.plan import forward_units, pair_units, phases, segments
 from anystep.training.ema import warmed
@@ -33,6 +34,8 @@ def notes(config: Config, num_classes: int | None = None) -> Iterator[str]:
             f"{objective.name} begins far from useful{clip}; start from flow matching where there is a choice"
         )
     yield from unreached(config)
+    if config.weight != NoWeight() and not objective.marked:
+        yield f"weight {config.weight.name} changes nothing: {objective.name} has flow rows only, which keep theirs"
     pool = config.coupling.batches * config.training.batch
     if pool > POOL and not config.coupling.per_class:
         yield (

@@ -1,14 +1,19 @@
 """AdamW and its learning rate as a pure function of the step."""
 
+from typing import Any
+
 from torch import nn, optim
 
 from anystep.run.config import OptimizerConfig
 
 
-def build(network: nn.Module, config: OptimizerConfig) -> optim.AdamW:
-    """Return AdamW over every parameter, decayed alike (P1: weight decay on all of them)."""
+def build(network: nn.Module, loss: nn.Module, config: OptimizerConfig) -> optim.AdamW:
+    """Return AdamW over the network's parameters, decayed alike (P1), and what ``loss`` learns, not decayed."""
+    groups: list[dict[str, Any]] = [{"params": list(network.parameters())}]
+    if learned := list(loss.parameters()):
+        groups.append({"params": learned, "weight_decay": 0.0})
     return optim.AdamW(
-        network.parameters(),
+        groups,
         lr=config.lr,
         betas=config.betas,
         eps=config.eps,

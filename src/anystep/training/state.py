@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from anystep.core.errors import RunError, misfit
 from anystep.core.random import generator
@@ -24,7 +24,7 @@ from anystep.training.initial import adopt
 
 
 class State:
-    """Network, its moving averages, its teacher, optimizer, counters, and the log's open window."""
+    """Network, its moving averages, its teacher, state of the loss, optimizer, counters, and the log's open window."""
 
     def __init__(self, config: Config, facts: DataFacts, device: torch.device) -> None:
         with torch.random.fork_rng(devices=[]):  # initialised on the CPU: no other device is touched, nor its seed
@@ -42,9 +42,15 @@ class State:
             self.network.compile()
             if "target" in self.averages:
                 self.averages["target"].network.compile()
-        self.optimizer = optimizer.build(self.network, config.optimizer)
-        self.meter = Meter(config.objective.tags)
-        self.haar = config.loss.build(facts.shape)
+        tags, marked = config.objective.tags, config.objective.marked
+        self.loss = nn.ModuleDict(  # what the penalty and the weight have seen and learned, over all phases
+            {
+                "penalty": config.penalty.start(facts.shape, tags, marked, device),
+                "weight": config.weight.start(facts.shape, tags, marked, device),
+            }
+        )
+        self.optimizer = optimizer.build(self.network, self.loss, config.optimizer)
+        self.meter = Meter(tags)
         self.step = 0
         self.updates = 0
         self.skipped = 0
@@ -69,8 +75,6 @@ class State:
         self.optimizer.step()
         for average in self.averages.values():
             average.update(self.network, self.updates)
-        if self.haar is not None:
-            self.haar.applied()
         self.updates += 1
 
     def begin_with(self, trained: Trained) -> None:
@@ -106,13 +110,13 @@ class State:
         """Return everything that a resumed run needs. Raises RunError when a part of it is not finite: no way on."""
         groups: dict[str, dict[str, Tensor]] = {
             "network": dict(self.network.state_dict()),
-            "optimizer": self._moments(),
+            "optimizer": self._moments(self.network),
             **{f"ema_{name}": dict(average.network.state_dict()) for name, average in self.averages.items()},
         }
         if self.teacher is not None:
             groups["teacher"] = dict(self.teacher.state_dict())
-        if self.haar is not None and self.haar.energy is not None:
-            groups["loss"] = {"energy": self.haar.energy}
+        if loss := {**self.loss.state_dict(), **self._moments(self.loss)}:
+            groups["penalty"] = loss
         self._check_finite(groups)
         values = {
             "step": self.step,
@@ -153,9 +157,8 @@ class State:
                 average.network.load_state_dict(found.groups[f"ema_{name}"])
             if "teacher" in found.groups:
                 self._teach(found.groups["teacher"])
-            if self.haar is not None and "loss" in found.groups:
-                self.haar.energy = found.groups["loss"]["energy"]
-            self._restore_moments(found.groups["optimizer"])
+            self._restore_moments(self.network, found.groups["optimizer"])
+            self._restore_loss(found.groups)
             values = found.values
             self.step, self.skipped = int(values["step"]), int(values["skipped"])
             self.updates = int(values["updates"])
@@ -166,15 +169,26 @@ class State:
             why = misfit(error)
             raise RunError(f"checkpoint {path} does not fit this run's network and config: {why}") from error
 
-    def _moments(self) -> dict[str, Tensor]:
+    def _restore_loss(self, groups: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Restore what penalty and weight have seen and learned; 0.1.0 wrote the energies of Haar bands alone."""
+        found = dict(groups.get("penalty", {}))
+        if not found:
+            found = self.loss.state_dict() | {
+                f"penalty.{name}": tensor for name, tensor in groups.get("loss", {}).items()
+            }
+        moments = {name: found.pop(name) for name in list(found) if "|" in name}
+        self.loss.load_state_dict(found)
+        self._restore_moments(self.loss, moments)
+
+    def _moments(self, module: nn.Module) -> dict[str, Tensor]:
         return {
             f"{name}|{key}": torch.as_tensor(value)
-            for name, parameter in self.network.named_parameters()
+            for name, parameter in module.named_parameters()
             for key, value in self.optimizer.state[parameter].items()
         }
 
-    def _restore_moments(self, tensors: Mapping[str, Tensor]) -> None:
-        for name, parameter in self.network.named_parameters():
-            if tensors:  # a run that was stopped before its first update has no moments yet
+    def _restore_moments(self, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+        for name, parameter in module.named_parameters():
+            if f"{name}|step" in tensors:  # there are none before the first update, or of what it never used
                 moments = {key: tensors[f"{name}|{key}"].to(parameter.device) for key in ("exp_avg", "exp_avg_sq")}
                 self.optimizer.state[parameter] = {"step": tensors[f"{name}|step"], **moments}

@@ -1,4 +1,4 @@
-"""The training loop. Everything it does in an update is on these two screens; what it is made of is in the other files.
+"""The training loop: phases, updates, records, checkpoints. What an update does is in `update.py`.
 
 A run directory holds `config.json` (complete, re-runnable), `run.json` (facts of the data, versions), `log.jsonl`,
 `timing.jsonl`, `checkpoints/` and, with `ema.profiles`, `profiles/`.
@@ -15,13 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from anystep.core import files
 from anystep.core.device import pick_device
 from anystep.core.errors import RunError, reason
 from anystep.data import Dataset, batch_indices
-from anystep.objectives import Batch, Draw, Losses
 from anystep.run import checkpoint
 from anystep.run.config import Config, to_json
 from anystep.run.directory import check_facts, check_unchanged
@@ -36,6 +34,7 @@ from anystep.training.optimizer import learning_rate
 from anystep.training.pairs import make_pairs
 from anystep.training.signals import StopRequest
 from anystep.training.state import State
+from anystep.training.update import update
 
 Record = dict[str, Any]
 Watch = Callable[[int, Record | None], None]
@@ -133,54 +132,6 @@ def enter(state: State, part: Segment, dataset: Dataset, out: Path, say: Say, st
             return data
         return CoupledExamples(data, coupling, seed=state.config.training.seed, batch=batch, last=part.last)
     return make_pairs(state, dataset, part.phase.pairs, out / "pairs", say=say, stop=lambda: stop.signal is not None)
-
-
-def update(state: State, examples: Examples, index: NDArray[np.int64], part: Segment) -> None:
-    """Make one update on the global batch of these rows: micro-batches, gradient, non-finite policy, step, averages."""
-    config, settings = state.config, state.config.training
-    rows, objective, progress = examples.read(index), part.phase.objective, part.progress(state.step)
-    losses: list[Losses] = []
-    if state.haar is not None:
-        with state.autocast():
-            micro = micro_batches(state, examples, rows, index)
-            state.haar.begin(objective, state.networks, ((*given, progress) for given in micro))
-    for batch, draw in micro_batches(state, examples, rows, index):
-        with state.autocast():
-            if state.haar is None:
-                share = objective.loss(state.networks, batch, draw, progress)
-            else:
-                share = state.haar.rows(objective, state.networks, (batch, draw, progress))
-        (share.rows.sum() / settings.batch).backward()  # type: ignore[no-untyped-call]
-        losses.append(share)
-    gradients = [p.grad for p in state.network.parameters() if p.grad is not None]
-    norm = get_total_norm(gradients)
-    if bool(torch.isfinite(norm)) and all(bool(torch.isfinite(share.rows).all()) for share in losses):
-        if config.optimizer.clip_norm is not None:
-            clip_grads_with_norm_(state.network.parameters(), config.optimizer.clip_norm, norm)
-        state.apply(learning_rate(state.step, config.optimizer, settings.batch, part.first, part.last))
-        state.meter.add(losses, float(norm))
-        state.skipped_in_a_row = 0
-    else:
-        state.skipped += 1
-        state.skipped_in_a_row += 1
-    state.optimizer.zero_grad(set_to_none=True)
-    state.step += 1
-    if state.skipped_in_a_row >= settings.max_nonfinite:
-        raise RunError(
-            f"stopped at step {state.step}: loss or gradient not finite in {state.skipped_in_a_row} updates in a row; "
-            "checkpoints saved before are good. Try a lower optimizer.lr, optimizer.clip_norm 1, or precision float32"
-        )
-
-
-def micro_batches(
-    state: State, examples: Examples, rows: Any, index: NDArray[np.int64]
-) -> Iterator[tuple[Batch, Draw]]:
-    """Yield the parts that the global batch is computed in, each with its own rows of the update's draws."""
-    settings = state.config.training
-    size = settings.batch // settings.accumulate
-    for first in range(0, settings.batch, size):
-        draw = Draw(settings.seed, state.step, settings.batch, slice(first, first + size), state.device)
-        yield examples.batch(rows, index, draw), draw
 
 
 def batches(rows: int, config: Config, start: int, end: int) -> Iterator[NDArray[np.int64]]:

@@ -1,158 +1,150 @@
-"""The orthonormal Haar transform, and a penalty on its bands (P2, multi-level wavelet loss; METHODS 9.4).
+"""A penalty on Haar bands: how much a coarse error counts beside a fine one."""
 
-A level halves every side: of images [B, C, H, W] it splits off three detail bands, of vectors [B, D] one; what is left
-is ``low``, which the next level splits. Level 1 is the finest. Bands are listed coarse to fine, as in `band_names`.
-
-The transform is a rotation, so squared error in its bands *is* the mean squared error (Parseval). A wavelet loss acts
-through the bands' weights, or through a penalty that is not quadratic.
-"""
-
-import math
+import dataclasses
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from anystep.core.fields import at_least, one_of, positive
+from anystep.core.errors import UsageError
+from anystep.core.fields import at_least, finite, in_range, one_of, positive
+from anystep.flow.penalties.bands import (
+    DETAILS,
+    BandNorm,
+    band_energy,
+    band_error,
+    band_names,
+    check_levels,
+    haar_levels,
+    sides,
+    track,
+    whitened,
+)
+from anystep.flow.penalties.base import Penalty, RowError
+from anystep.flow.query import Query
 
-BandPenalty = Literal["l2", "l1", "charbonnier"]
-#: detail bands of one level; horizontal: edges that lie so, differences of a row of pixels and the one below it
-DETAILS = {1: ("detail",), 2: ("horizontal", "vertical", "diagonal")}
-
-
-def sides(shape: Sequence[int]) -> tuple[int, ...]:
-    """Return the lengths that a level halves: (H, W) of images [B, C, H, W], (D,) of vectors [B, D]."""
-    if len(shape) not in (2, 4):
-        raise ValueError(f"Haar bands are made of images [B, C, H, W] or vectors [B, D], got shape {tuple(shape)}")
-    return tuple(shape[1:] if len(shape) == 2 else shape[2:])
-
-
-def haar_levels(shape: Sequence[int]) -> int:
-    """Return how often every side can be halved exactly: 5 for 32 x 32, 2 for 28 x 28, 0 where a side is odd."""
-    common = math.gcd(*sides(shape))
-    return (common & -common).bit_length() - 1
-
-
-def check_levels(shape: Sequence[int], levels: int) -> None:
-    """Raise ValueError unless every side can be halved ``levels`` times: nothing is padded, so that bands are exact."""
-    at_least("levels", levels, 1)
-    most, size = haar_levels(shape), " x ".join(map(str, sides(shape)))
-    if most == 0:
-        raise ValueError(f"Haar bands need even sides, and {size} has an odd one: {levels} levels cannot be made")
-    if levels > most:
-        raise ValueError(f"levels must be at most {most} for {size} (each level halves every side), got {levels}")
+Bands = Literal["whitened", "fixed", "flat"]
 
 
-def band_names(shape: Sequence[int], levels: int) -> tuple[str, ...]:
-    """Return the bands' names, coarse to fine: ``low``, ``horizontal 2``, ``vertical 2``, ..., ``diagonal 1``."""
-    details = DETAILS[len(sides(shape))]
-    return ("low", *(f"{detail} {level}" for level in range(levels, 0, -1) for detail in details))
+@dataclass(frozen=True)
+class Haar(Penalty):
+    """A weighted penalty on the bands of a Haar transform: of images, or of vectors with an even number of columns."""
 
+    name: ClassVar[str] = "haar"
 
-def band_shares(shape: Sequence[int], levels: int) -> Tensor:
-    """Return each band's share of a row's elements, float64 [bands]; they sum to 1."""
-    axes = len(sides(shape))
-    details = [2.0 ** (-axes * level) for level in range(levels, 0, -1) for _ in DETAILS[axes]]
-    return torch.tensor([2.0 ** (-axes * levels), *details], dtype=torch.float64)
+    levels: int | None = None
+    """Halvings of every side, at least 1; None: as many as the sides allow, 5 at 32 x 32."""
+    norm: BandNorm = "l2"
+    """Of a coefficient w: `l2` w^2, `l1` |w|, `charbonnier` sqrt(w^2 + eps^2) - eps."""
+    eps: float = 1e-3
+    """Where `charbonnier` turns from a parabola into the distance, in units of normalised data, above 0."""
+    bands: Bands = "whitened"
+    """`whitened`: weights 1 / E[w^2] of targets, mean 1 over elements; `fixed`: `weights`; `flat`: 1."""
+    weights: tuple[float, ...] | None = None
+    """With `fixed`: of the low band, then of each level's details, coarse to fine, levels + 1 in all; not negative."""
+    decay: float = 0.99
+    """With `whitened`: decay an update of the moving average of energies, in [0, 1)."""
 
+    def __post_init__(self) -> None:
+        one_of("penalty.norm", self.norm, BandNorm)
+        one_of("penalty.bands", self.bands, Bands)
+        if self.levels is not None:
+            at_least("penalty.levels", self.levels, 1)
+        positive("penalty.eps", self.eps)
+        in_range("penalty.decay", self.decay, 0, 1, open_end=True)
+        for weight in self.weights or ():
+            finite("penalty.weights", weight)
+            in_range("penalty.weights", weight, 0, float("inf"))
+        if self.norm != "charbonnier":
+            self._refuse("eps", "norm charbonnier")
+        if self.bands != "whitened":
+            self._refuse("decay", "bands whitened")
+        if self.bands != "fixed":
+            self._refuse("weights", "bands fixed")
+        elif self.weights is None or not any(self.weights):
+            raise UsageError(
+                "penalty.bands fixed needs penalty.weights: of the low band, then of each level, coarse to fine"
+            )
+        if self.norm == "l2" and self.bands != "whitened" and len(set(self.weights or ())) <= 1:
+            same = "flat" if self.bands == "flat" else "fixed, all weights alike,"
+            raise UsageError(
+                f"penalty.bands {same} with penalty.norm l2 is the squared error, as Haar bands are a rotation: set "
+                "penalty.bands whitened or other weights, or penalty.norm l1 or charbonnier"
+            )
 
-def haar(x: Tensor, levels: int) -> list[Tensor]:
-    """Return the bands of ``x``, coarse to fine: [B, C, h, w] each (vectors: [B, h])."""
-    check_levels(x.shape, levels)
-    axes = len(sides(x.shape))
-    bands: list[Tensor] = []
-    for _ in range(levels):
-        parts = [x * 2 ** (-axes / 2)]  # 1 / sqrt(2) an axis, at once
-        for axis in range(-1, -1 - axes, -1):
-            parts = [half for part in parts for half in _split(part, axis)]
-        x, *details = parts
-        bands = details + bands
-    return [x, *bands]
+    def _refuse(self, field: str, where: str) -> None:
+        """Raise UsageError when this field is set, as it has no effect here."""
+        default = {f.name: f.default for f in dataclasses.fields(self)}[field]
+        if getattr(self, field) != default:
+            raise UsageError(f"penalty.{field} does nothing without penalty.{where}: set that too, or leave it out")
 
+    def start(
+        self, shape: tuple[int, ...], tags: Sequence[str], marked: Sequence[str], device: torch.device
+    ) -> nn.Module:
+        """Return the energies of the bands, 0 until the first update. Raises UsageError for sides that are not even."""
+        self._check_shape((1, *shape))
+        state = nn.Module()
+        if self.bands == "whitened":
+            bands = len(band_names((1, *shape), self._depth((1, *shape))))
+            state.register_buffer("energy", torch.zeros(bands, dtype=torch.float64))
+        return state
 
-def inverse_haar(bands: Sequence[Tensor]) -> Tensor:
-    """Return what `haar` made ``bands`` of."""
-    low, *details = bands
-    axes = len(sides(low.shape))
-    count = len(DETAILS[axes])
-    for first in range(0, len(details), count):
-        parts = [band * 2 ** (-axes / 2) for band in (low, *details[first : first + count])]
-        for axis in range(-axes, 0):
-            parts = [_join(low, high, axis) for low, high in zip(parts[::2], parts[1::2], strict=True)]
-        (low,) = parts
-    return low
+    def rows(
+        self, state: nn.Module, prediction: Tensor, target: Tensor, query: Query, tag: Tensor, own: RowError
+    ) -> Tensor:
+        """Return the weighted penalty of the error's bands, [B]."""
+        weights = self.band_weights(state, target.shape)
+        return band_error(prediction, target, self._depth(target.shape), weights, self.norm, self.eps)
 
+    def band_weights(self, state: nn.Module, shape: Sequence[int]) -> Tensor | None:
+        """Return the weights of the bands of rows shaped [B, ...], float32; None: all count 1."""
+        if self.bands == "fixed":
+            low, *details = self.weights or ()
+            return torch.tensor([low, *(weight for weight in details for _ in DETAILS[len(sides(shape))])])
+        if self.bands == "flat" or not state.get_buffer("energy").any():
+            return None
+        return whitened(state.get_buffer("energy"), shape, self._depth(shape)).float()
 
-def _split(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """Return sums and differences of neighbours along ``axis``."""
-    even, odd = torch.unflatten(x, axis, (-1, 2)).unbind(axis)
-    return even + odd, even - odd
+    def statistics(
+        self, state: nn.Module, prediction: Tensor, target: Tensor, query: Query, tag: Tensor
+    ) -> dict[str, Tensor]:
+        """Return the mean energies of the targets' bands, and that they are of one part."""
+        if self.bands != "whitened":
+            return {}
+        return {"energy": band_energy(target, self._depth(target.shape)), "parts": torch.ones(())}
 
+    def observe(self, state: nn.Module, total: dict[str, Tensor]) -> None:
+        """Take the energies of an update into their moving average."""
+        if self.bands == "whitened":
+            before, new = state.get_buffer("energy"), total["energy"] / total["parts"]
+            before.copy_(track(before if before.any() else None, new, self.decay))
 
-def _join(low: Tensor, high: Tensor, axis: int) -> Tensor:
-    return torch.stack([low + high, low - high], axis).flatten(axis - 1, axis)
+    def looks_first(self, state: nn.Module) -> bool:
+        """Return whether the first update is weighted by the energies of its own targets, and this is it."""
+        return self.bands == "whitened" and not bool(state.get_buffer("energy").any())
 
+    def _depth(self, shape: Sequence[int]) -> int:
+        """Return the number of levels for rows shaped [B, ...]."""
+        return haar_levels(shape) if self.levels is None else self.levels
 
-def band_error(
-    prediction: Tensor,
-    target: Tensor,
-    levels: int,
-    weights: Tensor | None = None,
-    penalty: BandPenalty = "l2",
-    eps: float = 1e-3,
-) -> Tensor:
-    """Return ``sum_b weights_b sum rho(W_b (prediction - target)) / elements``, [B], float32 or more.
-
-    ``weights`` [bands] None: 1. ``l2``: rho(w) = w^2, with weights 1 the squared error; ``l1``: |w|;
-    ``charbonnier``: sqrt(w^2 + eps^2) - eps, w^2 / (2 eps) well below eps > 0 and |w| well above, in the data's units.
-    """
-    one_of("penalty", penalty, BandPenalty)
-    positive("eps", eps)
-    dtype = torch.promote_types(prediction.dtype, torch.float32)
-    error = prediction.to(dtype) - target.to(dtype)
-    rows = torch.stack([_rho(band, penalty, eps).flatten(1).sum(1) for band in haar(error, levels)], 1)  # [B, bands]
-    if weights is None:
-        weights = rows.new_ones(rows.shape[1])
-    if weights.shape != rows.shape[1:]:
-        names = band_names(error.shape, levels)
-        raise ValueError(
-            f"weights must be {len(names)}, one for each of {', '.join(names)}: got {tuple(weights.shape)}"
-        )
-    return (rows * weights.to(rows)).sum(1) / error[0].numel()
-
-
-def _rho(band: Tensor, penalty: BandPenalty, eps: float) -> Tensor:
-    if penalty == "l1":
-        return band.abs()
-    square = band.square()
-    if penalty == "l2":
-        return square
-    return square / ((square + eps * eps).sqrt() + eps)  # the same, without the difference of two near equal numbers
-
-
-def band_energy(target: Tensor, levels: int) -> Tensor:
-    """Return the mean square of each band's coefficients over rows and elements, [bands], float32 or more."""
-    x = target.to(torch.promote_types(target.dtype, torch.float32))
-    return torch.stack([band.square().mean() for band in haar(x, levels)])
-
-
-def track(energy: Tensor | None, new: Tensor, decay: float) -> Tensor:
-    """Return the moving average of band energies after one more: ``new`` itself when it is the first."""
-    return new if energy is None else torch.lerp(energy, new, 1 - decay)
-
-
-#: a band counts at most 1 / FLOOR times the average one, so that one in which data never varies stays finite
-FLOOR = 1e-6
-
-
-def whitened(energy: Tensor, shape: Sequence[int], levels: int) -> Tensor:
-    """Return weights ``1 / energy`` [bands], so that every band of a zero prediction is equally wrong per element.
-
-    Their mean over *elements* is 1 (a band counts with its share): with l2, a white error costs what it does in the
-    squared error, so that learning rates and gradient clipping keep their meaning. Energies count as at least `FLOOR`
-    of their mean.
-    """
-    share = band_shares(shape, levels).to(energy)
-    inverse = 1 / energy.clamp(min=FLOOR * float((share * energy).sum()))
-    return inverse / (share * inverse).sum()
+    def _check_shape(self, shape: tuple[int, ...]) -> None:
+        """Raise UsageError unless rows shaped [1, ...] have bands, and as many as there are weights."""
+        if len(shape) not in (2, 4):
+            of = " x ".join(map(str, shape[1:]))
+            raise UsageError(
+                f"penalty haar is for images [C, H, W] and vectors [D], and examples here are {of}: leave it out"
+            )
+        if haar_levels(shape) == 0:
+            size = " x ".join(map(str, sides(shape)))
+            raise UsageError(f"penalty haar halves every side, and {size} has an odd one: leave it out")
+        try:
+            check_levels(shape, self._depth(shape))
+        except ValueError as error:
+            raise UsageError(f"penalty.{error}") from None
+        if self.weights is not None and len(self.weights) != self._depth(shape) + 1:
+            raise UsageError(
+                f"penalty.weights must be {self._depth(shape) + 1}, of the low band and {self._depth(shape)} levels, "
+                f"coarse to fine, got {len(self.weights)}"
+            )

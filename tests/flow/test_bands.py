@@ -6,9 +6,9 @@ import pywt
 import torch
 from torch import Tensor
 
-from anystep.flow.penalties.haar import (
+from anystep.flow.penalties.bands import (
     FLOOR,
-    BandPenalty,
+    BandNorm,
     band_energy,
     band_error,
     band_names,
@@ -54,7 +54,7 @@ def test_reconstruction_is_perfect_and_energy_is_kept(shape: tuple[int, ...], le
 @pytest.mark.parametrize(("shape", "levels"), SHAPES)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_unweighted_squares_are_the_squared_error(shape: tuple[int, ...], levels: int, dtype: torch.dtype) -> None:
-    """Parseval, the trap of METHODS 9.4: without weights such a loss does nothing."""
+    """Parseval, without weights such a loss does nothing."""
     prediction, target = made(shape, 1).to(dtype), made(shape, 2).to(dtype)
     rows = band_error(prediction, target, levels)
     assert rows.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
@@ -104,7 +104,7 @@ def test_shares_are_the_bands_sizes() -> None:
         assert sum(size) == 1
 
 
-def test_penalties_are_their_formulas_over_a_rows_coefficients() -> None:
+def test_norms_are_their_formulas_over_a_rows_coefficients() -> None:
     prediction, target = made((3, 2, 8, 8), 1), made((3, 2, 8, 8), 2)
     weights = torch.tensor([0.1, *np.linspace(0.5, 2, 9)])
     low, *details = pywt.wavedec2((prediction - target).numpy(), "haar", level=3, axes=(-2, -1))
@@ -124,19 +124,19 @@ def test_charbonnier_is_a_parabola_near_zero_and_the_distance_far_away() -> None
     assert far == pytest.approx(1e3 / 2**0.5, rel=1e-4)  # both in one coefficient, sqrt(2) 1e3, over two elements
 
 
-@pytest.mark.parametrize("penalty", ["l2", "l1", "charbonnier"])
+@pytest.mark.parametrize("norm", ["l2", "l1", "charbonnier"])
 @pytest.mark.parametrize(("shape", "levels"), [((2, 2, 4, 8), 2), ((2, 8), 3)])
-def test_gradients_are_right(penalty: BandPenalty, shape: tuple[int, ...], levels: int) -> None:
+def test_gradients_are_right(norm: BandNorm, shape: tuple[int, ...], levels: int) -> None:
     weights = torch.linspace(0.2, 3, len(band_names(shape, levels)), dtype=torch.float64)
     prediction, target = made(shape, 1).requires_grad_(), made(shape, 2)
-    assert torch.autograd.gradcheck(lambda x: band_error(x, target, levels, weights, penalty, 0.1), prediction)
+    assert torch.autograd.gradcheck(lambda x: band_error(x, target, levels, weights, norm, 0.1), prediction)
     assert torch.autograd.gradcheck(lambda x: tuple(haar(x, levels)), prediction)
 
 
 def test_a_perfect_prediction_has_a_finite_gradient() -> None:
-    for penalty in ("l2", "l1", "charbonnier"):
+    for norm in ("l2", "l1", "charbonnier"):
         prediction = made((1, 1, 4, 4)).requires_grad_()
-        band_error(prediction, prediction.detach(), 2, None, penalty).sum().backward()
+        band_error(prediction, prediction.detach(), 2, None, norm).sum().backward()
         assert prediction.grad is not None and not prediction.grad.any()
 
 
@@ -206,7 +206,7 @@ def test_weights_that_do_not_fit_are_refused_with_the_bands() -> None:
     x = torch.zeros(1, 1, 4, 4)
     with pytest.raises(ValueError, match=r"weights must be 4, one for each of low, horizontal 1, .*: got \(3,\)"):
         band_error(x, x, 1, torch.ones(3))
-    with pytest.raises(ValueError, match="penalty must be one of l2, l1, charbonnier, got 'huber'"):
+    with pytest.raises(ValueError, match="norm must be one of l2, l1, charbonnier, got 'huber'"):
         band_error(x, x, 1, None, "huber")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="eps must be greater than 0"):
         band_error(x, x, 1, None, "charbonnier", 0.0)

@@ -14,28 +14,28 @@ from torch import Tensor
 
 from anystep.core.errors import UsageError
 from anystep.flow.condition import UNCONDITIONAL
-from anystep.flow.penalties.haar import FLOOR, band_error, band_shares
+from anystep.flow.penalties import Haar, Own, Penalty
+from anystep.flow.penalties.bands import FLOOR, band_error, band_shares
 from anystep.objectives import (
     OBJECTIVES,
     Batch,
     Draw,
     Losses,
     Networks,
-    Objective,
     Progress,
     Reflow,
     Shortcut,
     Targets,
 )
 from anystep.recipes import find_recipe
-from anystep.run.config import Config, LossConfig, TrainingConfig, from_json, to_json
-from anystep.run.loss import HaarLoss
+from anystep.run.config import Config, TrainingConfig, from_json, to_json
 from anystep.run.plan import segments
-from anystep.training import trainer
+from anystep.training import trainer, update
 from anystep.training.state import State
 from anystep.training.trainer import train
+from anystep.training.update import UpdateCharge
 
-WHITENED = LossConfig(kind="haar")
+WHITENED = Haar()
 SHAPE = (1, 8, 8)
 
 
@@ -63,27 +63,23 @@ class Watched:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, config: Config, out: Path) -> None:
         self.targets: list[list[Tensor]] = []
         self.weights: list[Tensor | None] = []
-        self.energy: list[Tensor | None] = []
-        self.losses: list[list[Losses]] = []
-        rows, apply = HaarLoss.rows, State.apply
+        self.energy: list[Tensor] = []
+        call, observe = UpdateCharge.__call__, UpdateCharge.observe
+        seen: list[tuple[UpdateCharge, Tensor]] = []
 
-        def watched_rows(haar: HaarLoss, objective: Objective, networks: Networks, part: Any) -> Losses:
-            losses = rows(haar, objective, networks, part)
-            self.now.append((objective.targets(networks, *part).target, losses))
-            return losses
+        def watched_call(charge: UpdateCharge, prediction: Tensor, targets: Targets) -> Losses:
+            seen.append((charge, targets.target))
+            return call(charge, prediction, targets)
 
-        def watched_apply(state: State, rate: float) -> None:
-            assert state.haar is not None
-            self.weights.append(state.haar.weights)
-            apply(state, rate)
-            self.energy.append(state.haar.energy)
-            self.targets.append([target for target, _ in self.now])
-            self.losses.append([losses for _, losses in self.now])
-            self.now = []
+        def watched_observe(charge: UpdateCharge) -> None:
+            assert isinstance(charge.penalty, Haar)
+            self.weights.append(charge.penalty.band_weights(charge.state, (1, *SHAPE)))
+            observe(charge)
+            self.energy.append(charge.loss["penalty"].get_buffer("energy").clone())
+            self.targets.append([target for its, target in seen if its is charge])
 
-        self.now: list[tuple[Tensor, Losses]] = []
-        monkeypatch.setattr(HaarLoss, "rows", watched_rows)
-        monkeypatch.setattr(State, "apply", watched_apply)
+        monkeypatch.setattr(UpdateCharge, "__call__", watched_call)
+        monkeypatch.setattr(UpdateCharge, "observe", watched_observe)
         train(config, out)
 
 
@@ -93,10 +89,12 @@ def test_an_update_weighs_by_the_energies_of_those_before_it(
 ) -> None:
     """The first by its own; transcribed with PyWavelets, whatever the micro-batches."""
     training = replace(tiny.training, accumulate=accumulate)
-    seen = Watched(monkeypatch, replace(tiny, loss=replace(WHITENED, decay=0.75), training=training), tmp_path / "run")
+    seen = Watched(
+        monkeypatch, replace(tiny, penalty=replace(WHITENED, decay=0.75), training=training), tmp_path / "run"
+    )
     average: Tensor | None = None
     for targets, weights, energy in zip(seen.targets, seen.weights, seen.energy, strict=True):
-        assert len(targets) == accumulate and weights is not None and energy is not None
+        assert len(targets) == accumulate and weights is not None
         own = energies(torch.cat(targets))
         torch.testing.assert_close(weights.double(), weights_of(own if average is None else average), rtol=1e-5, atol=0)
         average = own if average is None else 0.75 * average + 0.25 * own
@@ -107,7 +105,7 @@ def test_an_update_weighs_by_the_energies_of_those_before_it(
 def test_accumulation_changes_rounding_only(tiny: Config, tmp_path: Path) -> None:
     logs = []
     for n in (1, 4):
-        config = replace(tiny, loss=WHITENED, training=replace(tiny.training, accumulate=n))
+        config = replace(tiny, penalty=WHITENED, training=replace(tiny.training, accumulate=n))
         train(config, tmp_path / str(n))
         logs.append([json.loads(line)["loss"] for line in (tmp_path / str(n) / "log.jsonl").read_text().splitlines()])
     assert logs[0] == pytest.approx(logs[1], rel=1e-4)
@@ -118,14 +116,14 @@ def test_the_gradient_and_the_logged_loss_of_an_update_are_those_of_the_formula(
 ) -> None:
     """sum_b w_b |W_b (s - target)|^2 / 64, with PyWavelets' weights and a matrix W of its transform."""
     gradients: list[Tensor] = []
-    norm = trainer.get_total_norm
+    norm = update.get_total_norm
 
     def kept(tensors: list[Tensor]) -> Tensor:
         gradients.append(torch.cat([tensor.flatten().clone() for tensor in tensors]))
         return norm(tensors)
 
-    monkeypatch.setattr(trainer, "get_total_norm", kept)
-    config = replace(tiny, loss=WHITENED, training=TrainingConfig(images=32, batch=32, seed=3, device="cpu"))
+    monkeypatch.setattr(update, "get_total_norm", kept)
+    config = replace(tiny, penalty=WHITENED, training=TrainingConfig(images=32, batch=32, seed=3, device="cpu"))
     train(config, tmp_path / "run")
 
     facts = trainer.DataFacts.of(config.data.open("train"))
@@ -167,53 +165,58 @@ def test_whitened_bands_are_equally_wrong_where_nothing_is_predicted_and_coarse_
     constant: Shortcut, small: Config
 ) -> None:
     """Per element, each band of a zero answer costs alike; a white error costs what it does in the squared error."""
-    haar = HaarLoss(WHITENED, SHAPE)
     networks = Networks(small.network.build(SHAPE, UNCONDITIONAL, 4), small.network.build(SHAPE, UNCONDITIONAL, 4))
     part = Batch(made((512, *SHAPE), 1), made((512, *SHAPE), 2)), Draw(0, 0, 512, slice(0, 512)), Progress(0, 1)
-    haar.begin(constant, networks, [part])
-    target = constant.targets(networks, *part).target
-    assert haar.weights is not None
-    assert float(haar.weights[0]) < 0.01
-    assert float(haar.weights[-1]) > 1
+    targets = constant.targets(networks, *part)
+    target, query, tag = targets.target, targets.query, targets.tag
+    state = WHITENED.start(SHAPE, constant.tags, constant.marked, torch.device("cpu"))
+    sums = WHITENED.statistics(state, target, target, query, tag)
+    WHITENED.observe(state, {name: value.double() for name, value in sums.items()})
+    weights = WHITENED.band_weights(state, target.shape)
+    assert weights is not None
+    assert float(weights[0]) < 0.01
+    assert float(weights[-1]) > 1
     share = band_shares((1, *SHAPE), 3).float()
-    bands = torch.stack([band_error(0 * target, target, 3, one).mean() for one in torch.diag(haar.weights)])
+    bands = torch.stack([band_error(0 * target, target, 3, one).mean() for one in torch.diag(weights)])
     torch.testing.assert_close(bands / share, (bands / share)[:1].expand(10), rtol=1e-4, atol=0)
     white = made((4096, *SHAPE), 3)
-    query = constant.targets(networks, *part).query
-    parts = torch.stack([band_error(white, 0 * white, 3, one).mean() for one in torch.diag(haar.weights)])
-    torch.testing.assert_close(parts, share * haar.weights, rtol=0.1, atol=0)
-    assert float(haar.penalty(white, 0 * white, query).mean()) == pytest.approx(1, rel=0.02)
+    parts = torch.stack([band_error(white, 0 * white, 3, one).mean() for one in torch.diag(weights)])
+    torch.testing.assert_close(parts, share * weights, rtol=0.1, atol=0)
+    rows = WHITENED.rows(state, white, 0 * white, query, tag, constant.error)
+    assert float(rows.mean()) == pytest.approx(1, rel=0.02)
 
 
-LOSSES = [
+PENALTIES = [
     WHITENED,
-    LossConfig(kind="haar", penalty="l1", bands="flat"),
-    LossConfig(kind="haar", penalty="charbonnier", eps=0.1, bands="flat"),
-    LossConfig(kind="haar", bands="fixed", weights=(0.25, 0.5, 1.0, 2.0)),
-    LossConfig(kind="haar", levels=1, penalty="l1"),
+    Haar(norm="l1", bands="flat"),
+    Haar(norm="charbonnier", eps=0.1, bands="flat"),
+    Haar(bands="fixed", weights=(0.25, 0.5, 1.0, 2.0)),
+    Haar(levels=1, norm="l1"),
 ]
 
 
-def test_every_loss_trains_another_network(tiny: Config, tmp_path: Path) -> None:
+def test_every_penalty_trains_another_network(tiny: Config, tmp_path: Path) -> None:
     ends = []
-    for n, loss in enumerate([LossConfig(), *LOSSES]):
-        train(replace(tiny, loss=loss), tmp_path / str(n))
+    for n, penalty in enumerate([Own(), *PENALTIES]):
+        train(replace(tiny, penalty=penalty), tmp_path / str(n))
         ends.append((tmp_path / str(n) / "log.jsonl").read_text())
     assert len(set(ends)) == len(ends)
 
 
-def test_fixed_weights_are_of_the_low_band_and_of_each_level_and_equal_ones_the_flat_loss() -> None:
+def test_fixed_weights_are_of_the_low_band_and_of_each_level_and_equal_ones_the_flat_penalty() -> None:
     prediction, target = made((4, *SHAPE), 1), made((4, *SHAPE), 2)
-    query: Any = None
+    unused: Any = None
 
     def rows(**fields: Any) -> Tensor:
-        return HaarLoss(LossConfig(kind="haar", **fields), SHAPE).penalty(prediction, target, query)
+        penalty = Haar(**fields)
+        state = penalty.start(SHAPE, ("flow",), (), torch.device("cpu"))
+        return penalty.rows(state, prediction, target, unused, unused, unused)
 
     fixed = rows(bands="fixed", weights=(0.25, 0.5, 1.0, 2.0))
     exact = band_error(prediction, target, 3, torch.tensor([0.25, *[0.5] * 3, *[1.0] * 3, *[2.0] * 3]))
     torch.testing.assert_close(fixed, exact, rtol=0, atol=0)
-    flat = rows(penalty="l1", bands="flat")
-    torch.testing.assert_close(rows(penalty="l1", bands="fixed", weights=(2.0,) * 4), 2 * flat)
+    flat = rows(norm="l1", bands="flat")
+    torch.testing.assert_close(rows(norm="l1", bands="fixed", weights=(2.0,) * 4), 2 * flat)
 
 
 @pytest.mark.parametrize("at", [1, 5, 7])
@@ -221,32 +224,31 @@ def test_fixed_weights_are_of_the_low_band_and_of_each_level_and_equal_ones_the_
 def test_a_resumed_run_is_the_same_bit_for_bit(small: Config, tmp_path: Path, at: int, accumulate: int) -> None:
     """Between checkpoints, and after the first update, whose energies are the first of the average."""
     training = replace(small.training, images=32 * 11, accumulate=accumulate)
-    config = replace(small, loss=WHITENED, training=training)
+    config = replace(small, penalty=WHITENED, training=training)
     train(config, tmp_path / "whole")
     stop, watch = stopping(at + 1)
     assert train(config, tmp_path / "parts", watch=watch, stop=stop).step in {at, at + 1}
     train(config, tmp_path / "parts", resume=True)
     assert_same(tmp_path / "whole", tmp_path / "parts")
     (last,) = (tmp_path / "parts" / "checkpoints").glob("step-00000011")
-    assert (last / "loss.safetensors").exists()
+    assert (last / "penalty.safetensors").exists()
 
 
 def test_an_update_that_is_skipped_leaves_the_energies(
     tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first and the third have no finite gradient: the second begins the average with its own energies."""
-    norm, calls = trainer.get_total_norm, 0
+    norm, calls = update.get_total_norm, 0
 
     def sometimes(tensors: list[Tensor]) -> Tensor:
         nonlocal calls
         calls += 1
         return torch.tensor(math.nan) if calls in {1, 3} else norm(tensors)
 
-    monkeypatch.setattr(trainer, "get_total_norm", sometimes)
-    seen = Watched(monkeypatch, replace(tiny, loss=replace(WHITENED, decay=0.5)), tmp_path / "run")
+    monkeypatch.setattr(update, "get_total_norm", sometimes)
+    seen = Watched(monkeypatch, replace(tiny, penalty=replace(WHITENED, decay=0.5)), tmp_path / "run")
     own = [energies(targets[-1]) for targets in seen.targets]  # the last is the applied update's
     assert len(own) == 4
-    assert seen.energy[0] is not None and seen.energy[1] is not None
     torch.testing.assert_close(seen.energy[0], own[0], rtol=1e-5, atol=0)
     torch.testing.assert_close(seen.energy[1], 0.5 * own[0] + 0.5 * own[1], rtol=1e-5, atol=0)
 
@@ -254,7 +256,7 @@ def test_an_update_that_is_skipped_leaves_the_energies(
 def test_vectors_have_bands_too(tmp_path: Path) -> None:
     """Of a point (a, b): (a + b) / sqrt(2) and (a - b) / sqrt(2)."""
     config = find_recipe("eight_gaussians-shortcut")
-    short = replace(config, loss=WHITENED, training=replace(config.training, images=512, batch=256, device="cpu"))
+    short = replace(config, penalty=WHITENED, training=replace(config.training, images=512, batch=256, device="cpu"))
     train(short, tmp_path / "run")
     record = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])
     assert record["step"] == 2 and 0 < record["loss"] < 10
@@ -263,7 +265,7 @@ def test_vectors_have_bands_too(tmp_path: Path) -> None:
 def test_a_run_of_several_phases_keeps_its_energies_over_the_hand_over(tmp_path: Path, small: Config) -> None:
     """Stopped between two phases it goes on as if it had not been."""
     objective = Reflow(pairs=32, pair_steps=2)
-    config = replace(small, objective=objective, loss=WHITENED, network=replace(small.network, step_encoding="none"))
+    config = replace(small, objective=objective, penalty=WHITENED, network=replace(small.network, step_encoding="none"))
     train(config, tmp_path / "whole")
     edge = segments(config)[0].last
     stop, watch = stopping(edge)
@@ -272,65 +274,89 @@ def test_a_run_of_several_phases_keeps_its_energies_over_the_hand_over(tmp_path:
     assert_same(tmp_path / "whole", tmp_path / "parts")
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-def test_a_loss_comes_back_from_its_json(small: Config, loss: LossConfig) -> None:
-    config = replace(small, loss=loss)
+@pytest.mark.parametrize("penalty", PENALTIES)
+def test_a_penalty_comes_back_from_its_json(small: Config, penalty: Haar) -> None:
+    config = replace(small, penalty=penalty)
     assert from_json(json.loads(json.dumps(to_json(config)))) == config
 
 
 @pytest.mark.parametrize("method", OBJECTIVES)
 def test_a_method_with_an_error_of_its_own_is_refused(method: str) -> None:
     config = find_recipe(f"digits-{method}")
-    if method in {"ict", "mean_flow", "alpha_flow", "imm"}:
-        words = f"^loss.kind haar replaces the squared error, and {method} has an error of its own: leave it out$"
-        with pytest.raises(ValueError, match=words):
-            replace(config, loss=WHITENED)
+    if method == "imm":
+        words = (
+            "^penalty haar acts on the error of each row, and imm has none: it compares groups of rows; leave it out$"
+        )
+        with pytest.raises(UsageError, match=words):
+            replace(config, penalty=WHITENED)
+    elif method in {"ict", "mean_flow", "alpha_flow"}:
+        words = f"^penalty haar replaces the squared error, and {method} has an error of its own: leave it out$"
+        with pytest.raises(UsageError, match=words):
+            replace(config, penalty=WHITENED)
     else:
-        assert replace(config, loss=WHITENED).loss.kind == "haar"
+        assert replace(config, penalty=WHITENED).penalty == WHITENED
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"kind": "wavelet"}, "loss.kind must be one of objective, haar, got 'wavelet'"),
-        ({"kind": "haar", "penalty": "huber"}, "loss.penalty must be one of l2, l1, charbonnier, got 'huber'"),
-        ({"kind": "haar", "bands": "equal"}, "loss.bands must be one of whitened, fixed, flat, got 'equal'"),
-        ({"kind": "haar", "levels": 0}, "loss.levels must be at least 1, got 0"),
-        ({"kind": "haar", "penalty": "charbonnier", "eps": 0.0}, "loss.eps must be greater than 0 and finite, got 0.0"),
-        ({"kind": "haar", "decay": 1.0}, r"loss.decay must be in \[0, 1\), got 1.0"),
-        ({"penalty": "l1"}, "^loss.penalty does nothing without loss.kind haar: set that too, or leave it out$"),
-        ({"levels": 2}, "loss.levels does nothing without loss.kind haar"),
-        ({"kind": "haar", "eps": 0.1}, "loss.eps does nothing without loss.penalty charbonnier"),
-        ({"kind": "haar", "penalty": "l1", "bands": "flat", "decay": 0.5}, "loss.decay does nothing without loss.b"),
-        ({"kind": "haar", "weights": (1.0, 2.0)}, "loss.weights does nothing without loss.bands fixed"),
-        ({"kind": "haar", "bands": "fixed"}, "loss.bands fixed needs loss.weights: of the low band, then"),
-        ({"kind": "haar", "bands": "fixed", "weights": (0.0, 0.0)}, "loss.bands fixed needs loss.weights"),
-        ({"kind": "haar", "bands": "fixed", "weights": (1.0, -2.0)}, r"loss.weights must be in \[0, inf\], got -2.0"),
-        ({"kind": "haar", "bands": "fixed", "weights": (1.0, math.inf)}, "loss.weights must be finite, got inf"),
-        ({"kind": "haar", "bands": "flat"}, "^loss.bands flat with loss.penalty l2 is the squared error, as"),
-        ({"kind": "haar", "bands": "fixed", "weights": (2.0, 2.0)}, "all weights alike, with loss.penalty l2 is the s"),
+        ({"norm": "huber"}, "penalty.norm must be one of l2, l1, charbonnier, got 'huber'"),
+        ({"bands": "equal"}, "penalty.bands must be one of whitened, fixed, flat, got 'equal'"),
+        ({"levels": 0}, "penalty.levels must be at least 1, got 0"),
+        ({"norm": "charbonnier", "eps": 0.0}, "penalty.eps must be greater than 0 and finite, got 0.0"),
+        ({"decay": 1.0}, r"penalty.decay must be in \[0, 1\), got 1.0"),
+        ({"eps": 0.1}, "^penalty.eps does nothing without penalty.norm charbonnier: set that too, or leave it out$"),
+        ({"norm": "l1", "bands": "flat", "decay": 0.5}, "penalty.decay does nothing without penalty.bands whitened"),
+        ({"weights": (1.0, 2.0)}, "penalty.weights does nothing without penalty.bands fixed"),
+        ({"bands": "fixed"}, "penalty.bands fixed needs penalty.weights: of the low band, then"),
+        ({"bands": "fixed", "weights": (0.0, 0.0)}, "penalty.bands fixed needs penalty.weights"),
+        ({"bands": "fixed", "weights": (1.0, -2.0)}, r"penalty.weights must be in \[0, inf\], got -2.0"),
+        ({"bands": "fixed", "weights": (1.0, math.inf)}, "penalty.weights must be finite, got inf"),
+        ({"bands": "flat"}, "^penalty.bands flat with penalty.norm l2 is the squared error, as"),
+        ({"bands": "fixed", "weights": (2.0, 2.0)}, "all weights alike, with penalty.norm l2 is the s"),
     ],
-)  # fmt: skip
+)
 def test_what_does_nothing_or_cannot_be_is_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        LossConfig(**fields)
+        Haar(**fields)
 
 
 @pytest.mark.parametrize(
-    ("loss", "shape", "message"),
+    ("penalty", "shape", "message"),
     [
-        (WHITENED, (1, 27, 28), "^loss.kind haar halves every side, and 27 x 28 has an odd one: leave loss.kind out$"),
-        (WHITENED, (3,), "loss.kind haar halves every side, and 3 has an odd one"),
-        (replace(WHITENED, levels=3), (1, 28, 28), "^loss.levels must be at most 2 for 28 x 28 "),
-        (LOSSES[3], (1, 28, 28), "^loss.weights must be 3, of the low band and 2 levels, coarse to fine, got 4$"),
+        (WHITENED, (1, 27, 28), "^penalty haar halves every side, and 27 x 28 has an odd one: leave it out$"),
+        (WHITENED, (3,), "penalty haar halves every side, and 3 has an odd one"),
+        (
+            WHITENED,
+            (16, 2),
+            r"^penalty haar is for images \[C, H, W\] and vectors \[D\], and examples here are 16 x 2: ",
+        ),
+        (replace(WHITENED, levels=3), (1, 28, 28), "^penalty.levels must be at most 2 for 28 x 28 "),
+        (PENALTIES[3], (1, 28, 28), "^penalty.weights must be 3, of the low band and 2 levels, coarse to fine, got 4$"),
     ],
 )
-def test_data_that_has_no_such_bands_is_refused(loss: LossConfig, shape: tuple[int, ...], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        loss.build(shape)
+def test_data_that_has_no_such_bands_is_refused(penalty: Penalty, shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        penalty.start(shape, ("flow",), (), torch.device("cpu"))
 
 
-def test_the_loss_cannot_change_in_a_run(tiny: Config, tmp_path: Path) -> None:
+def test_the_penalty_cannot_change_in_a_run(tiny: Config, tmp_path: Path) -> None:
     train(tiny, tmp_path / "run")
-    with pytest.raises(UsageError, match=r"loss\.kind is objective, not haar; only --images and --device may change"):
-        train(replace(tiny, loss=WHITENED), tmp_path / "run", resume=True)
+    with pytest.raises(UsageError, match=r"penalty\.name is own, not haar; only --images and --device may change"):
+        train(replace(tiny, penalty=WHITENED), tmp_path / "run", resume=True)
+
+
+def test_a_config_of_0_1_0_has_its_loss_as_a_penalty(small: Config) -> None:
+    """There the section was `loss`, with a kind, and `penalty` the name of the norm."""
+    values = to_json(small)
+    del values["version"], values["penalty"], values["weight"]
+    fields = {"levels": 2, "penalty": "charbonnier", "eps": 0.1, "bands": "flat", "weights": None, "decay": 0.99}
+    haar = from_json(values | {"loss": {"kind": "haar", **fields}})
+    assert haar == replace(small, penalty=Haar(levels=2, norm="charbonnier", eps=0.1, bands="flat"))
+    default = {"levels": None, "penalty": "l2", "eps": 1e-3, "bands": "whitened", "weights": None, "decay": 0.99}
+    assert from_json(values | {"loss": {"kind": "objective", **default}}) == small
+    assert from_json(values) == small
+    with pytest.raises(ValueError, match=r"unknown field config\.loss"):
+        from_json(to_json(small) | {"loss": {"kind": "haar"}})
+    with pytest.raises(ValueError, match=r"^config\.version must be at most 2, got 3: a later anystep wrote this$"):
+        from_json(values | {"version": 3})
