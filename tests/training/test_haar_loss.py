@@ -13,6 +13,7 @@ from tests.training.same import assert_same, stopping
 from torch import Tensor
 
 from anystep.core.errors import UsageError
+from anystep.core.random import Keys
 from anystep.flow.penalties.haar import FLOOR, band_error, band_shares
 from anystep.objectives import (
     OBJECTIVES,
@@ -130,8 +131,8 @@ def test_the_gradient_and_the_logged_loss_of_an_update_are_those_of_the_formula(
     facts = trainer.DataFacts.of(config.data.open("train"))
     state = State(config, facts, torch.device("cpu"))
     data = trainer.DataExamples(config.data.open("train"), facts.normalization)
-    (index,) = trainer.batches(len(data), config, 0, 1)
-    draw = Draw(3, 0, 32, slice(0, 32))
+    (index,) = trainer.batches(len(data), state, 1)
+    draw = Draw(Keys(3), 0, 32, slice(0, 32))
     targets = config.objective.targets(state.networks, data.batch(data.read(index), index, draw), draw, Progress(0, 1))
     query = targets.query
     error = state.network(query.x_t, query.t, query.d, query.label, query.guidance) - targets.target
@@ -168,7 +169,7 @@ def test_whitened_bands_are_equally_wrong_where_nothing_is_predicted_and_coarse_
     """Per element, each band of a zero answer costs alike; a white error costs what it does in the squared error."""
     haar = HaarLoss(WHITENED, SHAPE)
     networks = Networks(small.network.build(SHAPE, None, 4), small.network.build(SHAPE, None, 4))
-    part = Batch(made((512, *SHAPE), 1), made((512, *SHAPE), 2)), Draw(0, 0, 512, slice(0, 512)), Progress(0, 1)
+    part = Batch(made((512, *SHAPE), 1), made((512, *SHAPE), 2)), Draw(Keys(0), 0, 512, slice(0, 512)), Progress(0, 1)
     haar.begin(constant, networks, [part])
     target = constant.targets(networks, *part).target
     assert haar.weights is not None
