@@ -50,16 +50,16 @@ class Run:
     def __init__(self, config: Config, data: Dataset, device: torch.device) -> None:
         facts = DataFacts.of(data)
         self.config, self.state, self.part = config, State(config, facts, device), segments(config)[0]
-        plain, seed, batch = DataExamples(data, facts.normalization), config.training.seed, config.training.batch
+        plain, batch = DataExamples(data, facts.normalization), config.training.batch
         self.examples: Examples = plain
         if config.coupling.batches:
             last = config.training.steps
-            self.examples = CoupledExamples(plain, config.coupling, seed=seed, batch=batch, last=last)
+            self.examples = CoupledExamples(plain, config.coupling, keys=self.state.keys, batch=batch, last=last)
 
     def turn(self) -> tuple[float, float]:
         """Return seconds of a turn and of processors, what it left to be solved beside the training included."""
         begun, busy, step = time.perf_counter(), time.process_time(), self.state.step
-        for index in batches(len(self.examples), self.config, step, step + UPDATES):
+        for index in batches(len(self.examples), self.state, step + UPDATES):
             update(self.state, self.examples, index, self.part)
         if self.state.device.type == "cuda":
             torch.cuda.synchronize()

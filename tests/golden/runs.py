@@ -15,10 +15,12 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
 from anystep import load_run, train
+from anystep.core import random
 from anystep.data import Digits, TwoMoons
 from anystep.flow.coupling import CouplingConfig
 from anystep.flow.penalties import Haar
@@ -78,9 +80,13 @@ def configs() -> dict[str, Config]:
     }
 
 
-def measured(name: str, run: Path) -> dict[str, Any]:
-    """Train one run and return its losses, a hash of its weights, and its samples as a hash and a few numbers."""
-    train(configs()[name], run)
+def measured(name: str, run: Path, keys: int) -> dict[str, Any]:
+    """Train one run and return its losses, a hash of its weights, and its samples as a hash and a few numbers.
+
+    ``keys`` is the version of its random keys.
+    """
+    with patch.object(random, "KEY_VERSION", keys):
+        train(configs()[name], run)
     losses = [json.loads(line)["loss"] for line in (run / "log.jsonl").read_text().splitlines()]
     generator = load_run(run, device="cpu")
     result: dict[str, Any] = {"losses": losses, "weights": digest(*generator.network.state_dict().values())}
@@ -112,7 +118,7 @@ def machine() -> str:
 def main() -> int:
     """Record, or compare and name every difference."""
     with tempfile.TemporaryDirectory() as folder:
-        now = {name: measured(name, Path(folder) / name) for name in configs()}
+        now = {name: measured(name, Path(folder) / name, 1) for name in configs()}
     if "--record" in sys.argv:
         RECORDED.write_text(json.dumps({"machine": machine(), "runs": now}, indent=1) + "\n")
         return 0

@@ -17,7 +17,7 @@ TOLERANCE = {"rtol": 2e-3, "atol": 2e-3}
 def test_as_recorded(name: str, tmp_path: Path) -> None:
     recorded = json.loads(RECORDED.read_text())
     was: dict[str, Any] = recorded["runs"][name]
-    now = measured(name, tmp_path / "run")
+    now = measured(name, tmp_path / "run", 1)
     if recorded["machine"] == machine():
         assert now == was
     torch.testing.assert_close(torch.tensor(now["losses"]), torch.tensor(was["losses"]), **TOLERANCE)

@@ -6,7 +6,7 @@ import torch
 from tests.toys import WithNull
 from torch import nn
 
-from anystep.core.random import generator
+from anystep.core.random import Keys
 from anystep.data.base import Normalization
 from anystep.flow.condition import UNCONDITIONAL, class_labels
 from anystep.flow.ladder import Step, instantaneous_schedule
@@ -84,9 +84,7 @@ def test_fresh_noise_is_keyed_by_seed_number_and_step():
     g = make(Still(), ConsistencyTraining())
     noise, index = g.noise(5, [4, 9]), [4, 9]
     plan = g.plan([Step(0.0, 0.5, 0.0), Step(0.5, 0.25, 0.0), Step(0.75, 0.25, 0.0)])
-    first, second = (
-        torch.stack([torch.randn(1, 4, 4, generator=generator(5, i, f"renoise/{n}")) for i in index]) for n in (0, 1)
-    )
+    first, second = (torch.stack([Keys(5).normal(i, f"renoise/{n}", (1, 4, 4)) for i in index]) for n in (0, 1))
     expected = 0.75 * (0.5 * noise + 0.5 * first) + 0.25 * second
     torch.testing.assert_close(g.draw(noise, plan, seed=5, index=index), expected)
     assert not torch.isclose(g.draw(noise, plan, seed=6, index=index), expected).any()

@@ -5,6 +5,7 @@ import torch
 from tests.toys import WithNull
 from torch import Tensor
 
+from anystep.core.random import Keys
 from anystep.objectives import (
     OBJECTIVES,
     Batch,
@@ -47,7 +48,7 @@ def spent(phase: Phase) -> float:
     for step in range(STEPS):
         x0, x1 = torch.randn(2, ROWS, 5, generator=generator)
         batch = Batch(x1=x1, x0=x0, condition=torch.randint(0, CLASSES, (ROWS,), generator=generator))
-        draw = Draw(seed=0, step=step, total=ROWS, rows=slice(0, ROWS))
+        draw = Draw(Keys(0), step=step, total=ROWS, rows=slice(0, ROWS))
         phase.objective.loss(Networks(*networks), batch, draw, Progress(step, STEPS, phase.index))
     return sum(network.units for network in networks) / (3 * ROWS * STEPS)
 

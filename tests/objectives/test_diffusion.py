@@ -8,7 +8,7 @@ from scipy import stats
 from tests.guidance import scales
 from torch import Tensor
 
-from anystep.core.random import Draw
+from anystep.core.random import Draw, Keys
 from anystep.flow.condition import UNCONDITIONAL
 from anystep.flow.conventions import VP_START, vp_alpha_bar, vp_times
 from anystep.networks import MLPConfig, VelocityNetwork
@@ -41,7 +41,7 @@ class BestVelocity:
 
 def gaussian_batch() -> tuple[Batch, Draw]:
     x0, z = torch.randn(2, ROWS, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    return Batch(MEAN + STD * z, x0), Draw(0, 0, ROWS, slice(0, ROWS))
+    return Batch(MEAN + STD * z, x0), Draw(Keys(0), 0, ROWS, slice(0, ROWS))
 
 
 def test_the_best_noise_network_is_the_best_velocity_network() -> None:
@@ -106,7 +106,7 @@ def test_a_network_learns_the_flow_whatever_it_computes_in(dtype: torch.dtype) -
     optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
     objective, rows = Diffusion(), 256
     for step in range(300):
-        draw = Draw(0, step, rows, slice(0, rows))
+        draw = Draw(Keys(0), step, rows, slice(0, rows))
         batch = Batch(MEAN + STD * draw.normal("data", (1,)), draw.normal("noise", (1,)))
         with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
             loss = objective.loss(Networks(network), batch, draw, Progress(step, 300)).rows.mean()

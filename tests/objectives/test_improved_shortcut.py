@@ -7,6 +7,7 @@ from tests.guidance import scales
 from tests.toys import WithNull
 from torch import Tensor, nn
 
+from anystep.core.random import Keys
 from anystep.flow.condition import UNCONDITIONAL, class_labels
 from anystep.networks import MLPConfig
 from anystep.objectives import Batch, Draw, ImprovedShortcut, Networks, Progress, Shortcut, Targets
@@ -28,7 +29,7 @@ class Linear(WithNull, nn.Module):
 
 
 def made(objective: ImprovedShortcut, rows: int, networks: Networks | None = None, classes: bool = True) -> Targets:
-    draw = Draw(0, 0, rows, slice(0, rows))
+    draw = Draw(Keys(0), 0, rows, slice(0, rows))
     label = torch.arange(rows) % CLASSES if classes else None
     batch = Batch(draw.normal("data", (WIDTH,)), draw.normal("noise", (WIDTH,)), label)
     return objective.targets(networks or Networks(Linear(), Linear()), batch, draw, Progress(0, 1))
@@ -40,7 +41,7 @@ def test_every_part_of_a_batch_has_its_share_of_every_kind_of_row(share: float, 
     for total in (64, 256):
         counts = torch.zeros(3)
         for first in range(0, total, size):
-            level = objective.draw_levels(Draw(0, 0, total, slice(first, first + size)))
+            level = objective.draw_levels(Draw(Keys(0), 0, total, slice(first, first + size)))
             part = torch.stack([(level == -1).sum(), (level == -2).sum(), (level >= 0).sum()])
             wanted = size * torch.tensor([1 - share - guided_share, guided_share, share])
             assert bool(((part - wanted).abs() <= 2).all()), (part, wanted)
@@ -96,7 +97,7 @@ def test_without_classes_no_row_is_guided_and_the_rest_is_a_shortcut_model() -> 
     asked = networks.target.rows  # type: ignore[union-attr]
     assert improved.query.guidance is not None and set(improved.query.guidance.tolist()) == {1.0}
     assert asked == 2 * 140  # two half steps of a third of the rows
-    draw = Draw(0, 0, 420, slice(0, 420))
+    draw = Draw(Keys(0), 0, 420, slice(0, 420))
     batch = Batch(draw.normal("data", (WIDTH,)), draw.normal("noise", (WIDTH,)))
     plain = Shortcut(share=1 / 3).targets(networks, batch, draw, Progress(0, 1))
     assert torch.equal(improved.target, plain.target) and torch.equal(improved.query.x_t, plain.query.x_t)
@@ -108,8 +109,8 @@ def test_targets_carry_no_gradient() -> None:
     targets = made(ImprovedShortcut(), 90, networks)
     assert not targets.target.requires_grad and not targets.query.x_t.requires_grad
     ImprovedShortcut().loss(
-        networks, Batch(torch.randn(90, 2), torch.randn(90, 2), torch.arange(90) % 10), Draw(0, 0, 90, slice(0, 90)),
-        Progress(0, 1),
+        networks, Batch(torch.randn(90, 2), torch.randn(90, 2), torch.arange(90) % 10),
+        Draw(Keys(0), 0, 90, slice(0, 90)), Progress(0, 1),
     ).rows.mean().backward()  # fmt: skip
     assert all(p.grad is None for p in networks.target.parameters())  # type: ignore[union-attr]
     assert all(p.grad is not None for p in networks.online.parameters())  # type: ignore[attr-defined]
@@ -124,7 +125,7 @@ def test_a_network_learns_to_tell_scales_apart() -> None:
         network.leave.weight.normal_(generator=torch.Generator().manual_seed(1))
     batch = Batch(torch.randn(90, 2), torch.randn(90, 2), torch.arange(90) % 10)
     ImprovedShortcut().loss(
-        Networks(network, network), batch, Draw(0, 0, 90, slice(0, 90)), Progress(0, 1)
+        Networks(network, network), batch, Draw(Keys(0), 0, 90, slice(0, 90)), Progress(0, 1)
     ).rows.mean().backward()
     assert network.condition.guidance is not None
     assert bool(network.condition.guidance.outer.weight.grad.any())  # type: ignore[union-attr]

@@ -9,7 +9,7 @@ from tests.paper.smooth import Smooth, smooth_batch
 from tests.toys import WithNull
 from torch import Tensor
 
-from anystep.core.random import Draw
+from anystep.core.random import Draw, Keys
 from anystep.flow.condition import UNCONDITIONAL, class_labels
 from anystep.objectives import OBJECTIVES
 from anystep.objectives.base import Batch, Networks, Objective, Pairs, Phase, Progress
@@ -39,7 +39,7 @@ class Counting(WithNull):
 def units(phase: Phase, rows: int = 80) -> float:
     """Forward passes that an update of ``rows`` asks for, the online network's backward ones counted as two more."""
     networks = Networks(Counting(), Counting(), Counting())
-    draw = Draw(0, 0, rows, slice(0, rows))
+    draw = Draw(Keys(0), 0, rows, slice(0, rows))
     batch = Batch(draw.normal("data", (2,)), draw.normal("noise", (2,)), torch.arange(rows) % 10)
     phase.objective.loss(networks, batch, draw, Progress(0, 1, phase.index))
     return 2 * rows + sum(network.rows for network in (networks.online, networks.target, networks.teacher))

@@ -10,6 +10,7 @@ from tests.guidance import scales, warnings
 from tests.toys import WithNull
 from torch import Tensor, nn
 
+from anystep.core.random import Keys
 from anystep.flow.condition import UNCONDITIONAL, class_labels
 from anystep.flow.ladder import Ladder
 from anystep.objectives import Batch, Draw, FlowMatching, Networks, Objective, Progress, Shortcut, Targets
@@ -34,7 +35,7 @@ class Linear(WithNull, nn.Module):
 
 def made(objective: Objective, rows: int = 280, networks: Networks | None = None) -> tuple[Targets, Tensor]:
     """The targets of one step, and the labels before any was dropped."""
-    draw = Draw(0, 0, rows, slice(0, rows))
+    draw = Draw(Keys(0), 0, rows, slice(0, rows))
     label = torch.arange(rows) % CLASSES
     batch = Batch(draw.normal("data", (WIDTH,)), draw.normal("noise", (WIDTH,)), label)
     return objective.targets(networks or Networks(Linear(), Linear()), batch, draw, Progress(0, 1)), label
@@ -63,7 +64,7 @@ def test_targets_carry_no_gradient(guidance: float) -> None:
     networks = Networks(Linear(), Linear())
     targets, _ = made(Shortcut(guidance=guidance), networks=networks)
     assert not targets.target.requires_grad and not targets.query.x_t.requires_grad
-    draw = Draw(0, 0, 280, slice(0, 280))
+    draw = Draw(Keys(0), 0, 280, slice(0, 280))
     batch = Batch(draw.normal("data", (WIDTH,)), draw.normal("noise", (WIDTH,)), torch.arange(280) % CLASSES)
     Shortcut(guidance=guidance).loss(networks, batch, draw, Progress(0, 1)).rows.mean().backward()
     assert all(p.grad is None for p in networks.target.parameters())
@@ -104,7 +105,7 @@ def test_a_step_begins_at_a_multiple_of_its_own_size_and_ends_within_the_path() 
 def test_cost_is_what_the_networks_are_asked_for(objective: Objective) -> None:
     """Forward 1 and backward 2 of each row, forward 1 of each row that makes targets, over flow matching's 3."""
     networks = Networks(Linear(), Linear())
-    draw = Draw(0, 0, 280, slice(0, 280))  # 70 rows in 7 levels at a share of 1/4
+    draw = Draw(Keys(0), 0, 280, slice(0, 280))  # 70 rows in 7 levels at a share of 1/4
     batch = Batch(draw.normal("data", (WIDTH,)), draw.normal("noise", (WIDTH,)), torch.arange(280) % CLASSES)
     objective.loss(networks, batch, draw, Progress(0, 1))
     assert (3 * networks.online.rows + networks.target.rows) / (3 * 280) == pytest.approx(objective.cost)
@@ -123,7 +124,7 @@ def test_without_self_consistency_rows_it_is_flow_matching() -> None:
 
 
 def test_random_levels_are_uniform_and_on_the_same_rows() -> None:
-    draw = Draw(0, 0, 28_000, slice(0, 28_000))
+    draw = Draw(Keys(0), 0, 28_000, slice(0, 28_000))
     equal, drawn = (Shortcut(level=law).draw_levels(draw) for law in ("equal", "random"))
     assert torch.equal(equal < 0, drawn < 0)
     assert stats.chisquare(torch.bincount(drawn[drawn >= 0], minlength=7).numpy()).pvalue > 1e-3

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from anystep.core.random import Keys
 from anystep.objectives import Batch, Draw
 from tests.toys import WithNull
 
@@ -72,10 +73,10 @@ def smooth_batch(rows: int, step: int = 5) -> tuple[Batch, Draw]:
     rng = np.random.default_rng(0)
     x0, x1 = (torch.from_numpy(a) for a in rng.normal(size=(2, rows, WIDTH)))
     label = torch.from_numpy(rng.integers(0, CLASSES, rows))
-    return Batch(x1, x0, label), Draw(seed=0, step=step, total=rows, rows=slice(0, rows))
+    return Batch(x1, x0, label), Draw(Keys(0), step=step, total=rows, rows=slice(0, rows))
 
 
 def part(batch: Batch, draw: Draw, rows: slice) -> tuple[Batch, Draw]:
     """One rank's or micro-batch's rows."""
     assert batch.condition is not None
-    return Batch(batch.x1[rows], batch.x0[rows], batch.condition[rows]), Draw(draw.seed, draw.step, draw.total, rows)
+    return Batch(batch.x1[rows], batch.x0[rows], batch.condition[rows]), Draw(draw.keys, draw.step, draw.total, rows)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from anystep.core.random import Keys
 from anystep.objectives import Batch, Draw, Networks, Progress, Shortcut
 from tests.paper.toy import CLASSES, WIDTH, M, Toy
 
@@ -70,7 +71,7 @@ def test_objective_equals_the_box(objective: Shortcut) -> None:
     x0, x1 = rng.normal(size=(2, rows, WIDTH))
     label = rng.integers(0, CLASSES, rows)
     online, target = Toy.make(1), Toy.make(2)
-    draw = Draw(seed=0, step=5, total=rows, rows=slice(0, rows))
+    draw = Draw(Keys(0), step=5, total=rows, rows=slice(0, rows))
     batch = Batch(torch.from_numpy(x1), torch.from_numpy(x0), torch.from_numpy(label))
     made = objective.targets(Networks(online, target), batch, draw, Progress(0, 1))
     losses = objective.loss(Networks(online, target), batch, draw, Progress(0, 1))
@@ -92,7 +93,7 @@ def test_parts_of_the_global_batch_are_the_global_batch() -> None:
     networks = Networks(Toy.make(1), Toy.make(2))
 
     def losses(part: slice) -> torch.Tensor:
-        draw = Draw(seed=0, step=5, total=rows, rows=part)
+        draw = Draw(Keys(0), step=5, total=rows, rows=part)
         return objective.loss(networks, Batch(x1[part], x0[part], label[part]), draw, Progress(0, 1)).rows
 
     whole = losses(slice(0, rows))
@@ -104,14 +105,14 @@ def test_every_part_of_a_batch_has_every_kind_of_row() -> None:
     """Four ranks of a batch of 256 each get their quarter of self-consistency rows, and every level."""
     objective = Shortcut()
     for first in range(0, 256, 64):
-        level = objective.draw_levels(Draw(0, 0, 256, slice(first, first + 64)))
+        level = objective.draw_levels(Draw(Keys(0), 0, 256, slice(first, first + 64)))
         assert int((level >= 0).sum()) == 16
         assert set(level[level >= 0].tolist()) == set(range(7))
 
 
 @pytest.mark.parametrize(("total", "share"), [(256, 0.25), (64, 0.125), (32, 0.125), (100, 0.3), (7, 0.5)])
 def test_levels_have_an_equal_share_and_the_rest_goes_to_one_step(total: int, share: float) -> None:
-    level = Shortcut(share=share).draw_levels(Draw(0, 0, total, slice(0, total)))
+    level = Shortcut(share=share).draw_levels(Draw(Keys(0), 0, total, slice(0, total)))
     counts = torch.bincount(level[level >= 0], minlength=7)
     rows = round(total * share)
     assert int(counts.sum()) == rows

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from anystep.core.random import Draw
+from anystep.core.random import Draw, Keys
 from anystep.flow.sampling import sample
 from anystep.objectives import Networks, Progress, Shortcut
 from anystep.objectives.alpha_flow import AlphaFlow
@@ -56,7 +56,7 @@ def test_alpha_of_one_half_is_the_shortcut_models_target() -> None:
     rng = np.random.default_rng(0)
     x0, x1 = rng.normal(size=(2, 96, toy.WIDTH))
     batch = Batch(torch.from_numpy(x1), torch.from_numpy(x0), torch.from_numpy(rng.integers(0, toy.CLASSES, 96)))
-    draw, network = Draw(0, 5, 96, slice(0, 96)), toy.Toy.make(1)
+    draw, network = Draw(Keys(0), 5, 96, slice(0, 96)), toy.Toy.make(1)
     networks = Networks(network, network)
     half = constant(0.5, shift="network", interval="dyadic", share=0.5, M=toy.M)
     ours = half.targets(networks, batch, draw, START)

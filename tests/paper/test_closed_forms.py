@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from anystep.core.random import Keys
 from anystep.flow.condition import UNCONDITIONAL
 from anystep.flow.sampling import sample
 from anystep.networks import MLPConfig
@@ -36,7 +37,7 @@ class LinearField:
 def gaussian_batch(rows: int) -> tuple[Batch, Draw]:
     generator = torch.Generator().manual_seed(0)
     x0, x1 = torch.randn(2, rows, 3, generator=generator, dtype=torch.float64)
-    return Batch(x1, x0), Draw(0, 0, rows, slice(0, rows))
+    return Batch(x1, x0), Draw(Keys(0), 0, rows, slice(0, rows))
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 7, 32, 64])
@@ -88,7 +89,7 @@ def test_a_trained_network_reaches_the_flow_map_of_gaussian_data_in_one_step() -
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = 3e-3 * (1 - step / steps)
-        draw = Draw(0, step, rows, slice(0, rows))
+        draw = Draw(Keys(0), step, rows, slice(0, rows))
         batch = Batch(MEAN + STD * draw.normal("data", (2,)), draw.normal("noise", (2,)))
         objective.loss(Networks(network, target.network), batch, draw, Progress(step, steps)).rows.mean().backward()
         optimizer.step()

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from anystep.core.random import Draw
+from anystep.core.random import Draw, Keys
 from anystep.flow.path import data_from_velocity, expand
 from anystep.flow.sampling import sample_consistency
 from anystep.objectives.base import Batch, Networks, Progress
@@ -17,7 +17,7 @@ from anystep.objectives.ict import ImprovedConsistencyTraining
 from tests.paper.toy import CLASSES, WIDTH, M, Toy
 
 ROWS = 40
-DRAW = Draw(seed=0, step=5, total=ROWS, rows=slice(0, ROWS))
+DRAW = Draw(Keys(0), step=5, total=ROWS, rows=slice(0, ROWS))
 
 
 def batch() -> Batch:
@@ -130,7 +130,7 @@ def test_noise_levels_follow_their_law() -> None:
 
     rows = 20_000
     x = torch.zeros(rows, 1)
-    draw = Draw(0, 0, rows, slice(0, rows))
+    draw = Draw(Keys(0), 0, rows, slice(0, rows))
     made = objective.targets(Networks(Toy1d()), Batch(x, x), draw, Progress(7, 8))
     sigma = 1 / made.query.t.double().numpy() - 1
     low, high = normal.cdf(np.log([0.004, 160.0]))

@@ -6,7 +6,7 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from anystep.core.random import Draw
+from anystep.core.random import Draw, Keys
 from anystep.flow.condition import class_labels
 from anystep.flow.conventions import VP_START, from_vp, vp_alpha_bar, vp_times
 from anystep.flow.guidance import guided_velocity
@@ -46,7 +46,7 @@ def training_batch() -> tuple[Batch, Draw]:
     rng = np.random.default_rng(0)
     x0, x1 = (torch.from_numpy(a) for a in rng.normal(size=(2, ROWS, WIDTH)))
     label = torch.from_numpy(rng.integers(0, CLASSES, ROWS))
-    return Batch(x1, x0, label), Draw(seed=0, step=5, total=ROWS, rows=slice(0, ROWS))
+    return Batch(x1, x0, label), Draw(Keys(0), step=5, total=ROWS, rows=slice(0, ROWS))
 
 
 def ddpm_loss(network: NoiseToy, batch: Batch, draw: Draw, label_drop: float) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from anystep.core.random import Draw
+from anystep.core.random import Draw, Keys
 from anystep.flow.ladder import instantaneous_schedule
 from anystep.flow.sampling import sample
 from anystep.objectives.base import Batch, Networks, Objective, Progress, Targets
@@ -23,7 +23,7 @@ Row = tuple[np.ndarray, float, float, int, np.ndarray]  # x_t, t, d, label, targ
 
 
 def whole(rows: int = ROWS) -> Draw:
-    return Draw(seed=0, step=5, total=rows, rows=slice(0, rows))
+    return Draw(Keys(0), step=5, total=rows, rows=slice(0, rows))
 
 
 def drawn_batch(rows: int = ROWS) -> Batch:
@@ -268,7 +268,7 @@ def test_parts_of_the_global_batch_are_the_global_batch(method: Objective) -> No
 
     def losses(part: slice) -> Tensor:
         ours = Batch(batch.x1[part], batch.x0[part], batch.condition[part])
-        return method.loss(networks, ours, Draw(0, 5, rows, part), Progress(0, 1)).rows
+        return method.loss(networks, ours, Draw(Keys(0), 5, rows, part), Progress(0, 1)).rows
 
     parts = torch.cat([losses(slice(first, first + 12)) for first in range(0, rows, 12)])
     torch.testing.assert_close(parts, losses(slice(0, rows)), rtol=0, atol=1e-6)
@@ -278,10 +278,10 @@ def test_parts_of_the_global_batch_are_the_global_batch(method: Objective) -> No
 def test_reflow_rows_are_counted_on_the_global_batch_and_spread_over_it(total: int, share: float) -> None:
     """Any part of the batch has its share of them, to within one row."""
     method = LiveReflow(share=share)
-    rows = method.reflow_rows(Draw(0, 0, total, slice(0, total)))
+    rows = method.reflow_rows(Draw(Keys(0), 0, total, slice(0, total)))
     assert int(rows.sum()) == round(total * share)
     for first in range(total):
         for stop in range(first + 1, total + 1, 5):
-            part = method.reflow_rows(Draw(0, 0, total, slice(first, stop)))
+            part = method.reflow_rows(Draw(Keys(0), 0, total, slice(first, stop)))
             assert torch.equal(part, rows[first:stop])
             assert abs(int(part.sum()) - share * (stop - first)) <= 1

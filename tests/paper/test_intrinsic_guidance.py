@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from anystep.core.random import Keys
 from anystep.flow.condition import class_labels
 from anystep.flow.sampling import sample
 from anystep.networks import MLPConfig
@@ -102,7 +103,7 @@ def box(
 def labelled(rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, Draw]:
     rng = np.random.default_rng(0)
     x0, x1 = rng.normal(size=(2, rows, WIDTH))
-    return x0, x1, rng.integers(0, CLASSES, rows), Draw(seed=0, step=5, total=rows, rows=slice(0, rows))
+    return x0, x1, rng.integers(0, CLASSES, rows), Draw(Keys(0), step=5, total=rows, rows=slice(0, rows))
 
 
 @pytest.mark.parametrize(
@@ -141,7 +142,7 @@ def test_parts_of_the_global_batch_are_the_global_batch() -> None:
 
     def losses(part: slice) -> Tensor:
         batch = Batch(*(torch.from_numpy(a[part]) for a in (x1, x0, label)))
-        return objective.loss(networks, batch, Draw(0, 5, 96, part), Progress(0, 1)).rows
+        return objective.loss(networks, batch, Draw(Keys(0), 5, 96, part), Progress(0, 1)).rows
 
     parts = torch.cat([losses(slice(first, first + 16)) for first in range(0, 96, 16)])
     torch.testing.assert_close(parts, losses(slice(0, 96)), rtol=0, atol=1e-6)
@@ -315,7 +316,7 @@ def test_a_trained_network_makes_every_guided_flow_in_one_step() -> None:
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = 5e-3 * (1 - step / steps)
-        draw = Draw(0, step, rows, slice(0, rows))
+        draw = Draw(Keys(0), step, rows, slice(0, rows))
         label = (draw.uniform("class") * 3).long()
         batch = Batch(MEANS[label] + STD * draw.normal("data", (2,)), draw.normal("noise", (2,)), label)
         objective.loss(Networks(network, target.network), batch, draw, Progress(step, steps)).rows.mean().backward()

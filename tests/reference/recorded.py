@@ -14,7 +14,7 @@ import torch
 from tests.toys import WithNull
 from torch import Tensor
 
-from anystep.core.random import Draw
+from anystep.core.random import Draw, Keys
 from anystep.interchange.reference import network_from_params
 from anystep.networks import DiT
 
@@ -91,4 +91,4 @@ class RecordedDraw(Draw):
 def recorded_draw(**streams: Tensor) -> RecordedDraw:
     """Return the draw of a whole batch on one process; raises KeyError for a stream that was not recorded."""
     total = len(next(iter(streams.values())))
-    return RecordedDraw(seed=0, step=0, total=total, rows=slice(0, total), streams=streams)
+    return RecordedDraw(keys=Keys(0), step=0, total=total, rows=slice(0, total), streams=streams)

@@ -15,6 +15,7 @@ from tests.training.same import assert_same, assert_same_tensors, stopping
 from torch import Tensor
 
 from anystep.core.errors import DataError, RunError
+from anystep.core.random import Keys
 from anystep.data import Dataset, Digits, batch_indices
 from anystep.flow.coupling import CouplingConfig
 from anystep.objectives import (
@@ -52,10 +53,10 @@ def batches(examples: DataExamples | CoupledExamples, steps: range, parts: int =
     """Every micro-batch of these updates, as the trainer asks for them."""
     made = []
     for step in steps:
-        index = batch_indices(len(examples), BATCH, step, SEED)
+        index = batch_indices(len(examples), BATCH, step, Keys(SEED))
         stored = examples.read(index)
         for first in range(0, BATCH, BATCH // parts):
-            draw = Draw(SEED, step, BATCH, slice(first, first + BATCH // parts))
+            draw = Draw(Keys(SEED), step, BATCH, slice(first, first + BATCH // parts))
             made.append(examples.batch(stored, index, draw))
     return made
 
@@ -68,7 +69,7 @@ def joined(made: list[Batch]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def coupled(dataset: Dataset, config: CouplingConfig, flip: bool = False, last: int = 3 * K) -> CoupledExamples:
-    return CoupledExamples(rows(dataset, flip), config, seed=SEED, batch=BATCH, last=last)
+    return CoupledExamples(rows(dataset, flip), config, keys=Keys(SEED), batch=BATCH, last=last)
 
 
 def sources(noise: Tensor, drawn: Tensor) -> Tensor:
@@ -119,7 +120,9 @@ def test_classes_are_crossed_freely_or_at_a_price_or_never(digits: Dataset) -> N
 
 def test_the_thread_finds_what_the_main_thread_finds_in_any_parts_and_from_any_update(digits: Dataset) -> None:
     config, seen = CouplingConfig(K), []
-    main = torch.cat([coupled_noise(rows(digits), config, SEED, BATCH, window) for window in range(3)]).flatten(0, 1)
+    main = torch.cat([coupled_noise(rows(digits), config, Keys(SEED), BATCH, window) for window in range(3)]).flatten(
+        0, 1
+    )
     examples = coupled(digits, config)
     solve = examples._noise
     examples._noise = lambda window: seen.append((window, threading.current_thread().name)) or solve(window)  # type: ignore[func-returns-value]
@@ -132,11 +135,11 @@ def test_the_thread_finds_what_the_main_thread_finds_in_any_parts_and_from_any_u
 
 
 def test_autocast_and_the_precision_of_products_do_not_reach_the_plan(digits: Dataset) -> None:
-    plain = coupled_noise(rows(digits), CouplingConfig(K), SEED, BATCH, 0)
+    plain = coupled_noise(rows(digits), CouplingConfig(K), Keys(SEED), BATCH, 0)
     torch.set_float32_matmul_precision("medium")
     try:
         with torch.autocast("cpu", torch.bfloat16):
-            assert torch.equal(coupled_noise(rows(digits), CouplingConfig(K), SEED, BATCH, 0), plain)
+            assert torch.equal(coupled_noise(rows(digits), CouplingConfig(K), Keys(SEED), BATCH, 0), plain)
     finally:
         torch.set_float32_matmul_precision("highest")
 
@@ -203,7 +206,9 @@ def test_windows_cross_phases_and_pairs_are_left_alone(
     trained = {step: noise[-1] for step, noise in given.items()}  # the last: a coupled batch asks the plain one first
     assert sorted(trained) == list(range(updates))
     dataset = config.data.open("train")
-    windows = [coupled_noise(rows(dataset), config.coupling, config.training.seed, 32, window) for window in range(3)]
+    windows = [
+        coupled_noise(rows(dataset), config.coupling, Keys(config.training.seed), 32, window) for window in range(3)
+    ]
     assert all(torch.equal(noise, windows[step // 8][step % 8]) for step, noise in trained.items())
 
 
@@ -230,7 +235,7 @@ def test_what_fails_in_the_thread_is_one_line_of_the_run(
     stored = examples.read(index)
     monkeypatch.setattr(Dataset, "read", unreadable)
     with pytest.raises(DataError, match=r"^photo\.png: gone$"):
-        examples.batch(stored, index, Draw(SEED, 0, BATCH, slice(0, BATCH)))
+        examples.batch(stored, index, Draw(Keys(SEED), 0, BATCH, slice(0, BATCH)))
 
 
 @pytest.mark.parametrize(

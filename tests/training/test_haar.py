@@ -13,6 +13,7 @@ from tests.training.same import assert_same, stopping
 from torch import Tensor
 
 from anystep.core.errors import UsageError
+from anystep.core.random import Keys
 from anystep.flow.condition import UNCONDITIONAL
 from anystep.flow.penalties import Haar, Own, Penalty
 from anystep.flow.penalties.bands import FLOOR, band_error, band_shares
@@ -129,8 +130,8 @@ def test_the_gradient_and_the_logged_loss_of_an_update_are_those_of_the_formula(
     facts = trainer.DataFacts.of(config.data.open("train"))
     state = State(config, facts, torch.device("cpu"))
     data = trainer.DataExamples(config.data.open("train"), facts.normalization)
-    (index,) = trainer.batches(len(data), config, 0, 1)
-    draw = Draw(3, 0, 32, slice(0, 32))
+    (index,) = trainer.batches(len(data), state, 1)
+    draw = Draw(Keys(3), 0, 32, slice(0, 32))
     targets = config.objective.targets(state.networks, data.batch(data.read(index), index, draw), draw, Progress(0, 1))
     query = targets.query
     error = state.network(query.x_t, query.t, query.d, query.condition, query.guidance) - targets.target
@@ -166,7 +167,7 @@ def test_whitened_bands_are_equally_wrong_where_nothing_is_predicted_and_coarse_
 ) -> None:
     """Per element, each band of a zero answer costs alike; a white error costs what it does in the squared error."""
     networks = Networks(small.network.build(SHAPE, UNCONDITIONAL, 4), small.network.build(SHAPE, UNCONDITIONAL, 4))
-    part = Batch(made((512, *SHAPE), 1), made((512, *SHAPE), 2)), Draw(0, 0, 512, slice(0, 512)), Progress(0, 1)
+    part = Batch(made((512, *SHAPE), 1), made((512, *SHAPE), 2)), Draw(Keys(0), 0, 512, slice(0, 512)), Progress(0, 1)
     targets = constant.targets(networks, *part)
     target, query, tag = targets.target, targets.query, targets.tag
     state = WHITENED.start(SHAPE, constant.tags, constant.marked, torch.device("cpu"))

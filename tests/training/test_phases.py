@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from tests.training.same import assert_same, stopping
 
 from anystep.core.errors import RunError, UsageError
-from anystep.core.random import generator
+from anystep.core.random import Keys
 from anystep.flow.ladder import instantaneous_schedule
 from anystep.flow.sampling import sample
 from anystep.model.load import load_run
@@ -92,7 +92,7 @@ def test_pairs_are_where_the_teacher_carries_noise_of_their_own_number(small: Co
     assert [len(part["x1"]) for part in made] == [32, 32, 6]
     x0, x1, label = (torch.cat([part[name] for part in made]) for name in ("x0", "x1", "label"))
     for i in (0, 31, 32, 69):
-        noise = torch.randn(1, 8, 8, generator=generator(config.training.seed, i, "pairs"))
+        noise = Keys(config.training.seed).normal(i, "pairs", (1, 8, 8))
         assert torch.equal(x0[i], noise)
     assert state.teacher is not None
     again = sample(state.teacher, x0, steps=instantaneous_schedule(2), condition=label, guidance=1.5)

@@ -10,6 +10,7 @@ import torch
 from scipy import integrate
 from torch import Tensor, nn
 
+from anystep.core.random import Keys
 from anystep.flow.condition import UNCONDITIONAL
 from anystep.networks import MLPConfig
 from anystep.objectives import Batch, Draw, FlowMatching, Networks, Progress
@@ -226,7 +227,7 @@ def test_another_width_of_a_real_run_is_reconstructed() -> None:
     stored, widths, others, updates = {}, (0.05, 0.1), (0.06, 0.075, 0.12, 0.15), 360
     averages = {sigma: PowerEma(network, sigma) for sigma in (*widths, *others)}
     for step in range(updates):
-        draw = Draw(0, step, 64, slice(0, 64))
+        draw = Draw(Keys(0), step, 64, slice(0, 64))
         batch = Batch(1.5 + 0.3 * draw.normal("data", (2,)), draw.normal("noise", (2,)))
         FlowMatching().loss(Networks(network), batch, draw, Progress(step, updates)).rows.mean().backward()
         optimizer.step()

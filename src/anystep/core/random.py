@@ -1,20 +1,112 @@
-"""All randomness of a run: generators keyed by (seed, step, stream), and what a training step draws from them."""
+"""All randomness of a run: numbers keyed by (seed, step, stream, block of rows), and what a training step draws.
+
+Version 2 of the keys hashes each to 128 bits, the width of a key of Philox, NumPy's counter-based generator. Version 1,
+that of anystep 0.1.0, hashed to 63 bits, of which torch's CPU generator keeps 32: of 100,000 keys, two are likely to
+give the same numbers. `run.json` records the version, and a run keeps its own.
+"""
 
 import hashlib
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-#: rows that one generator draws
+from anystep.core.errors import UsageError
+
+#: version of the keys of a new run
+KEY_VERSION = 2
+#: rows that one key draws
 BLOCK = 32
 
 
 def generator(seed: int, step: int, stream: str) -> torch.Generator:
-    """Return the CPU generator of one (seed, step, stream): the only source of randomness in a run."""
+    """Return torch's CPU generator of a key of version 1.
+
+    The held-out split and the order of a reference use it in every run: they are permutations, which another version
+    would change for no gain.
+    """
+    return torch.Generator().manual_seed(_torch_seed(seed, step, stream))
+
+
+def _torch_seed(seed: int, step: int, stream: str) -> int:
     digest = hashlib.blake2b(f"{seed}/{step}/{stream}".encode(), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+    return int.from_bytes(digest, "little") >> 1
+
+
+class _Philox(threading.local):
+    """One Philox generator per thread. Setting its key takes 3 us; building another takes 14."""
+
+    def __init__(self) -> None:
+        self._bits = np.random.Philox(0)
+        self._generator = np.random.Generator(self._bits)
+        self._start = self._bits.state | {"buffer_pos": 4, "has_uint32": 0, "uinteger": 0}
+
+    def at(self, key: str) -> np.random.Generator:
+        """Return the generator at the beginning of the stream of ``key``, good until the next call."""
+        words = np.frombuffer(hashlib.blake2b(key.encode(), digest_size=16).digest(), "<u8")
+        self._bits.state = self._start | {"state": {"counter": np.zeros(4, np.uint64), "key": words}}
+        return self._generator
+
+
+_PHILOX = _Philox()
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The random numbers of a seed, by (step, stream, block of rows): each call with the same key gives the same.
+
+    Raises UsageError for an unknown version.
+    """
+
+    seed: int
+    version: int = KEY_VERSION
+
+    def __post_init__(self) -> None:
+        if self.version not in {1, 2}:
+            raise UsageError(f"random keys of version {self.version!r} are unknown here: update anystep")
+
+    def normal(self, step: int, stream: str, shape: Sequence[int], block: int | None = None) -> Tensor:
+        """Return standard normal float32 [*shape] on the CPU."""
+        if self.version == 1:
+            return torch.randn(tuple(shape), generator=self._torch(step, stream, block))
+        drawn = self._numpy(step, stream, block).standard_normal(tuple(shape), dtype=np.float32)
+        return torch.from_numpy(drawn)
+
+    def uniform(self, step: int, stream: str, num: int, block: int | None = None) -> Tensor:
+        """Return uniform [0, 1) float32 [num] on the CPU."""
+        if self.version == 1:
+            return torch.rand(num, generator=self._torch(step, stream, block))
+        return torch.from_numpy(self._numpy(step, stream, block).random(num, dtype=np.float32))
+
+    def permutation(self, step: int, stream: str, size: int) -> NDArray[np.int64]:
+        """Return the numbers 0 ... size - 1 in random order."""
+        if self.version == 1:
+            order: NDArray[np.int64] = torch.randperm(size, generator=self._torch(step, stream, None)).numpy()
+            return order
+        return self._numpy(step, stream, None).permutation(size)
+
+    def words(self, step: int, stream: str, num: int) -> NDArray[np.uint64]:
+        """Return ``num`` words of 64 random bits, the same in every version and every release of NumPy."""
+        return np.asarray(self._numpy(step, stream, None).bit_generator.random_raw(num), dtype=np.uint64)
+
+    def torch_seed(self, step: int, stream: str) -> int:
+        """Return a seed of 63 bits for torch's own generators, the same in every version.
+
+        It seeds initial weights and a network's dropout. torch's CPU generator keeps 32 bits of it: few enough are
+        drawn, and nothing is averaged over them, so that a repetition would do no harm.
+        """
+        return _torch_seed(self.seed, step, stream)
+
+    def _torch(self, step: int, stream: str, block: int | None) -> torch.Generator:
+        return generator(self.seed, step, stream if block is None else f"{stream}/{block}")
+
+    def _numpy(self, step: int, stream: str, block: int | None) -> np.random.Generator:
+        return _PHILOX.at(f"{self.seed}/{step}/{block}/{stream}")  # the stream last: it may have strokes of its own
 
 
 def spread(rows: int, share: float) -> Tensor:
@@ -27,11 +119,11 @@ def spread(rows: int, share: float) -> Tensor:
 class Draw:
     """The random quantities of one training step, drawn for the global batch of ``total`` rows; ``rows`` are ours.
 
-    Each block of 32 rows has a generator of its own, so that a rank or a micro-batch draws its own blocks only. Draws
-    are made on the CPU and moved, so that they do not depend on the device either.
+    Each block of 32 rows has a key of its own, so that a rank or a micro-batch draws its own blocks only. Numbers are
+    drawn on the CPU and moved, so that they do not depend on the device either.
     """
 
-    seed: int
+    keys: Keys
     step: int
     total: int
     rows: slice
@@ -39,16 +131,15 @@ class Draw:
 
     def normal(self, stream: str, shape: Sequence[int]) -> Tensor:
         """Return standard normal [our rows, *shape]."""
-        return self._blocks(stream, lambda source: torch.randn(BLOCK, *shape, generator=source))
+        return self._blocks(lambda block: self.keys.normal(self.step, stream, (BLOCK, *shape), block))
 
     def uniform(self, stream: str) -> Tensor:
         """Return uniform [0, 1) float32 [our rows]."""
-        return self._blocks(stream, lambda source: torch.rand(BLOCK, generator=source))
+        return self._blocks(lambda block: self.keys.uniform(self.step, stream, BLOCK, block))
 
-    def _blocks(self, stream: str, make: Callable[[torch.Generator], Tensor]) -> Tensor:
+    def _blocks(self, draw: Callable[[int], Tensor]) -> Tensor:
         first, last = self.rows.start // BLOCK, -(-self.rows.stop // BLOCK)
-        sources = (generator(self.seed, self.step, f"{stream}/{block}") for block in range(first, last))
-        rows = torch.cat([make(source) for source in sources])
+        rows = torch.cat([draw(block) for block in range(first, last)])
         return rows[self.rows.start - first * BLOCK : self.rows.stop - first * BLOCK].to(self.device)
 
     def spread(self, share: float) -> Tensor:
@@ -61,3 +152,22 @@ class Draw:
     def ours(self, every: Tensor) -> Tensor:
         """Return our rows of a quantity that was made for the global batch."""
         return every[self.rows].to(self.device)
+
+    def seed_network(self) -> None:
+        """Seed torch's own generators for our rows, so that a network's dropout is the same in a resumed run."""
+        seed = self.keys.torch_seed(self.step, f"network/{self.rows.start}")
+        torch.default_generator.manual_seed(seed)
+        if self.device.type != "cpu":
+            with torch.accelerator.device_index(self.device.index):
+                torch.get_device_module(self.device).manual_seed(seed)
+
+
+@contextmanager
+def kept_generators(device: torch.device) -> Iterator[None]:
+    """Put torch's own generators back at the end, so that the caller's random numbers are undisturbed."""
+    if device.type == "cpu":
+        with torch.random.fork_rng(devices=[]):  # no other device is touched
+            yield
+    else:
+        with torch.random.fork_rng(devices=[device], device_type=device.type):
+            yield

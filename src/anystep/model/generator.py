@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from anystep.core.errors import UsageError
-from anystep.core.random import generator
+from anystep.core.random import KEY_VERSION, Keys
 from anystep.data.base import Normalization
 from anystep.flow.condition import UNCONDITIONAL, Condition, ConditionSpec, to
 from anystep.flow.condition import rows as some
@@ -51,7 +51,7 @@ class Generator:
 
     ``shape`` is the model's, [C, H, W] or [D]; ``conditions`` says what an example is given; ``source`` names
     the run and ``ema`` the weights ("0.999", "none"), both for the record only; ``caution`` is what a person should
-    know of the weights, whatever the budget.
+    know of the weights, whatever the budget; ``key_version`` is that of the run's random keys (`core.random.Keys`).
     """
 
     network: Network
@@ -63,6 +63,7 @@ class Generator:
     source: str = ""
     ema: str = "none"
     caution: str | None = None
+    key_version: int = KEY_VERSION
 
     def __post_init__(self) -> None:
         if isinstance(self.network, nn.Module):
@@ -191,8 +192,9 @@ class Generator:
         return self.normalization.decode(x)
 
     def _normal(self, seed: int, index: Sequence[int], stream: str) -> Tensor:
-        """Return standard normal noise [n, *shape], float32 on the CPU: a generator of its own for each row."""
-        rows = [torch.randn(self.shape, generator=generator(seed, int(i), stream)) for i in index]
+        """Return standard normal noise [n, *shape], float32 on the CPU: a key of its own for each row."""
+        keys = Keys(seed, self.key_version)
+        rows = [keys.normal(int(i), stream, self.shape) for i in index]
         return torch.stack(rows) if rows else torch.empty(0, *self.shape)
 
     def _fresh(self, seed: int, index: Sequence[int], n: int) -> Tensor:

@@ -39,6 +39,7 @@ def load_run(run: Path, *, weights: Weights = "ema", device: str = "auto", step:
         device=place,
         source=f"{run.name}, step {trained.step}" + (f", phase {unfinished}" if unfinished else ""),
         ema=described(weights, config),
+        key_version=facts.key_version,
         caution="; ".join(filter(None, [phase, trained.caution])) or None,
     )
 

@@ -5,11 +5,14 @@ import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
-from anystep.core import files
+from anystep.core import files, random
 from anystep.core.errors import RunError, reason
+from anystep.core.random import Keys
 from anystep.data import Dataset, Normalization
 from anystep.flow.condition import UNCONDITIONAL, ConditionSpec, class_labels
 from anystep.run.config import Config, from_json
@@ -28,6 +31,7 @@ class DataFacts:
     std: float
     size: int
     fingerprint: str
+    key_version: int = random.KEY_VERSION
 
     @classmethod
     def of(cls, dataset: Dataset) -> "DataFacts":
@@ -50,7 +54,8 @@ class DataFacts:
         """Read the facts of a run directory. Raises RunError when the file is missing or foreign."""
         path = run / "run.json"
         try:
-            values = json.loads(path.read_text())["data"]
+            stored = json.loads(path.read_text())
+            values = stored["data"] | {"key_version": Keys(0, stored["versions"].get("keys", 1)).version}
             names = values["class_names"]
             tuples = {"shape": tuple(values["shape"]), "class_names": None if names is None else tuple(names)}
             return cls(**(values | tuples))
@@ -59,8 +64,10 @@ class DataFacts:
 
     def write(self, run: Path, version: str, notes: Sequence[str] = ()) -> None:
         """Write `run.json`: these facts, the versions that made the run, and what a person should know of it."""
-        versions = {"anystep": version, "torch": torch.__version__, "python": platform.python_version()}
-        text = json.dumps({"versions": versions, "data": asdict(self), "notes": list(notes)}, indent=2)
+        versions: dict[str, Any] = {"anystep": version, "torch": torch.__version__, "numpy": np.__version__}
+        versions |= {"python": platform.python_version(), "keys": self.key_version}
+        data = {name: value for name, value in asdict(self).items() if name != "key_version"}
+        text = json.dumps({"versions": versions, "data": data, "notes": list(notes)}, indent=2)
         files.write_text(run / "run.json", text + "\n")
 
     @property
@@ -72,6 +79,15 @@ class DataFacts:
     def normalization(self) -> Normalization:
         """Map between stored data and what the network sees."""
         return Normalization(mean=self.mean, std=self.std, kind="image" if self.kind == "image" else "vector")
+
+
+def key_version(run: Path) -> int:
+    """Return the version of a run's random keys: its own, or the newest if it has not started."""
+    try:
+        started = (run / "run.json").exists()
+    except OSError as error:
+        raise RunError(f"cannot read {run}: {reason(error)}") from error
+    return DataFacts.read(run).key_version if started else random.KEY_VERSION
 
 
 def read_config(run: Path) -> Config:

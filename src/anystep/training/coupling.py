@@ -4,7 +4,7 @@ Window w is the updates wK ... wK + K - 1. Its pool holds their data, mirrored w
 noise that each update would draw without coupling. One assignment over the pool (`anystep.flow.coupling`) says which
 noise each row of data is given; all else (times, levels, scales, dropped labels) is drawn per update, as without it.
 
-A window is a function of (seed, w, data) and knows neither the run's length nor its phases, so that a run that is
+A window is a function of (keys, w, data) and knows neither the run's length nor its phases, so that a run that is
 stopped within one, goes on or is made longer solves it again and finds the same. Its arithmetic is float64 on the CPU,
 whatever the run's device and precision. Data is read twice, once for the window and once for the update.
 """
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anystep.core.errors import DataError, RunError
+from anystep.core.random import Keys
 from anystep.data import batch_indices
 from anystep.flow.condition import cat
 from anystep.flow.coupling import CouplingConfig, plan
@@ -29,12 +30,12 @@ from anystep.training.assignment import solve
 from anystep.training.examples import DataExamples
 
 
-def coupled_noise(data: DataExamples, config: CouplingConfig, seed: int, batch: int, window: int) -> Tensor:
+def coupled_noise(data: DataExamples, config: CouplingConfig, keys: Keys, batch: int, window: int) -> Tensor:
     """Return the noise of every update in a window, float32 [updates, batch, ...] on the CPU: its own, permuted."""
     pool = []
     for step in range(window * config.batches, (window + 1) * config.batches):
-        index = batch_indices(len(data), batch, step, seed)
-        pool.append(data.batch(data.read(index), index, Draw(seed, step, batch, slice(0, batch))))
+        index = batch_indices(len(data), batch, step, keys)
+        pool.append(data.batch(data.read(index), index, Draw(keys, step, batch, slice(0, batch))))
     x0, x1 = torch.cat([part.x0 for part in pool]), torch.cat([part.x1 for part in pool])
     label = data.dataset.conditions.class_label(cat(*(part.condition for part in pool))) if config.by_class else None
     cost = inf if config.per_class else config.class_cost
@@ -48,9 +49,9 @@ class CoupledExamples:
     ``last`` is the update to stop before: no window that begins there or later is solved ahead.
     """
 
-    def __init__(self, data: DataExamples, config: CouplingConfig, *, seed: int, batch: int, last: int) -> None:
+    def __init__(self, data: DataExamples, config: CouplingConfig, *, keys: Keys, batch: int, last: int) -> None:
         self.data, self.last, self.size = data, last, config.batches
-        self._noise: Callable[[int], Tensor] = partial(coupled_noise, data, config, seed, batch)
+        self._noise: Callable[[int], Tensor] = partial(coupled_noise, data, config, keys, batch)
         self._solver = ThreadPoolExecutor(1, "coupling")  # its thread ends when this object goes
         self._windows: dict[int, Future[Tensor]] = {}
 

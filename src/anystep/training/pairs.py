@@ -1,8 +1,8 @@
 """Pairs of noise and data that a trained flow carries it to, for reflow: made once, kept in sharded files.
 
 ``pairs/pairs.json`` says how they were made, ``pairs/pairs-00000.safetensors`` holds x0, x1 (float32 [n, ...], model
-space, never decoded in between) and label (int64 [n]). The noise of pair i is decided by (seed, i), the labels of a
-file by (seed, its number, the data), x1 by these and the teacher. A file appears whole or not at all: making them can
+space, never decoded in between) and label (int64 [n]). The noise of pair i is decided by (keys, i), the labels of a
+file by (keys, its number, the data), x1 by these and the teacher. A file appears whole or not at all: making them can
 be stopped anywhere, and shared out by file.
 """
 
@@ -23,7 +23,6 @@ from torch import Tensor
 
 from anystep.core import files
 from anystep.core.errors import RunError, reason
-from anystep.core.random import generator
 from anystep.data import Dataset, batch_indices
 from anystep.flow.ladder import instantaneous_schedule
 from anystep.flow.sampling import sample
@@ -115,12 +114,12 @@ def begin(folder: Path, how: dict[str, Any]) -> None:
 def make_shard(state: State, dataset: Dataset, pairs: Pairs, shard: int, rows: int) -> dict[str, Tensor]:
     """Return the pairs of one file: x0, x1, and labels where the data has any."""
     assert state.teacher is not None
-    seed, size = state.config.training.seed, state.config.training.batch
+    size = state.config.training.batch
     numbers = range(shard * SHARD, shard * SHARD + rows)
-    x0 = torch.stack([torch.randn(state.facts.shape, generator=generator(seed, i, "pairs")) for i in numbers])
+    x0 = torch.stack([state.keys.normal(i, "pairs", state.facts.shape) for i in numbers])
     label = None
     if dataset.labels is not None:
-        label = torch.from_numpy(dataset.labels[batch_indices(len(dataset), SHARD, shard, seed)[:rows]])
+        label = torch.from_numpy(dataset.labels[batch_indices(len(dataset), SHARD, shard, state.keys)[:rows]])
     done = []
     for first in range(0, rows, size):
         part = slice(first, first + size)

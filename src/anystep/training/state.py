@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from anystep.core.errors import RunError, misfit
-from anystep.core.random import generator
+from anystep.core.random import Keys
 from anystep.networks import VelocityNetwork
 from anystep.objectives import Networks
 from anystep.run import checkpoint
@@ -27,8 +27,9 @@ class State:
     """Network, its moving averages, its teacher, state of the loss, optimizer, counters, and the log's open window."""
 
     def __init__(self, config: Config, facts: DataFacts, device: torch.device) -> None:
+        self.keys = Keys(config.training.seed, facts.key_version)
         with torch.random.fork_rng(devices=[]):  # initialised on the CPU: no other device is touched, nor its seed
-            torch.default_generator.manual_seed(generator(config.training.seed, 0, "init").initial_seed())
+            torch.default_generator.manual_seed(self.keys.torch_seed(0, "init"))
             network = config.network.build(facts.shape, facts.conditions, config.objective.M)
         self.config, self.facts, self.device = config, facts, device
         self.network: VelocityNetwork = network.to(device).train()

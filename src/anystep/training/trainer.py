@@ -6,7 +6,7 @@ A run directory holds `config.json` (complete, re-runnable), `run.json` (facts o
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from signal import Signals
@@ -23,7 +23,7 @@ from anystep.data import Dataset, batch_indices
 from anystep.run import checkpoint
 from anystep.run.config import Config, to_json
 from anystep.run.directory import check_facts, check_unchanged
-from anystep.run.facts import DataFacts, read_config
+from anystep.run.facts import DataFacts, key_version, read_config
 from anystep.run.log import RunLog, summary_writer
 from anystep.run.plan import Segment, phases, segments
 from anystep.run.weights import read_trained
@@ -71,7 +71,7 @@ def train(
         check_unchanged(read_config(out), config, out)
     writer = summary_writer() if config.log.tensorboard else None  # what may fail comes before what is written
     dataset = config.data.open("train")
-    facts = DataFacts.of(dataset)
+    facts = replace(DataFacts.of(dataset), key_version=key_version(out))
     config.objective.check(facts.conditions)
     config.coupling.check(facts.num_classes)
     state = State(config, facts, device)
@@ -96,7 +96,7 @@ def train(
             examples = enter(state, part, dataset, out, say, stop)
             if examples is None:
                 return Outcome(state.step, stop.signal)
-            for index in batches(len(examples), config, state.step, part.last):
+            for index in batches(len(examples), state, part.last):
                 update(state, examples, index, part)
                 record, asked = None, stop.signal  # read once: a later signal waits for the next update
                 if state.step % log_every == 0 or state.step == part.last:
@@ -130,14 +130,14 @@ def enter(state: State, part: Segment, dataset: Dataset, out: Path, say: Say, st
         data, coupling = DataExamples(dataset, state.facts.normalization, state.config.data.flip), state.config.coupling
         if coupling.batches == 0:
             return data
-        return CoupledExamples(data, coupling, seed=state.config.training.seed, batch=batch, last=part.last)
+        return CoupledExamples(data, coupling, keys=state.keys, batch=batch, last=part.last)
     return make_pairs(state, dataset, part.phase.pairs, out / "pairs", say=say, stop=lambda: stop.signal is not None)
 
 
-def batches(rows: int, config: Config, start: int, end: int) -> Iterator[NDArray[np.int64]]:
-    """Yield the row numbers of each update's global batch, ``start`` ... ``end - 1``: a function of (seed, step)."""
-    for step in range(start, end):
-        yield batch_indices(rows, config.training.batch, step, config.training.seed)
+def batches(rows: int, state: State, end: int) -> Iterator[NDArray[np.int64]]:
+    """Yield the row numbers of each update's global batch, until update ``end``: a function of (keys, step)."""
+    for step in range(state.step, end):
+        yield batch_indices(rows, state.config.training.batch, step, state.keys)
 
 
 def begin(state: State, facts: DataFacts, out: Path, resume: bool) -> int:

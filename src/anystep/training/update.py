@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from anystep.core.errors import RunError
+from anystep.core.random import kept_generators
 from anystep.flow.penalties import Penalty, Weight
 from anystep.flow.penalties.squared import squared_error
 from anystep.objectives import Batch, Draw, Losses, Networks, Objective, Progress, Targets
@@ -112,6 +113,9 @@ def micro_batches(
     """Yield the parts that the global batch is computed in, each with its own rows of the update's draws."""
     settings: TrainingConfig = state.config.training
     size = settings.batch // settings.accumulate
-    for first in range(0, settings.batch, size):
-        draw = Draw(settings.seed, state.step, settings.batch, slice(first, first + size), state.device)
-        yield examples.batch(rows, index, draw), draw
+    with kept_generators(state.device):
+        for first in range(0, settings.batch, size):
+            draw = Draw(state.keys, state.step, settings.batch, slice(first, first + size), state.device)
+            batch = examples.batch(rows, index, draw)
+            draw.seed_network()
+            yield batch, draw
