@@ -91,7 +91,7 @@ def test_a_new_metric_is_in_the_record_the_json_the_table_the_curves_and_the_rep
     assert any("Mean offset" in text for text in titles)
     page = score_tables(rows)
     assert "Mean offset <span class=quiet>↓</span>" in page
-    assert f"Mean offset {rows[0]['mean_offset_floor']:.3f}; scores within it are equal" in page
+    assert f"Mean offset {rows[0]['mean_offset_floor']:.3f}; scores at or below it are equally good" in page
     with pytest.raises(UsageError, match=r"mean_offset.*did you mean 'mean_offset'"):
         find_metric("mean_ofset")
 
@@ -99,7 +99,7 @@ def test_a_new_metric_is_in_the_record_the_json_the_table_the_curves_and_the_rep
 def test_a_comparisons_table_has_the_floor():
     row = {"method": "shortcut", "steps": 1, "seeds": [0], "mean": {"frechet": 0.4}, "spread": {"frechet": 0.0},
            "caution": None, "forward_units": 100, "floor": {"frechet": 0.1234}}  # fmt: skip
-    assert "\nfloor 0.123: as many examples of the reference" in table_text([row], "frechet")
+    assert "\nfloor 0.123: as many examples drawn from the reference" in table_text([row], "frechet")
 
 
 def test_an_instance_of_ones_own_is_scored_under_its_class_name():
@@ -270,7 +270,8 @@ def test_logits_are_summed_over_all_samples(monkeypatch):
 def test_records_of_0_1_0_are_read():
     """No floor, and no word of metrics without parameters in the protocol."""
     old = {"method": "shortcut", "run": "a", "steps": 1, "guidance": 1.0, "frechet": 0.5, "recall": 0.1,
-           "accuracy": 1.0, "accuracy_real": 0.98, "notes": [], "protocol": {"metrics": {"recall": {"k": 3, "rows": 9}}}}  # fmt: skip
+           "accuracy": 1.0, "accuracy_real": 0.98, "notes": [],
+           "protocol": {"metrics": {"recall": {"k": 3, "rows": 9}}}}  # fmt: skip
     assert measured([old]) == ["frechet", "recall", "accuracy"]
     assert parts([old], "accuracy") == {"real": "accuracy_real"}
     page = score_tables([old])

@@ -86,8 +86,12 @@ def evaluate(
 
     total, before, records = num * sum(plan.network_calls for *_, plan in plans), 0, []
     for count, scale, plan in plans:
-        counter = _shifted(progress, before, plan.network_calls, total)
-        drawn, bad, seconds = sample_batches(generator, plan, real.wanted, num, seed, batch, counter)
+
+        def counted(done: int, _: int, before: int = before, calls: int = plan.network_calls) -> None:
+            if progress is not None:
+                progress(before + done * calls, total)
+
+        drawn, bad, seconds = sample_batches(generator, plan, real.wanted, num, seed, batch, counted)
         diverged = f"{bad} of {num} samples are not finite: the network has diverged" if bad else ""
         scores, notes = _scores(chosen, lacking, real, drawn, diverged)
         protocol = replace(
@@ -133,7 +137,7 @@ def build_spaces(
 
 
 def sample_batches(
-    generator: Generator, plan: Plan, wanted: Wanted, num: int, seed: int, batch: int, progress: Progress | None
+    generator: Generator, plan: Plan, wanted: Wanted, num: int, seed: int, batch: int, progress: Progress
 ) -> tuple[dict[str, Kept], int, float]:
     """Generate samples 0 ... num - 1 and keep what is wanted of those that are finite.
 
@@ -152,8 +156,7 @@ def sample_batches(
         features = extract(wanted.spaces, {rounded: _decoded(generator, x[finite], rounded) for rounded in forms})
         place = np.asarray(index)[finite.numpy()]
         collector.add(features, place, None if label is None else label[finite].numpy())
-        if progress is not None:
-            progress(index.stop, num)
+        progress(index.stop, num)
     return collector.kept(), bad, seconds
 
 
@@ -183,13 +186,6 @@ def _lacks(metric: Metric, generator: Generator, reference: Dataset, heldout: Da
         if "conditions" in metric.needs and data is not None and data.labels is None:
             return f"needs classes, and the {what} {data.name!r} has none"
     return ""
-
-
-def _shifted(progress: Progress | None, before: int, calls: int, total: int) -> Progress | None:
-    """Return a counter of one plan's samples that reports forward passes of the whole call."""
-    if progress is None:
-        return None
-    return lambda done, _: progress(before + done * calls, total)
 
 
 def _scores(

@@ -54,15 +54,15 @@ def read_reference(
 
     ``rows`` bounds the random part that is kept for distances between points. The floor of a distance, for ``num``
     samples: that many examples drawn from the reference with replacement, as a function of ``seed``, against the whole.
-    Scores within it cannot be told apart. It costs no second pass over the reference.
+    Scores at or below it are equally good. It costs no second pass over the reference.
     """
-    held: dict[str, Kept] = {}
-    wanting = [metric for metric in metrics.values() if "heldout" in metric.needs]
-    if heldout is not None and wanting:
-        held, _ = _read(heldout, Wanted.by(wanting, spaces, rows), None, np.empty(0, np.int64), {})
+    judging = [metric for metric in metrics.values() if "heldout" in metric.needs]
     distances = {name: metric for name, metric in metrics.items() if metric.distance}
-    drawn = torch.randint(len(dataset), (num,), generator=generator(seed, 0, "floor")).numpy()
-    wanted, floor = (Wanted.by(group.values(), spaces, rows) for group in (metrics, distances))
+    drawn = torch.randint(len(dataset), (num if distances else 0,), generator=generator(seed, 0, "floor")).numpy()
+    wanted, nothing, floor = (Wanted.by(group, spaces, rows) for group in (metrics.values(), (), distances.values()))
+    held: Mapping[str, Kept] = {}
+    if heldout is not None and judging:
+        held, _ = _read(heldout, Wanted.by(judging, spaces, rows), nothing, drawn[:0], {})
     kept, again = _read(dataset, wanted, floor, drawn, held)
     prepared = {name: metric.prepare(kept[metric.space]) for name, metric in metrics.items()}
     return Reference(
@@ -80,13 +80,13 @@ def read_reference(
 
 
 def _read(
-    dataset: Dataset, wanted: Wanted, floor: Wanted | None, drawn: NDArray[np.int64], heldout: Mapping[str, Kept]
+    dataset: Dataset, wanted: Wanted, floor: Wanted, drawn: NDArray[np.int64], heldout: Mapping[str, Kept]
 ) -> tuple[dict[str, Kept], dict[str, Kept]]:
     """Return a data set, and the rows that were ``drawn`` of it, in each feature space; every row is read once."""
     order = _shuffled(len(dataset))
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
-    whole, part = Collector(wanted, len(dataset)), Collector(floor or Wanted({}, {}, 0), len(drawn))
+    whole, part = Collector(wanted, len(dataset)), Collector(floor, len(drawn))
     visited = np.arange(len(dataset))
     if not wanted.streamed:  # only rows that are kept
         drawn = drawn[: part.size]
@@ -104,16 +104,11 @@ def _read(
 
 
 def _facts(metric: Metric, kept: Kept, heldout: Dataset | None, num: int) -> dict[str, Any]:
-    facts: dict[str, Any] = {}
-    if "rows" in metric.needs and "heldout" not in metric.needs:
-        facts["rows"] = min(num, len(kept.rows))
+    """Return what a metric was computed from, for the protocol."""
     if "heldout" in metric.needs and heldout is not None and kept.heldout is not None:
-        facts |= {
-            "heldout": heldout.name,
-            "heldout_hash": heldout.fingerprint,
-            "heldout_num": len(kept.heldout.rows) or len(heldout),
-        }
-    return facts
+        number = len(kept.heldout.rows) or len(heldout)
+        return {"heldout": heldout.name, "heldout_hash": heldout.fingerprint, "heldout_num": number}
+    return {"rows": min(num, len(kept.rows))} if "rows" in metric.needs else {}
 
 
 def _shuffled(total: int) -> NDArray[np.int64]:

@@ -46,7 +46,7 @@ def _floor(summary: Sequence[Row], metric: str) -> str | None:
     floor = next((row["floor"][metric] for row in summary if metric in row.get("floor", {})), None)
     if floor is None:
         return None
-    return f"floor {floor:.3g}: as many examples of the reference, drawn with replacement; scores within it are equal"
+    return f"floor {floor:.3g}: as many examples drawn from the reference; scores at or below it are equally good"
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

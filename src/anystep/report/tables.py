@@ -150,9 +150,7 @@ def _floors(rows: Sequence[Row], metrics: Sequence[str]) -> str:
     listed = ", ".join(f"{escape(metric_title(name))} {number(floor)}" for name, floor in known.items())
     if not listed:
         return ""
-    return (
-        f"Floor, of as many examples of the reference, drawn with replacement: {listed}; scores within it are equal. "
-    )
+    return f"Floor, as many examples drawn from the reference: {listed}; scores at or below it are equally good. "
 
 
 def _best(rows: Sequence[Row], metrics: Sequence[str]) -> set[tuple[int, str, float]]:
