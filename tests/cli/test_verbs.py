@@ -368,9 +368,11 @@ def test_a_table_of_scores_fits_eighty_columns(command: Command, monkeypatch: py
     monkeypatch.setenv("COLUMNS", "80")
     said = command(f"evaluate RUNS/{run} --steps 1 128 --num 64")
     scale = {"digits": 1, "guided": 2}[run]
-    assert re.match(rf"shortcut, average 0\.5, guidance {scale}, accuracy \(real\) 0\.\d+\n", said.out)
+    assert re.match(
+        rf"shortcut, average 0\.5, guidance {scale}, frechet \(floor\) \d\.\d+, accuracy \(real\) 0\.\d+\n", said.out
+    )
     assert max(map(len, said.out[: said.out.index("scores with")].splitlines())) <= 80
-    assert table(said.out)[0].split() == ["steps", "Frechet", "precision", "recall", "accuracy"]
+    assert table(said.out)[0].split() == ["steps", "frechet", "precision", "recall", "accuracy"]
     assert [line.split()[0] for line in table(said.out)[1:]] == ["1", "128"]
 
 
@@ -389,7 +391,7 @@ def test_a_table_of_all_that_can_differ_fits_eighty_columns(
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 80
     head, *lines = table(out)
-    assert head.split() == ["run", "average", "steps", "guidance", "Frechet", "precision", "recall", "accuracy"]
+    assert head.split() == ["run", "average", "steps", "guidance", "frechet", "precision", "recall", "accuracy"]
     assert "".join(line.split()[0] for line in lines[:2]) == "improved_shortcut-seed0"
     assert lines[0].split()[1:] == ["0.995", "1", "1", "123.457", "0.500", "0.250", "0.750"]
     assert out.startswith("improved shortcut, accuracy (real) 0.984\n")
@@ -414,7 +416,7 @@ def test_an_average_is_chosen_after_training(command: Command, monkeypatch: pyte
     assert command(f"train eight_gaussians-shortcut TINY {kept} --out run").code == 0
     said = command("evaluate run --steps 1 4 --num 16 --metrics energy --weights ema 0.05 0.07,raw 0.050 --json x.json")
     assert said.code == 0, said.err
-    assert said.out.startswith("shortcut, guidance 1\n")
+    assert re.match(r"shortcut, guidance 1, energy \(floor\) 0\.\d+\n", said.out)
     head, *lines = table(said.out)
     assert head.split() == ["average", "steps", "energy"]
     told = [(name, n) for name in ("0.5", "power 0.05", "power 0.07", "raw") for n in (1, 4)]
@@ -423,7 +425,7 @@ def test_an_average_is_chosen_after_training(command: Command, monkeypatch: pyte
     assert [(row["protocol"]["ema"].replace("none", "raw"), row["steps"]) for row in scores] == told
     assert len({row["energy"] for row in scores}) == len(scores)
     said = command("evaluate run --steps 1 --num 16 --metrics energy --weights 0.07")
-    assert said.out.startswith("shortcut, average power 0.07, guidance 1\n")
+    assert said.out.startswith("shortcut, average power 0.07, guidance 1, energy (floor) ")
     again = json.loads(Path("run/scores.json").read_text())["scores"]
     assert len(again) == len(scores) and again[-1]["energy"] == scores[4]["energy"]
     for width in ("0.05", "0.07"):

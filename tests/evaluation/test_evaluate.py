@@ -11,8 +11,8 @@ from tests.toys import WithNull
 from torch import nn
 
 from anystep.data.base import Dataset, split
-from anystep.evaluation import reference
-from anystep.evaluation.evaluate import METRICS, evaluate
+from anystep.evaluation.evaluate import evaluate
+from anystep.evaluation.metrics import METRICS, frechet
 from anystep.evaluation.metrics.energy import energy_distance
 from anystep.evaluation.metrics.frechet import matrix_root
 from anystep.evaluation.protocol import CodeVersion, code_version, describe_guidance, describe_schedule
@@ -107,7 +107,7 @@ def test_the_record_is_complete_and_equal_for_equal_runs():
     assert (record["num"], record["seed"], record["ema"], record["labels"]) == (30, 5, "0.99", "balanced")
     assert (record["features"], record["resize"], record["quantised"]) == ("raw_pixels", "none", "uint8")
     assert record["schedule"] == "1/2, 2 x 1/4"
-    assert record["metrics"]["recall"] == {"k": 3, "rows": 25}
+    assert record["metrics"]["recall"] == {"space": "data", "k": 3, "rows": 25}
     assert record["metrics"]["accuracy"]["heldout_hash"] == heldout.fingerprint
     assert record["torch_version"] == torch.__version__
 
@@ -149,8 +149,8 @@ def test_accuracy_brings_recall_along():
         ({"metrics": ["frechett"]}, "got 'frechett' .did you mean 'frechet'"),
         ({"metrics": []}, "at least one of frechet"),
         ({"metrics": ["accuracy"]}, "accuracy needs held-out real data"),
-        ({"num": 3}, r"num must be at least 4 \(more than k = 3\), got 3"),
-        ({"steps": []}, "at least one budget"),
+        ({"num": 3}, "num must be at least 4 for precision, got 3"),
+        ({"steps": []}, "at least one number of steps"),
         ({"steps": [0]}, "at least 1, got 0"),
     ],
 )
@@ -190,7 +190,7 @@ def test_a_set_sorted_by_class_covers_itself(rows):
 
 def test_the_references_root_is_taken_once_for_all_budgets(monkeypatch):
     data, taken = points(), []
-    monkeypatch.setattr(reference, "matrix_root", lambda cov: taken.append(1) or matrix_root(cov))
+    monkeypatch.setattr(frechet, "matrix_root", lambda cov: taken.append(1) or matrix_root(cov))
     evaluate(generator(data, To(torch.zeros(1, 2))), data, steps=[1, 2, 4], num=20)
     assert taken == [1]
 

@@ -2,9 +2,16 @@
 
 import numpy as np
 import pytest
+import torch
 
 from anystep.data.base import Dataset
-from anystep.evaluation.features.pixels import RawPixels, pixels
+from anystep.evaluation.features.base import extract
+from anystep.evaluation.features.data import Normalised, build
+
+
+def features(space, raw):
+    """The features of one batch."""
+    return extract({"data": space}, {True: raw})["data"].values
 
 
 def images(height, width, channels):
@@ -25,20 +32,22 @@ def images(height, width, channels):
 )
 def test_the_largest_size_with_at_most_4096_features_that_divides_the_side(size, resize):
     data = images(*size)
-    features = pixels(data.normalization(), data.shape)
-    assert features.resize == resize
-    assert features.name == ("raw_pixels" if resize == "none" else "averaged_pixels")
-    assert features(data.read(np.arange(1))).shape[1] <= 4096
+    space = build(data.normalization(), data.shape, torch.device("cpu"))
+    assert space.resize == resize
+    assert space.name == ("raw_pixels" if resize == "none" else "averaged_pixels")
+    assert features(space, data.read(np.arange(1))).shape[1] <= 4096
 
 
 def test_an_averaged_pixel_is_the_mean_of_its_square():
     data = images(64, 64, 3)
     raw, normalization = data.read(np.arange(3)), data.normalization()
-    whole = RawPixels(normalization)(raw).reshape(3, 3, 32, 2, 32, 2)
-    found = pixels(normalization, data.shape)(raw).reshape(3, 3, 32, 32)
+    whole = Normalised(normalization)(raw)["features"].reshape(3, 3, 32, 2, 32, 2)
+    found = features(build(normalization, data.shape, torch.device("cpu")), raw).reshape(3, 3, 32, 32)
     np.testing.assert_allclose(found, whole.mean((3, 5)), atol=1e-6)
 
 
 def test_vectors_are_never_averaged():
     data = Dataset.from_arrays("wide", np.random.default_rng(0).standard_normal((3, 5000)).astype(np.float32))
-    assert pixels(data.normalization(), data.shape).resize == "none"
+    space = build(data.normalization(), data.shape, torch.device("cpu"))
+    assert (space.name, space.resize) == ("columns", "none")
+    assert features(space, data.read(np.arange(3))).shape == (3, 5000)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from anystep.evaluation.metrics.frechet import Moments, frechet_distance, gaussian_distance
+from anystep.evaluation.metrics.frechet import frechet_distance, gaussian_distance
+from anystep.evaluation.metrics.moments import Moments
 
 FIXTURE = Path(__file__).parent / "fixtures" / "fid.npz"
 

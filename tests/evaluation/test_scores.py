@@ -39,3 +39,15 @@ def test_a_file_of_another_kind_is_left_as_it_is(tmp_path, text):
     with pytest.raises(ValueError, match=r"scores\.json does not hold scores"):
         keep_scores(path, [row(1, 0.5)])
     assert path.read_text() == text
+
+
+def test_a_record_of_0_1_0_answers_the_same_question(tmp_path):
+    """Its protocol has no feature space, and nothing of a metric without parameters."""
+    path = tmp_path / "scores.json"
+    then = {"recall": {"k": 3, "rows": 10}}
+    now = {"frechet": {"space": "data"}, "recall": {"space": "data", "k": 3, "rows": 10}}
+    keep_scores(path, [row(1, 0.5, metrics=then)])
+    keep_scores(path, [row(1, 0.4, metrics=now)])
+    assert [r["frechet"] for r in read_scores(path)] == [0.4]
+    keep_scores(path, [row(1, 0.3, metrics={"frechet": {"space": "inception"}})])
+    assert len(read_scores(path)) == 2

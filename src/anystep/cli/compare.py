@@ -16,6 +16,7 @@ from rich.text import Text
 from anystep.cli.files import check_writable, write_json, write_picture
 from anystep.cli.parse import parse, split
 from anystep.cli.progress import ComparisonProgress
+from anystep.cli.scores import METRICS_HELP
 from anystep.cli.sections import choose, configured, find_data, with_sections
 from anystep.comparison.compare import STEPS, Choices, compare
 from anystep.comparison.kept import with_earlier
@@ -77,8 +78,7 @@ class Head:
     """Number of samples at each budget. A Frechet distance depends on it: compare at equal numbers only."""
     guidance: float | None = None
     """Guidance scale W of methods whose network is told it (improved_shortcut and its parts); default 1, none."""
-    metrics: tuple[str, ...] | None = None
-    """Among frechet, precision, recall, energy, accuracy, by spaces or commas; default those of the kind of data."""
+    metrics: Annotated[tuple[str, ...] | None, tyro.conf.arg(help=METRICS_HELP)] = None
     seeds: tuple[int, ...] = (0,)
     """Seeds of the training runs; two or more give mean and spread."""
     images: int | None = None

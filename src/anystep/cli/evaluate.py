@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from anystep.cli.files import check_writable
 from anystep.cli.parse import parse, split
-from anystep.cli.scores import print_scores
+from anystep.cli.scores import METRICS_HELP, print_scores
 from anystep.cli.weights import read_several
 from anystep.core.device import pick_device
 from anystep.core.errors import RunError, UsageError, reason
@@ -44,8 +44,7 @@ class Args:
     """Sampling budgets, any integers of at least 1."""
     num: int = 2048
     """Number of samples at each budget. A Frechet distance depends on it: compare at equal numbers only."""
-    metrics: tuple[str, ...] | None = None
-    """Among frechet, precision, recall, energy, accuracy, by spaces or commas; default those of the kind of data."""
+    metrics: Annotated[tuple[str, ...] | None, tyro.conf.arg(help=METRICS_HELP)] = None
     guidance: list[float] | None = None
     """Guidance scale W, 1 for none; several: each of them. Without it as trained."""
     guide_twice: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False

@@ -7,21 +7,21 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from anystep.evaluation.features import FEATURES
+from anystep.evaluation.metrics import METRICS
+from anystep.evaluation.scores import measured, parts
 from anystep.figures.methods import words
 from anystep.report.rows import by_run, grouped
+from anystep.report.tables import number
 
-METRICS = {
-    "frechet": "Frechet",
-    "precision": "precision",
-    "recall": "recall",
-    "energy": "energy",
-    "accuracy": "accuracy",
-    "accuracy_real": "(real)",
-}
+METRICS_HELP = (
+    f"Among {', '.join(METRICS)}, by spaces or commas; METRIC@SPACE in another feature space "
+    f"({', '.join(FEATURES)}). Default those of the kind of data."
+)
 #: columns of words, which may take several lines
 WORDS = ("method", "run", "average")
 #: what is said once, above the table, when all lines have it in common, and how
-SHARED = {"method": "{}", "average": "average {}", "guidance": "guidance {}", "(real)": "accuracy (real) {}"}
+SHARED = {"method": "{}", "average": "average {}", "guidance": "guidance {}"}
 
 
 def print_scores(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -32,8 +32,9 @@ def print_scores(rows: Sequence[Mapping[str, Any]]) -> None:
     """
     if not rows:
         return
-    columns = _columns(rows)
-    shared = {head: values[0] for head, values in columns.items() if head in SHARED and len(set(values)) == 1}
+    columns, beside = _columns(rows)
+    may_be_shared = SHARED | {head: f"{head} {{}}" for head in beside}
+    shared = {head: values[0] for head, values in columns.items() if head in may_be_shared and len(set(values)) == 1}
     told = {head: values for head, values in columns.items() if head not in shared}
     table = Table(box=box.SIMPLE_HEAD, padding=0)
     for head in told:
@@ -42,15 +43,15 @@ def print_scores(rows: Sequence[Mapping[str, Any]]) -> None:
     for line in zip(*told.values(), strict=True):
         table.add_row(*line)
     console = Console(markup=False, emoji=False, highlight=False)
-    if said := [SHARED[head].format(value) for head, value in shared.items() if value not in ("", "-")]:
+    if said := [may_be_shared[head].format(value) for head, value in shared.items() if value not in ("", "-")]:
         console.print(", ".join(said))
     console.print(table)
     for note in dict.fromkeys(note for row in rows for note in row["notes"]):
         console.print(f"note: {note}")
 
 
-def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Return the table's columns by their heads."""
+def _columns(rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, list[str]], set[str]]:
+    """Return the table's columns by their heads, and which stand beside a metric: its floor, accuracy on real data."""
     lines = [(who, row) for who, part in grouped(rows).items() for row in part]
     columns = {"run": [who.name for who, _ in lines]} if by_run(rows) else {}
     if not columns or len({row["method"] for row in rows}) == 1:
@@ -60,7 +61,10 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
         "steps": [str(row["steps"]) for _, row in lines],
         "guidance": [who.guidance for who, _ in lines],
     }
-    for name, head in METRICS.items():
-        if any(name in row for row in rows):
-            columns[head] = ["-" if row.get(name) is None else f"{row[name]:.3f}" for _, row in lines]
-    return columns
+    beside = set[str]()
+    for name in measured(rows):
+        keys = {name: name} | {f"{name} ({part})": key for part, key in parts(rows, name).items()}
+        beside |= keys.keys() - {name}
+        for head, key in keys.items():
+            columns[head] = ["-" if row.get(key) is None else number(row[key]) for _, row in lines]
+    return columns, beside

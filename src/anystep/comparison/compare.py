@@ -13,7 +13,8 @@ from anystep.comparison.processes import attempt_all
 from anystep.comparison.trials import FAILED, Trial, Watch
 from anystep.core.device import pick_device
 from anystep.core.errors import RunError, UsageError
-from anystep.evaluation.evaluate import METRICS
+from anystep.evaluation.evaluate import build_spaces
+from anystep.evaluation.metrics import METRICS, choose_metrics, find_metric
 from anystep.objectives import OBJECTIVES
 from anystep.recipes import PARTS, with_method
 from anystep.run.config import Config
@@ -23,8 +24,6 @@ from anystep.run.plan import forward_units, segments
 from anystep.training.signals import StopRequest
 
 STEPS = (1, 2, 4, 8, 32, 128)
-#: fewest samples that precision and recall (3 neighbours) can be told from
-FEWEST = 4
 #: what can be compared
 NAMES = (*OBJECTIVES, *PARTS)
 
@@ -51,9 +50,9 @@ class Choices:
     def __post_init__(self) -> None:
         if not self.names():
             raise UsageError("without leaves no method to compare")
-        if self.metrics is not None:
-            known("metrics", self.metrics, METRICS)
-        for what, values, least in (("steps", self.steps, 1), ("seeds", self.seeds, 0), ("num", [self.num], FEWEST)):
+        metrics = METRICS if self.metrics is None else choose_metrics(self.metrics)
+        fewest = max(metric.fewest for metric in metrics.values())
+        for what, values, least in (("steps", self.steps, 1), ("seeds", self.seeds, 0), ("num", [self.num], fewest)):
             if not values or min(values) < least:
                 raise UsageError(f"{what} must be at least {least}, got {min(values) if values else 'none'}")
         if self.guidance is not None and not isfinite(self.guidance):
@@ -164,11 +163,13 @@ def check(trials: Sequence[Trial]) -> None:
     directory that holds something else, DataError.
     """
     config, metrics = trials[0].config, trials[0].metrics or ()
-    pick_device(config.training.device)
+    device = pick_device(config.training.device)
     dataset = config.data.open("train")
     facts = DataFacts.of(dataset)
-    if "accuracy" in metrics and facts.num_classes is None:
-        raise UsageError("accuracy needs classes, and this data has none: leave it out of the metrics")
+    for name in metrics:
+        if "conditions" in find_metric(name).needs and facts.num_classes is None:
+            raise UsageError(f"{name} needs classes, and this data has none: leave it out of the metrics")
+    build_spaces({name: find_metric(name) for name in metrics}, facts.normalization, facts.shape, device)
     if facts.num_classes is None:
         if any(trial.guidance not in {None, 1} for trial in trials):
             raise UsageError("guidance needs classes, and this data has none: leave it out")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anystep.comparison.trials import Result, Row, Trial
-from anystep.evaluation.evaluate import METRICS
+from anystep.evaluation.scores import measured
 from anystep.model.load import load_run
 from anystep.objectives import Objective
 from anystep.run.config import Config
@@ -65,11 +65,12 @@ class Comparison:
         """Return, for each method and budget, the mean and the spread (largest minus smallest) of each metric.
 
         ``guidance`` is the scale W that the network was told, None as trained; ``seeds`` are those with a value of the
-        first metric; ``caution`` says why the objective is not intended to
+        first metric; ``floor`` has the floors of distances; ``caution`` says why the objective is not intended to
         support the budget, or is None. A method that failed has its rows, without values.
         """
         scores, rows = self.scores(), []
-        names = [name for name in METRICS if any(name in row for row in scores)]
+        names = measured(scores)
+        floors = {name: row[f"{name}_floor"] for row in scores for name in names if f"{name}_floor" in row}
         for trial in {trial.method: trial for trial in self.trials}.values():
             for steps in trial.steps:
                 same = [row for row in scores if (row["method"], row["steps"]) == (trial.method, steps)]
@@ -82,6 +83,7 @@ class Comparison:
                         "seeds": [row["seed"] for row in same if names and row.get(names[0]) is not None],
                         "mean": {name: mean(found) if found else None for name, found in values.items()},
                         "spread": {name: max(found) - min(found) if found else None for name, found in values.items()},
+                        "floor": floors,
                         "caution": caution(trial.config.objective, steps, trial.guidance),
                         "forward_units": forward_units(trial.config),
                     }

@@ -1,20 +1,21 @@
-"""Scores over sampling budgets: one row a budget, each with its protocol."""
+"""Scores over numbers of sampling steps: one record each, with its protocol."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from difflib import get_close_matches
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
-from anystep.data.base import Dataset
-from anystep.evaluation.features.pixels import Features, pixels
-from anystep.evaluation.metrics.energy import energy_distance
-from anystep.evaluation.metrics.frechet import Moments, frechet_distance
-from anystep.evaluation.metrics.precision_recall import precision_recall
+from anystep.core.errors import UsageError
+from anystep.data.base import Dataset, Normalization
+from anystep.evaluation.collect import Collector, Wanted
+from anystep.evaluation.features import FEATURES
+from anystep.evaluation.features.base import FeatureSpace, Stored, extract
+from anystep.evaluation.metrics import choose_metrics
+from anystep.evaluation.metrics.base import Kept, Metric
 from anystep.evaluation.protocol import (
     EvaluationProtocol,
     describe_device,
@@ -23,12 +24,11 @@ from anystep.evaluation.protocol import (
     describe_schedule,
     guidance_in_effect,
 )
-from anystep.evaluation.reference import Reference, prepare
+from anystep.evaluation.reference import Reference, read_reference
 from anystep.model.generator import Generator, Plan, Progress
 
-METRICS = ("frechet", "precision", "recall", "energy", "accuracy")
-IMAGE_METRICS = ("frechet", "precision", "recall", "accuracy")
-VECTOR_METRICS = ("frechet", "precision", "recall", "energy")
+#: how people look at a kind of data
+LOOKS = {"image": "picture", "vector": "vector"}
 
 
 def evaluate(
@@ -40,213 +40,215 @@ def evaluate(
     seed: int = 0,
     guidance: float | Sequence[float] | None = None,
     twice: bool = False,
-    metrics: Sequence[str] | None = None,
+    metrics: Sequence[str | Metric] | None = None,
     heldout: Dataset | None = None,
-    features: Features | None = None,
-    k: int = 3,
     rows: int = 5000,
     batch: int = 256,
     progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
-    """Score ``num`` samples at each of ``steps`` against ``reference``; returns one JSON-ready dict a budget.
+    """Score ``num`` samples at each of ``steps`` against ``reference``; returns one JSON-ready record each.
 
-    With several scales as ``guidance``, all budgets of the first come before those of the next.
+    With several scales as ``guidance``, all steps of the first come before those of the next.
 
-    A row holds method, run, steps, guidance (the scale W in effect), network_calls (forward passes a sample), one value
-    a metric, seconds (sampling only), notes and the protocol.
+    A record holds method, run, steps, guidance (the scale W in effect), network_calls (forward passes per sample), the
+    scores, seconds (sampling only), notes and the protocol. A distance has its floor beside it, `frechet_floor`.
 
-    Metrics: "frechet" on all samples and the whole reference; "precision" and "recall" (neighbour ``k``) and "energy"
-    on at most ``rows`` of each, drawn at random from the reference; "accuracy" of a classifier fitted to ``heldout``,
-    with "accuracy_real", its accuracy on the reference, beside it. None asks for the usual ones of images or vectors;
-    accuracy alone misleads (class means score 1.0) and so brings recall along. ``features`` None means
-    `features.pixels`. ``progress(done, total)`` counts forward passes of single samples.
+    ``metrics``: names of `METRICS`, `METRIC@SPACE` for another feature space, or instances of `Metric`; None: the usual
+    ones for images or vectors. Moments take in all samples and the whole reference; distances between points take in
+    at most ``rows`` of each, drawn at random from the reference. Accuracy is that of a classifier fitted to
+    ``heldout``. ``progress(done, total)`` counts forward passes of single samples.
 
-    A metric that cannot be computed is null and "notes" says why: samples not finite, accuracy without classes.
-    Raises ValueError, before anything is drawn, for an unknown metric, accuracy that was asked for by name where it
-    cannot be had, k or fewer samples, no budget or scale, a reference of another shape, and what `Generator.plan`
-    raises.
+    A metric that cannot be computed is null and "notes" has the reason: samples not finite, accuracy without classes.
+    Raises ValueError, before any sample is generated, for an unknown metric, one that is requested by name where it
+    cannot be computed, features that are not installed, too few samples, no steps or scale, a reference of another
+    shape, and what `Generator.plan` raises.
     """
-    wanted = _metrics(metrics, reference)
+    chosen = choose_metrics(metrics, LOOKS[reference.kind])
     if not steps:
-        raise ValueError("steps must name at least one budget, got none")
-    fewest = max(2, k + 1)
-    for name, count in (("num", num), ("rows", rows), (f"the size of reference {reference.name!r}", len(reference))):
-        if count < fewest:
-            raise ValueError(f"{name} must be at least {fewest} (more than k = {k}), got {count}")
+        raise UsageError("steps must name at least one number of steps, got none")
     scales = guidance if isinstance(guidance, Sequence) else [guidance]
     if not scales:
-        raise ValueError("guidance must name at least one scale, got none")
-    plans = [
-        (budget, scale, generator.plan(budget, guidance=scale, twice=twice)) for scale in scales for budget in steps
-    ]
-    _check_shape(generator, reference)
-    chosen = features or pixels(generator.normalization, generator.shape)
-    real = prepare(reference, chosen, rows=rows, heldout=heldout, judge="accuracy" in wanted)
-    if generator.num_classes is None:
-        real = replace(real, judge=None, judge_missing="accuracy needs classes, and this model is unconditional")
-    if metrics is not None and "accuracy" in wanted and real.judge is None:
-        raise ValueError(real.judge_missing)
-
-    sweep = _Sweep(generator, real, tuple(wanted), num, seed, k, rows, batch)
-    total, before, results = num * sum(plan.network_calls for *_, plan in plans), 0, []
-    for budget, scale, plan in plans:
-        results.append(sweep.row(budget, scale, plan, _shifted(progress, before, plan.network_calls, total)))
-        before += num * plan.network_calls
-    return results
-
-
-def _metrics(asked: Sequence[str] | None, reference: Dataset) -> list[str]:
-    """Return the metrics in their fixed order, recall with accuracy."""
-    if asked is None:
-        return list(IMAGE_METRICS if reference.kind == "image" else VECTOR_METRICS)
-    if not asked:
-        raise ValueError(f"metrics must name at least one of {', '.join(METRICS)}, got none")
-    for name in asked:
-        if name not in METRICS:
-            near = get_close_matches(name, METRICS, n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise ValueError(f"metrics must be among {', '.join(METRICS)}, got {name!r}{hint}")
-    names = {*asked, "recall"} if "accuracy" in asked else set(asked)
-    return [name for name in METRICS if name in names]
-
-
-def _check_shape(generator: Generator, reference: Dataset) -> None:
-    """Raise ValueError unless the reference's examples are shaped like the samples."""
+        raise UsageError("guidance must name at least one scale, got none")
+    _check_numbers(chosen, num, rows, reference)
+    plans = [(count, scale, generator.plan(count, guidance=scale, twice=twice)) for scale in scales for count in steps]
     if tuple(reference.shape) != tuple(generator.shape):
-        raise ValueError(
+        raise UsageError(
             f"reference {reference.name!r} has examples of shape {tuple(reference.shape)}, "
             f"the model makes {tuple(generator.shape)}"
         )
+    lacking = {name: why for name, metric in chosen.items() if (why := _lacks(metric, generator, reference, heldout))}
+    if metrics is not None and lacking:
+        raise UsageError(" ".join(next(iter(lacking.items()))))
+    spaces = build_spaces(chosen, generator.normalization, generator.shape, generator.device)
+    possible = {name: metric for name, metric in chosen.items() if name not in lacking}
+    real = read_reference(reference, possible, spaces, heldout=heldout, rows=rows, num=num, seed=seed)
+    shared = _protocol(generator, real, chosen, spaces, num, seed)
 
+    total, before, records = num * sum(plan.network_calls for *_, plan in plans), 0, []
+    for count, scale, plan in plans:
 
-def _shifted(progress: Progress | None, before: int, calls: int, total: int) -> Progress | None:
-    """Return a counter of one budget's samples that reports forward passes of the whole sweep."""
-    if progress is None:
-        return None
-    return lambda done, _: progress(before + done * calls, total)
-
-
-@dataclass(frozen=True)
-class _Samples:
-    """A budget's samples: moments of all, feature rows and labels of the first ones, how many were not finite."""
-
-    moments: Moments
-    rows: NDArray[np.float64]
-    labels: NDArray[np.int64] | None
-    bad: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class _Sweep:
-    """What all budgets and scales of one `evaluate` share."""
-
-    generator: Generator
-    real: Reference
-    wanted: Sequence[str]
-    num: int
-    seed: int
-    k: int
-    rows: int
-    batch: int
-
-    def row(self, budget: int, guidance: float | None, plan: Plan, progress: Progress | None) -> dict[str, Any]:
-        """Return the row of a budget at a scale."""
-        fake = self.draw(plan, progress)
-        scores, notes = self.scores(fake)
-        protocol = self.protocol(budget, guidance, plan)
-        return {
-            "method": self.generator.objective.name,
-            "run": self.generator.source,
-            "steps": budget,
-            "guidance": guidance_in_effect(self.generator.objective, guidance),
-            "network_calls": plan.network_calls,
-            **scores,
-            "seconds": round(fake.seconds, 4),
-            "notes": [note for note in (self.generator.caution, plan.caution, *notes) if note],
-            "protocol": protocol.as_dict(),
-        }
-
-    def draw(self, plan: Plan, progress: Progress | None) -> _Samples:
-        """Draw samples 0..num-1 batch by batch and keep what the metrics need; sampling alone is timed."""
-        moments, bad, seconds = Moments(), 0, 0.0
-        kept: list[NDArray[np.float64]] = []
-        labels: list[NDArray[np.int64]] = []
-        for start in range(0, self.num, self.batch):
-            index = range(start, min(start + self.batch, self.num))
-            noise, condition = self.generator.noise(self.seed, index), self.generator.usual_condition(index)
-            label = self.generator.conditions.class_label(condition)
-            begun = time.perf_counter()
-            x = self.generator.draw(noise, plan, condition=condition, seed=self.seed, index=index, batch=self.batch)
-            seconds += time.perf_counter() - begun
-            finite = torch.isfinite(x.flatten(1)).all(1)
-            bad += int((~finite).sum())
-            values = self.real.features(self.generator.decode(x[finite]))
-            moments.update(values)
-            room = max(0, self.rows - start)
-            kept.append(values[:room])
-            if label is not None:
-                labels.append(label[finite].numpy()[:room])
+        def counted(done: int, _: int, before: int = before, calls: int = plan.network_calls) -> None:
             if progress is not None:
-                progress(index.stop, self.num)
-        return _Samples(moments, np.concatenate(kept), np.concatenate(labels) if labels else None, bad, seconds)
+                progress(before + done * calls, total)
 
-    def scores(self, fake: _Samples) -> tuple[dict[str, float | None], list[str]]:
-        """Return a value, or null, for each metric, and notes."""
-        scores: dict[str, float | None] = dict.fromkeys(self.wanted)
-        if "accuracy" in scores:
-            scores["accuracy_real"] = self.real.judge_real
-        if fake.bad:
-            return scores, [f"{fake.bad} of {self.num} samples are not finite: the network has diverged"]
-        notes = []
-        size = min(len(self.real.rows), len(fake.rows))
-        real, drawn = self.real.rows[:size], fake.rows[:size]
-        if "frechet" in scores:
-            scores["frechet"] = frechet_distance(self.real.moments, fake.moments, self.real.root)
-            fewest, width = min(self.real.moments.count, self.num), self.real.rows.shape[1]
-            if fewest <= width:
-                notes.append(f"frechet: {fewest} rows for {width} features, so a covariance is not of full rank")
-        if scores.keys() & {"precision", "recall"}:
-            found = asdict(precision_recall(real, drawn, self.k))
-            scores.update({name: value for name, value in found.items() if name in scores})
-        if "energy" in scores:
-            scores["energy"] = energy_distance(real, drawn)
-        if "accuracy" in scores and self.real.judge is not None and fake.labels is not None:
-            scores["accuracy"] = self.real.judge.accuracy(fake.rows, fake.labels)
-        elif "accuracy" in scores:
-            notes.append(self.real.judge_missing)
-        return scores, notes
-
-    def protocol(self, budget: int, guidance: float | None, plan: Plan) -> EvaluationProtocol:
-        """Return the record of a budget at a scale."""
-        generator, data = self.generator, self.real.dataset
-        return EvaluationProtocol(
-            num=self.num,
-            reference=data.name,
-            reference_hash=data.fingerprint,
-            reference_num=len(data),
-            features=self.real.features.name,
-            resize=self.real.features.resize,
-            quantised="uint8" if data.kind == "image" else "none",
-            steps=budget,
+        drawn, bad, seconds = sample_batches(generator, plan, real.wanted, num, seed, batch, counted)
+        diverged = f"{bad} of {num} samples are not finite: the network has diverged" if bad else ""
+        scores, notes = _scores(chosen, lacking, real, drawn, diverged)
+        protocol = replace(
+            shared,
+            steps=count,
             schedule=describe_schedule(plan.schedule),
-            guidance=describe_guidance(generator.objective, guidance, plan.guidance),
-            labels="none" if generator.num_classes is None else "balanced",
-            ema=generator.ema,
-            seed=self.seed,
-            device=describe_device(generator.device),
-            precision=describe_precision(generator.network),
-            metrics=self.parameters(),
+            guidance=describe_guidance(generator.objective, scale, plan.guidance),
         )
+        records.append(
+            {
+                "method": generator.objective.name,
+                "run": generator.source,
+                "steps": count,
+                "guidance": guidance_in_effect(generator.objective, scale),
+                "network_calls": plan.network_calls,
+                **scores,
+                "seconds": round(seconds, 4),
+                "notes": [note for note in (generator.caution, plan.caution, *notes) if note],
+                "protocol": protocol.as_dict(),
+            }
+        )
+        before += num * plan.network_calls
+    return records
 
-    def parameters(self) -> dict[str, dict[str, Any]]:
-        """Return each metric's own parameters."""
-        part = {"rows": min(self.num, len(self.real.rows))}
-        known: dict[str, dict[str, Any]] = {
-            "precision": {"k": self.k, **part},
-            "recall": {"k": self.k, **part},
-            "energy": part,
-        }
-        if self.real.judge is not None:
-            known["accuracy"] = {"classifier": self.real.judge.name, **self.real.judge_data}
-        return {name: known[name] for name in self.wanted if name in known}
+
+def build_spaces(
+    metrics: Mapping[str, Metric], normalization: Normalization, shape: tuple[int, ...], device: torch.device
+) -> dict[str, FeatureSpace]:
+    """Return the feature spaces of these metrics, by key, for examples of a shape.
+
+    Raises UsageError for a space that is unknown or not installed.
+    """
+    spaces: dict[str, FeatureSpace] = {}
+    for name, metric in metrics.items():
+        if metric.space not in FEATURES:
+            raise UsageError(f"{name}: features must be among {', '.join(FEATURES)}, got {metric.space!r}")
+        if metric.space not in spaces:
+            try:
+                spaces[metric.space] = FEATURES[metric.space](normalization, shape, device)
+            except UsageError as error:
+                raise UsageError(f"{name}: {error}") from error
+    return spaces
+
+
+def sample_batches(
+    generator: Generator, plan: Plan, wanted: Wanted, num: int, seed: int, batch: int, progress: Progress
+) -> tuple[dict[str, Kept], int, float]:
+    """Generate samples 0 ... num - 1 and keep what is wanted of those that are finite.
+
+    Returns that by feature space, how many are not finite, and the seconds of sampling alone.
+    """
+    collector, bad, seconds = Collector(wanted, num), 0, 0.0
+    forms = {space.rounded for space in wanted.spaces.values()}
+    for start in range(0, num, batch):
+        index = range(start, min(start + batch, num))
+        noise, condition = generator.noise(seed, index), generator.usual_condition(index)
+        begun = time.perf_counter()
+        x = generator.draw(noise, plan, condition=condition, seed=seed, index=index, batch=batch)
+        seconds += time.perf_counter() - begun
+        finite = torch.isfinite(x.flatten(1)).all(1)
+        bad += int((~finite).sum())
+        features = extract(wanted.spaces, {rounded: _decoded(generator, x[finite], rounded) for rounded in forms})
+        place = np.asarray(index)[finite.numpy()]
+        label = generator.conditions.class_label(condition)
+        collector.add(features, place, None if label is None else label[finite].numpy())
+        progress(index.stop, num)
+    return collector.kept(), bad, seconds
+
+
+def _decoded(generator: Generator, x: Tensor, rounded: bool) -> Stored:
+    """Return samples in the stored form; not rounded: float32 in the same unit."""
+    if rounded or generator.normalization.kind == "vector":
+        return generator.decode(x)
+    stored: Stored = (x * generator.normalization.std + generator.normalization.mean).permute(0, 2, 3, 1).numpy()
+    return stored
+
+
+def _check_numbers(metrics: Mapping[str, Metric], num: int, rows: int, reference: Dataset) -> None:
+    """Raise UsageError for fewer samples or examples than a metric must have."""
+    name, metric = max(metrics.items(), key=lambda item: item[1].fewest)
+    for what, count in (("num", num), ("rows", rows), (f"the size of reference {reference.name!r}", len(reference))):
+        if count < metric.fewest:
+            raise UsageError(f"{what} must be at least {metric.fewest} for {name}, got {count}")
+
+
+def _lacks(metric: Metric, generator: Generator, reference: Dataset, heldout: Dataset | None) -> str:
+    """Return what a metric needs and cannot have here, or nothing."""
+    if "conditions" in metric.needs and generator.num_classes is None:
+        return "needs classes, and this model is unconditional"
+    if "heldout" in metric.needs and heldout is None:
+        return "needs held-out real data, and none was given"
+    for data, what in ((heldout, "held-out data"), (reference, "reference")):
+        if "conditions" in metric.needs and data is not None and data.labels is None:
+            return f"needs classes, and the {what} {data.name!r} has none"
+    return ""
+
+
+def _scores(
+    chosen: Mapping[str, Metric],
+    lacking: Mapping[str, str],
+    real: Reference,
+    drawn: Mapping[str, Kept],
+    diverged: str,
+) -> tuple[dict[str, float | None], list[str]]:
+    """Return the scores by their names in the record, null where there is none, and notes."""
+    scores: dict[str, float | None] = {}
+    notes = [diverged] if diverged else []
+    for name, metric in chosen.items():
+        scores[name] = None
+        if not diverged and name in lacking:
+            notes.append(f"{name} {lacking[name]}")
+        elif not diverged:
+            sides = real.kept[metric.space], drawn[metric.space]
+            found = metric.score(*sides, real.prepared[name])
+            scores |= {f"{name}_{part}" if part else name: value for part, value in found.items()}
+            if caution := metric.caution(*sides):
+                notes.append(f"{name}: {caution}")
+        if name in real.floors:
+            scores[f"{name}_floor"] = real.floors[name]
+    return scores, notes
+
+
+def _protocol(
+    generator: Generator,
+    real: Reference,
+    chosen: Mapping[str, Metric],
+    spaces: Mapping[str, FeatureSpace],
+    num: int,
+    seed: int,
+) -> EvaluationProtocol:
+    """Return the record of the call, without what differs between its plans."""
+    picture, used = real.dataset.kind == "image", list(spaces.values())
+    return EvaluationProtocol(
+        num=num,
+        reference=real.dataset.name,
+        reference_hash=real.dataset.fingerprint,
+        reference_num=len(real.dataset),
+        features=_joined(space.name for space in used),
+        resize=_joined(space.resize for space in used),
+        quantised=_joined("uint8" if picture and space.rounded else "none" for space in used),
+        steps=0,
+        schedule="",
+        guidance=1.0,
+        labels="none" if generator.num_classes is None else "balanced",
+        ema=generator.ema,
+        seed=seed,
+        device=describe_device(generator.device),
+        precision=describe_precision(generator.network),
+        metrics={
+            name: metric.record()
+            | ({"features_version": spaces[metric.space].version} if spaces[metric.space].version else {})
+            | real.facts.get(name, {})
+            for name, metric in chosen.items()
+        },
+    )
+
+
+def _joined(words: Iterable[str]) -> str:
+    """Return the words, each once."""
+    return ", ".join(dict.fromkeys(words))

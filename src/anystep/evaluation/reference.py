@@ -1,7 +1,7 @@
-"""What samples are compared with: the reference's features and moments, computed once for a whole sweep."""
+"""What samples are compared with: the reference, read once for all numbers of steps, and its floor."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,34 +11,25 @@ from numpy.typing import NDArray
 from anystep.core.errors import DataError
 from anystep.core.random import generator
 from anystep.data import Dataset, Source
-from anystep.evaluation.features.pixels import Features
-from anystep.evaluation.metrics.accuracy import ClassJudge, class_judge
-from anystep.evaluation.metrics.frechet import Moments, matrix_root
+from anystep.evaluation.collect import Collector, Wanted
+from anystep.evaluation.features.base import FeatureSpace, extract
+from anystep.evaluation.metrics.base import Kept, Metric
 
 READ_ROWS = 1024
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Moments over every row of a data set, and the feature rows [n, F] of a fixed random part of it, shuffled.
-
-    ``judge`` recognises classes, or is None with ``judge_missing`` saying why; ``judge_real`` is its accuracy on the
-    reference itself, ``judge_data`` says what it was fitted to.
-    """
+    """A data set in each feature space, what each metric prepared of it, and the floors of distances by metric."""
 
     dataset: Dataset
-    features: Features
-    moments: Moments
-    rows: NDArray[np.float64]
-    judge: ClassJudge | None = None
-    judge_missing: str = ""
-    judge_real: float | None = None
-    judge_data: dict[str, Any] = field(default_factory=dict)
-
-    @cached_property
-    def root(self) -> NDArray[np.float64]:
-        """The square root [F, F] of the covariance, taken once for all budgets."""
-        return matrix_root(self.moments.covariance)
+    metrics: Mapping[str, Metric]
+    wanted: Wanted
+    kept: Mapping[str, Kept]
+    prepared: Mapping[str, Any]
+    floors: Mapping[str, float]
+    facts: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    """What the protocol has of the reference for each metric: rows, the held-out examples."""
 
 
 def heldout(source: Source) -> Dataset | None:
@@ -49,62 +40,81 @@ def heldout(source: Source) -> Dataset | None:
         return None
 
 
-def prepare(dataset: Dataset, features: Features, *, rows: int, heldout: Dataset | None, judge: bool) -> Reference:
-    """Read the reference once. ``rows`` bounds the part that is kept for distances between points.
+def read_reference(
+    dataset: Dataset,
+    metrics: Mapping[str, Metric],
+    spaces: Mapping[str, FeatureSpace],
+    *,
+    heldout: Dataset | None,
+    rows: int,
+    num: int,
+    seed: int,
+) -> Reference:
+    """Read the reference once, and the held-out examples where a metric needs them.
 
-    ``judge`` asks for a classifier fitted to ``heldout``. Raises ValueError for fewer than 2 examples.
+    ``rows`` bounds the random part that is kept for distances between points. The floor of a distance, for ``num``
+    samples: that many examples drawn from the reference with replacement, as a function of ``seed``, against the whole.
+    Scores at or below it are equally good. It costs no second pass over the reference.
     """
-    if len(dataset) < 2:
-        raise ValueError(f"reference {dataset.name!r} needs at least 2 examples, got {len(dataset)}")
-    moments = Moments()
-    for start in range(0, len(dataset), READ_ROWS):
-        moments.update(features(dataset.read(np.arange(start, min(start + READ_ROWS, len(dataset))))))
-    part = _read(dataset, features, _some(len(dataset), rows))
-    missing = _judge_missing(dataset, heldout) if judge else "accuracy was not asked for"
-    if missing or heldout is None:
-        return Reference(dataset, features, moments, part, judge_missing=missing)
-    fitted = _labelled(heldout, features, rows)
-    model = class_judge(*fitted)
+    judging = [metric for metric in metrics.values() if "heldout" in metric.needs]
+    distances = {name: metric for name, metric in metrics.items() if metric.distance}
+    drawn = torch.randint(len(dataset), (num if distances else 0,), generator=generator(seed, 0, "floor")).numpy()
+    wanted, nothing, floor = (Wanted.by(group, spaces, rows) for group in (metrics.values(), (), distances.values()))
+    held: Mapping[str, Kept] = {}
+    if heldout is not None and judging:
+        held, _ = _read(heldout, Wanted.by(judging, spaces, rows), nothing, drawn[:0], {})
+    kept, again = _read(dataset, wanted, floor, drawn, held)
+    prepared = {name: metric.prepare(kept[metric.space]) for name, metric in metrics.items()}
     return Reference(
         dataset,
-        features,
-        moments,
-        part,
-        model,
-        judge_real=model.accuracy(*_labelled(dataset, features, rows)),
-        judge_data={
-            "heldout": heldout.name,
-            "heldout_hash": heldout.fingerprint,
-            "heldout_num": len(fitted[0]),
+        metrics,
+        wanted,
+        kept,
+        prepared,
+        floors={
+            name: metric.score(kept[metric.space], again[metric.space], prepared[name])[""]
+            for name, metric in distances.items()
         },
+        facts={name: _facts(metric, kept[metric.space], heldout, num) for name, metric in metrics.items()},
     )
 
 
-def _judge_missing(dataset: Dataset, heldout: Dataset | None) -> str:
-    """Return why no classifier can be made, or nothing."""
-    if heldout is None:
-        return "accuracy needs held-out real data, and none was given"
-    for data, what in ((heldout, "held-out data"), (dataset, "reference")):
-        if data.labels is None:
-            return f"accuracy needs classes, and the {what} {data.name!r} has none"
-    return ""
+def _read(
+    dataset: Dataset, wanted: Wanted, floor: Wanted, drawn: NDArray[np.int64], heldout: Mapping[str, Kept]
+) -> tuple[dict[str, Kept], dict[str, Kept]]:
+    """Return a data set, and the rows that were ``drawn`` of it, in each feature space; every row is read once."""
+    order = _shuffled(len(dataset))
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    whole, part = Collector(wanted, len(dataset)), Collector(floor, len(drawn))
+    visited = np.arange(len(dataset))
+    if not wanted.streamed:  # only rows that are kept
+        drawn = drawn[: part.size]
+        visited = np.unique(np.concatenate([order[: whole.size], drawn]))
+    for start in range(0, len(visited), READ_ROWS):
+        index = visited[start : start + READ_ROWS]
+        stored, labels = dataset.read(index), None if dataset.labels is None else dataset.labels[index]
+        features = extract(wanted.spaces, dict.fromkeys((True, False), stored))
+        whole.add(features, place[index], labels)
+        here = np.flatnonzero((drawn >= index[0]) & (drawn <= index[-1]))
+        at = np.searchsorted(index, drawn[here])
+        again = {key: features[key].pick(at) for key in part.wanted.spaces}
+        part.add(again, here, None if labels is None else labels[at])
+    return whole.kept(heldout), part.kept()
 
 
-def _labelled(dataset: Dataset, features: Features, rows: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    assert dataset.labels is not None
-    index = _some(len(dataset), rows)
-    return _read(dataset, features, index), np.asarray(dataset.labels)[index]
+def _facts(metric: Metric, kept: Kept, heldout: Dataset | None, num: int) -> dict[str, Any]:
+    """Return what a metric was computed from, for the protocol."""
+    if "heldout" in metric.needs and heldout is not None and kept.heldout is not None:
+        number = len(kept.heldout.rows) or len(heldout)
+        return {"heldout": heldout.name, "heldout_hash": heldout.fingerprint, "heldout_num": number}
+    return {"rows": min(num, len(kept.rows))} if "rows" in metric.needs else {}
 
 
-def _read(dataset: Dataset, features: Features, index: NDArray[np.int64]) -> NDArray[np.float64]:
-    parts = [features(dataset.read(index[start : start + READ_ROWS])) for start in range(0, len(index), READ_ROWS)]
-    return np.concatenate(parts)
+def _shuffled(total: int) -> NDArray[np.int64]:
+    """Return all indices below ``total`` in a random order that is always the same.
 
-
-def _some(total: int, rows: int) -> NDArray[np.int64]:
-    """Return at most ``rows`` indices below ``total`` in a random order that is always the same.
-
-    Never ascending: data is often sorted by class, and who takes the first rows must find all classes there.
+    Never ascending: data is often sorted by class, and whoever takes the first rows must find all classes there.
     """
     order: NDArray[np.int64] = torch.randperm(total, generator=generator(0, 0, "reference")).numpy()
-    return order[:rows]
+    return order

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from anystep.figures.canvas import INK, MUTED, panels, title
 from anystep.figures.methods import grouped, look, words
-from anystep.report.curves import LOWER_IS_BETTER, TITLES
+from anystep.report.curves import draw_floor
+from anystep.report.rows import HIGHER, LOWER, common_floor, direction, metric_title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,13 +38,14 @@ def comparison_figure(summary: Sequence[Row], scores: Sequence[Row], metric: str
     axes.minorticks_off()
     axes.set_xlim(budgets[-1] * 1.15, budgets[0] / 1.15)
     axes.set_xlabel("sampling steps")
-    _scale(axes, known, metric)
-    better = "lower is better" if metric in LOWER_IS_BETTER else "higher is better"
+    floor = common_floor(scores, metric)
+    _scale(axes, known if floor is None else [*known, floor], metric)
     told = ", ".join(
         f"{scale:g}" for scale in sorted({row["guidance"] for row in summary if row.get("guidance") is not None})
     )
+    better = ", ".join(filter(None, [direction(metric), draw_floor(axes, scores, metric)]))
     better += f"; guidance {told} where the network is told it" if told else ""
-    title(axes, f"{TITLES.get(metric, metric)} at equal compute", better)
+    title(axes, f"{metric_title(metric)} at equal compute", better)
     _name_lines(axes, means, budgets)
     _key(figure, summary)
     return figure
@@ -70,14 +72,14 @@ def _scale(axes: Any, values: Sequence[float], metric: str) -> None:
     """Use a log axis with plain numbers for distances, whose smallest differences matter most."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    if metric in LOWER_IS_BETTER and min(values) > 0:
+    if direction(metric) == LOWER and min(values) > 0:
         axes.set_yscale("log")
         wide = max(values) > 300 * min(values)
         axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 3.0) if wide else (1.0, 2.0, 5.0)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_ylim(min(values) / 1.25, max(values) * 1.25)
-    elif metric not in LOWER_IS_BETTER:
+    elif direction(metric) == HIGHER and max(values) <= 1:
         axes.set_ylim(-0.03, 1.05)
 
 

@@ -6,22 +6,15 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from anystep.figures.canvas import INK, LADDER_MAP, SERIES, legend, panels, title
-from anystep.report.rows import grouped, labels
+from anystep.evaluation.scores import measured
+from anystep.figures.canvas import INK, LADDER_MAP, MUTED, SERIES, legend, panels, title
+from anystep.report.rows import LOWER, common_floor, direction, grouped, labels, metric_title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Record = Mapping[str, Any]
 
-TITLES = {
-    "frechet": "Fréchet distance",
-    "precision": "Precision",
-    "recall": "Recall",
-    "accuracy": "Class accuracy",
-    "energy": "Energy distance",
-}
-LOWER_IS_BETTER = ("frechet", "energy")
 #: of lines, when there are more than colours
 STYLES = ("-", "--", ":", "-.")
 #: inches that a letter of a legend and the line before it may take
@@ -71,7 +64,7 @@ def score_figure(scores: Sequence[Record], metrics: Sequence[str] | None = None)
     `evaluate`. ``metrics`` None draws every metric that some row has. Raises ValueError when no
     row has any.
     """
-    names = [name for name in metrics or TITLES if any(row.get(name) is not None for row in scores)]
+    names = [name for name in metrics or measured(scores) if any(row.get(name) is not None for row in scores)]
     if not names:
         raise ValueError("no score to draw: every metric is missing or null")
     columns = min(len(names), 2)
@@ -84,23 +77,32 @@ def score_figure(scores: Sequence[Record], metrics: Sequence[str] | None = None)
             points = [(row["steps"], row[name]) for row in rows if row.get(name) is not None]
             _line(axes, [p[0] for p in points], [p[1] for p in points], _colour(number), called[who], marker="o")
             axes.get_lines()[-1].set_linestyle(STYLES[number // len(SERIES) % len(STYLES)])
-        better = "lower is better" if name in LOWER_IS_BETTER else "higher is better"
-        title(axes, TITLES.get(name, name), better)
+        floor = draw_floor(axes, scores, name)
+        title(axes, metric_title(name), ", ".join(filter(None, [direction(name), floor])))
         axes.set_xscale("log", base=2)
         axes.set_xticks(budgets, [str(budget) for budget in budgets])
         axes.minorticks_off()
         axes.set_xlabel("sampling steps")
-        if name in LOWER_IS_BETTER:
+        if direction(name) == LOWER:
             _log_scale(axes)
             if axes.get_yscale() == "linear":
                 axes.set_ylim(0, 1.1 * axes.dataLim.ymax or 1)
-        else:
+        elif axes.dataLim.ymin >= 0 and axes.dataLim.ymax <= 1:
             axes.set_ylim(-0.03, 1.05)
     for axes in list(grid.flat)[len(names) :]:
         axes.set_visible(False)
     if len(groups) > 1:
-        _name_below(figure, grid.flat[0].get_lines())
+        _name_below(figure, grid.flat[0].get_lines()[: len(groups)])
     return figure
+
+
+def draw_floor(axes: Any, scores: Sequence[Record], name: str) -> str:
+    """Draw the floor of a distance as a dotted line, where all records that have one agree; returns the key to it."""
+    floor = common_floor(scores, name)
+    if floor is None:
+        return ""
+    axes.axhline(floor, color=MUTED, linestyle=":", linewidth=1.1)
+    return "dotted: the floor"
 
 
 def _name_below(figure: "Figure", lines: Sequence[Any]) -> None:

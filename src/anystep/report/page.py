@@ -10,9 +10,10 @@ from typing import Any
 from PIL import Image
 
 from anystep.core.files import write_text
+from anystep.evaluation.scores import measured
 from anystep.figures.canvas import svg
-from anystep.report.curves import TITLES, loss_figure, score_figure
-from anystep.report.rows import grouped, labels
+from anystep.report.curves import loss_figure, score_figure
+from anystep.report.rows import grouped, labels, metric_title
 from anystep.report.run import Picture, RunSummary, run_names
 from anystep.report.style import CSS
 from anystep.report.tables import config_table, number, score_tables
@@ -98,7 +99,7 @@ def _tiles(runs: Sequence[RunSummary], names: Sequence[str]) -> str:
     groups = grouped([row for run in runs for row in run.scores])
     called = labels(list(groups))
     for run in runs:
-        name = next((m for m in TITLES if any(row.get(m) is not None for row in run.scores)), "")
+        name = next((m for m in measured(run.scores) if any(row.get(m) is not None for row in run.scores)), "")
         theirs = {row.get("run") for row in run.scores}
         own = {
             who: [row for row in rows if row.get(name) is not None]
@@ -109,7 +110,7 @@ def _tiles(runs: Sequence[RunSummary], names: Sequence[str]) -> str:
             who = max(own, key=lambda who: len({row["steps"] for row in own[who]}))
             for row in own[who][:1] + own[who][1:][-1:]:
                 steps = f"{row['steps']} step{'s' if row['steps'] > 1 else ''}"
-                tiles.append((f"{row[name]:.3g}", f"{TITLES[name]}, {called[who]}, {steps}"))
+                tiles.append((f"{row[name]:.3g}", f"{metric_title(name)}, {called[who]}, {steps}"))
     if not tiles:
         tiles = [
             (number(run.images), f"images seen, {name}") for run, name in zip(runs, names, strict=True) if run.images
@@ -136,7 +137,7 @@ def _scores(scores: Sequence[Any]) -> str:
         return ""
     drawn = ""
     several = len({row["steps"] for row in scores}) > 1
-    if several and any(row.get(name) is not None for row in scores for name in TITLES):
+    if several and any(row.get(name) is not None for row in scores for name in measured(scores)):
         drawn = f"<figure>{svg(score_figure(scores), 'score')}</figure>"
     return drawn + score_tables(scores)
 

@@ -4,12 +4,36 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from anystep.evaluation.metrics import known_metric
 from anystep.figures.methods import words
+
+LOWER, HIGHER = "lower is better", "higher is better"
 
 Row = Mapping[str, Any]
 
 #: what follows the directory's name in the name of a run
 CHECKPOINT = re.compile(r", step \d+(, phase .*)?$")
+
+
+def metric_title(name: str) -> str:
+    """Return what a metric is called, with its feature space where it is not the data's own; else its name."""
+    metric = known_metric(name)
+    if metric is None:
+        return name
+    space = name.partition("@")[2] or metric.space
+    return metric.title if space == "data" else f"{metric.title} ({space})"
+
+
+def direction(name: str) -> str:
+    """Return which values of a metric are better, in words; nothing for one that the registry does not hold."""
+    metric = known_metric(name)
+    return "" if metric is None else LOWER if metric.better == "lower" else HIGHER
+
+
+def common_floor(rows: Sequence[Row], name: str) -> float | None:
+    """Return the floor of a distance, where all records that have one agree."""
+    floors = {row[f"{name}_floor"] for row in rows if row.get(f"{name}_floor") is not None}
+    return floors.pop() if len(floors) == 1 else None
 
 
 class Who(NamedTuple):

@@ -5,7 +5,7 @@ from math import floor, log10
 from typing import Any
 
 from anystep.figures.methods import grouped, words
-from anystep.report.curves import LOWER_IS_BETTER, TITLES
+from anystep.report.rows import LOWER, direction, metric_title
 
 Row = Mapping[str, Any]
 
@@ -35,9 +35,18 @@ def table_text(summary: Sequence[Row], metric: str, failures: Sequence[Row] = ()
     widths = [max(len(line[n]) for line in lines if len(line) > n) for n in range(len(lines[0]))]
     text = [_line(line, widths) for line in lines]
     notes = _notes(summary, failures, "\n".join(text), columns, budgets)
-    better = "lower is better" if metric in LOWER_IS_BETTER else "higher is better"
-    heading = f"{TITLES.get(metric, metric)}, {better}"
+    if (floor := _floor(summary, metric)) is not None:
+        notes = [*(notes or [""]), floor]
+    heading = ", ".join(filter(None, [metric_title(metric), direction(metric)]))
     return "\n".join([heading, "", text[0], "-" * max(map(len, text)), *text[1:], *notes])
+
+
+def _floor(summary: Sequence[Row], metric: str) -> str | None:
+    """Return the line of a distance's floor, where it is known."""
+    floor = next((row["floor"][metric] for row in summary if metric in row.get("floor", {})), None)
+    if floor is None:
+        return None
+    return f"floor {floor:.3g}: as many examples drawn from the reference; scores at or below it are equally good"
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
@@ -54,7 +63,7 @@ def _cells(summary: Sequence[Row], metric: str, failures: Sequence[Row]) -> dict
     fewest = min(row["steps"] for row in summary)
     plain = [values[row["method"], fewest] for row in summary if row["steps"] == fewest and row["caution"] is None]
     plain = [value for value in plain if value is not None]
-    best = min(plain) if metric in LOWER_IS_BETTER and len(plain) > 1 else None
+    best = min(plain) if direction(metric) == LOWER and len(plain) > 1 else None
     cells = {}
     for row in summary:
         where = row["method"], row["steps"]

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from anystep.report.curves import LOWER_IS_BETTER, TITLES
-from anystep.report.rows import Who, by_run, grouped
+from anystep.evaluation.scores import measured, parts
+from anystep.report.rows import LOWER, Who, by_run, common_floor, direction, grouped, metric_title
 
 Row = Mapping[str, Any]
 Groups = dict[Who, list[Row]]
@@ -68,12 +68,15 @@ def number(value: Any) -> str:
 
 def _score_table(groups: Groups, who_head: str) -> str:
     rows = [row for part in groups.values() for row in part]
-    metrics = [name for name in TITLES if any(name in row for row in rows)]
-    best = _best(rows)
+    metrics = measured(rows)
+    best = _best(rows, metrics)
     averages = len({who.average for who in groups}) > 1
-    heads = [who_head, *(["Average"] if averages else []), "Steps", "Guidance", *map(_heading, metrics)]
-    if "accuracy" in metrics:
-        heads.append("on real")
+    heads = [who_head, *(["Average"] if averages else []), "Steps", "Guidance"]
+    columns: list[tuple[str, bool]] = []  # key in a record, and whether it is a score or stands beside one
+    for name in metrics:
+        beside = {part: key for part, key in parts(rows, name).items() if part != "floor"}
+        columns += [(name, True), *((key, False) for key in beside.values())]
+        heads += [_heading(name), *map(escape, beside)]
     if any(row.get("seconds") is not None for row in rows):
         heads.append("Seconds")
     head = "".join(f"<th{' class=n' if n else ''}>{text}</th>" for n, text in enumerate(heads))
@@ -85,16 +88,15 @@ def _score_table(groups: Groups, who_head: str) -> str:
             if averages:
                 cells.append(f"<td class=n>{escape(who.average)}</td>")
             cells.append(f"<td class=n>{number(row['steps'])}</td><td class=n>{escape(who.guidance) or '–'}</td>")
-            for name in metrics:
-                mark = " best" if (row["steps"], name, row.get(name)) in best else ""
+            for name, score in columns:
+                mark = (" best" if (row["steps"], name, row.get(name)) in best else "") if score else " quiet"
                 cells.append(f'<td class="n{mark}">{number(row.get(name))}</td>')
-            if "accuracy" in metrics:
-                cells.append(f'<td class="n quiet">{number(row.get("accuracy_real"))}</td>')
             if "Seconds" in heads:
                 cells.append(f'<td class="n quiet">{number(row.get("seconds"))}</td>')
             body.append(f"<tr{' class=first' if first else ''}>{''.join(cells)}</tr>")
     whatever = ", whatever the guidance and the average" if len({who[1:] for who in groups}) > 1 else ""
     legend = f"Shaded: the smaller distance at equal steps{whatever}. " if best else ""
+    legend += _floors(rows, metrics)
     if "accuracy" in metrics:
         legend += "Accuracy and precision say nothing of variety, class means score 1.0: read them beside recall."
     notes = list(
@@ -142,13 +144,22 @@ def _shared(row: Row) -> dict[str, Any]:
     return {name: value for name, value in (row.get("protocol") or {}).items() if name not in BY_ROW}
 
 
-def _best(rows: Sequence[Row]) -> set[tuple[int, str, float]]:
+def _floors(rows: Sequence[Row], metrics: Sequence[str]) -> str:
+    """Return the floors of distances in a sentence, or nothing. Records under one protocol have equal ones."""
+    known = {name: floor for name in metrics if (floor := common_floor(rows, name)) is not None}
+    listed = ", ".join(f"{escape(metric_title(name))} {number(floor)}" for name, floor in known.items())
+    if not listed:
+        return ""
+    return f"Floor, as many examples drawn from the reference: {listed}; scores at or below it are equally good. "
+
+
+def _best(rows: Sequence[Row], metrics: Sequence[str]) -> set[tuple[int, str, float]]:
     """Return (steps, distance, value) where one method beats the others at equal steps.
 
     Distances only: precision and accuracy are highest where variety is lost.
     """
     found = set()
-    for name in LOWER_IS_BETTER:
+    for name in (name for name in metrics if direction(name) == LOWER):
         known: dict[int, list[float]] = {}
         for row in rows:
             if row.get(name) is not None:
@@ -158,8 +169,8 @@ def _best(rows: Sequence[Row]) -> set[tuple[int, str, float]]:
 
 
 def _heading(name: str) -> str:
-    arrow = "↓" if name in LOWER_IS_BETTER else "↑"
-    return f"{escape(TITLES[name])} <span class=quiet>{arrow}</span>"
+    arrow = {"": "", LOWER: " <span class=quiet>↓</span>"}.get(direction(name), " <span class=quiet>↑</span>")
+    return escape(metric_title(name)) + arrow
 
 
 def _value(value: Any) -> str:

@@ -1,1 +1,90 @@
-"""Scores of a set of samples against real ones, one a file."""
+"""Scores of samples against real examples: one metric per file, and one line in `METRICS`.
+
+`METRIC@SPACE` is a metric of the registry in another feature space.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from typing import Any
+
+from anystep.core.errors import UsageError
+from anystep.evaluation.features import FEATURES
+from anystep.evaluation.metrics.accuracy import Accuracy
+from anystep.evaluation.metrics.base import Metric
+from anystep.evaluation.metrics.energy import Energy
+from anystep.evaluation.metrics.frechet import Frechet
+from anystep.evaluation.metrics.precision_recall import Precision, Recall
+
+METRICS: dict[str, Metric] = {
+    "frechet": Frechet("data"),
+    "precision": Precision("data"),
+    "recall": Recall("data"),
+    "energy": Energy("data"),
+    "accuracy": Accuracy("data"),
+}
+
+
+def find_metric(name: str) -> Metric:
+    """Return the metric of a name, `METRIC` or `METRIC@SPACE`. Raises UsageError that offers the nearest name."""
+    base, at, space = name.partition("@")
+    if base not in METRICS:
+        raise UsageError(f"metrics must be among {', '.join(METRICS)}, got {base!r}{_nearest(base, METRICS)}")
+    if at and space not in FEATURES:
+        raise UsageError(
+            f"{name}: features must be among {', '.join(FEATURES)}, got {space!r}{_nearest(space, FEATURES)}"
+        )
+    return replace(METRICS[base], space=space) if at else METRICS[base]
+
+
+def choose_metrics(requested: Sequence[str | Metric] | None, looks: str = "picture") -> dict[str, Metric]:
+    """Return the metrics by name, those of the registry first and in its order, with what they bring along.
+
+    ``requested`` None: the usual ones of data that ``looks`` like "picture" or "vector". A metric of one's own has its
+    class's name. Raises UsageError for an unknown name, none at all, or two metrics of one name.
+    """
+    if requested is None:
+        requested = usual_metrics(looks)
+    elif not requested:
+        raise UsageError(f"metrics must name at least one of {', '.join(METRICS)}, got none")
+    chosen: dict[str, Metric] = {}
+    for item in requested:
+        name, metric = (item, find_metric(item)) if isinstance(item, str) else (metric_name(item), item)
+        if chosen.setdefault(name, metric) != metric:
+            raise UsageError(f"two metrics are called {name!r}: evaluate them one after the other")
+        for other in metric.brings:
+            brought = replace(METRICS[other], space=metric.space)
+            chosen.setdefault(metric_name(brought), brought)
+    order = list(METRICS)
+    return dict(sorted(chosen.items(), key=lambda item: order.index(item[0]) if item[0] in order else len(order)))
+
+
+def usual_metrics(looks: str) -> list[str]:
+    """Return the metrics that data that ``looks`` like this has unasked: none that needs a feature network."""
+    return [name for name, metric in METRICS.items() if looks in metric.usual and metric.space == "data"]
+
+
+def metric_name(metric: Metric) -> str:
+    """Return what an instance is called: its name in the registry, else that of its class, with its space.
+
+    Raises UsageError for something else than an instance of `Metric`.
+    """
+    if not isinstance(metric, Metric):
+        hint = f"{metric.__name__}()" if isinstance(metric, type) else "one of its subclasses"
+        raise UsageError(f"metrics must be names or instances of Metric, got {metric!r}: pass {hint}")
+    for name, known in METRICS.items():
+        if known == metric:
+            return name
+    base = re.sub(r"(?<!^)(?=[A-Z])", "_", type(metric).__name__).lower()
+    return base if metric.space == "data" else f"{base}@{metric.space}"
+
+
+def known_metric(name: str) -> Metric | None:
+    """Return the registry's metric of a name in a score file, whatever its feature space; None for another's."""
+    return METRICS.get(name.partition("@")[0])
+
+
+def _nearest(name: str, names: dict[str, Any]) -> str:
+    near = get_close_matches(name, names, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""

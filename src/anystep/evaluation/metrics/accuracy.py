@@ -1,10 +1,48 @@
-"""Whether the class that was asked for came: a classifier of real examples judges samples."""
+"""Whether samples have the requested class, by a classifier of real examples."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from anystep.evaluation.metrics.base import Kept, Metric
+
+SVM = "SVC(rbf, C=10, gamma=scale)"
+
+
+@dataclass(frozen=True)
+class Accuracy(Metric):
+    """Fraction of samples that a classifier, fitted to held-out examples, finds in the requested class.
+
+    Beside it, as "real", its accuracy on the reference. Class means score 1, so recall comes along.
+    """
+
+    title = "Class accuracy"
+    better = "higher"
+    usual = frozenset({"picture"})
+    needs = frozenset({"rows", "conditions", "heldout"})
+    brings = ("recall",)
+
+    def record(self) -> dict[str, Any]:
+        """Return its parameters with the classifier."""
+        return super().record() | {"classifier": SVM}
+
+    def prepare(self, real: Kept) -> "tuple[ClassJudge, float]":
+        """Fit the classifier; returns it with its accuracy on the reference. Raises ValueError for one class."""
+        judge = class_judge(*_labelled(real.heldout))
+        return judge, judge.accuracy(*_labelled(real))
+
+    def score(self, real: Kept, drawn: Kept, prepared: "tuple[ClassJudge, float]") -> dict[str, float]:
+        """Return the accuracy on samples and, as "real", on the reference."""
+        judge, on_real = prepared
+        return {"": judge.accuracy(*_labelled(drawn)), "real": on_real}
+
+
+def _labelled(kept: Kept | None) -> tuple[ArrayLike, ArrayLike]:
+    """Return rows and classes, which `evaluate` gives to metrics that need them."""
+    assert kept is not None and kept.conditions is not None
+    return kept.rows, kept.conditions
 
 
 @dataclass(frozen=True)
@@ -36,4 +74,4 @@ def class_judge(features: ArrayLike, labels: ArrayLike) -> ClassJudge:
     if len(np.unique(known)) < 2:
         raise ValueError(f"a classifier needs at least 2 classes, got {len(np.unique(known))}")
     model = SVC(C=10.0, gamma="scale").fit(np.asarray(features, dtype=np.float64), known)
-    return ClassJudge(model, "SVC(rbf, C=10, gamma=scale)")
+    return ClassJudge(model, SVM)

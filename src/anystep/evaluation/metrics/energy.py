@@ -1,9 +1,27 @@
 """Energy distance between two sets of rows."""
 
+from dataclasses import dataclass
+
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from anystep.evaluation.metrics.base import Kept, Metric, equal_numbers
 from anystep.evaluation.metrics.distances import distances, pair
+
+
+@dataclass(frozen=True)
+class Energy(Metric):
+    """Energy distance between equal numbers of samples and real examples."""
+
+    title = "Energy distance"
+    better = "lower"
+    distance = True
+    usual = frozenset({"vector"})
+    needs = frozenset({"rows"})
+
+    def score(self, real: Kept, drawn: Kept, prepared: None) -> dict[str, float]:
+        """Return the distance."""
+        return {"": energy_distance(*equal_numbers(real, drawn))}
 
 
 def energy_distance(x: ArrayLike, y: ArrayLike) -> float:

@@ -6,7 +6,58 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from anystep.core.fields import at_least
+from anystep.evaluation.metrics.base import Kept, Metric, equal_numbers
 from anystep.evaluation.metrics.distances import distances, pair
+
+
+@dataclass(frozen=True)
+class _Neighbours(Metric):
+    """What precision and recall have in common; the distances between all rows are computed once for both."""
+
+    better = "higher"
+    usual = frozenset({"picture", "vector"})
+    needs = frozenset({"rows"})
+
+    k: int = 3
+    """Which nearest neighbour the balls reach to."""
+
+    def __post_init__(self) -> None:
+        at_least("k", self.k, 1)
+
+    @property
+    def fewest(self) -> int:
+        """More than k."""
+        return self.k + 1
+
+    def both(self, real: Kept, drawn: Kept) -> "PrecisionRecall":
+        """Return precision and recall of equal numbers of rows."""
+        found: PrecisionRecall = drawn.once(
+            ("precision_recall", real, self.k), lambda: precision_recall(*equal_numbers(real, drawn), self.k)
+        )
+        return found
+
+
+@dataclass(frozen=True)
+class Precision(_Neighbours):
+    """Fraction of samples that lie among real examples. Class means score 1: read it beside recall."""
+
+    title = "Precision"
+
+    def score(self, real: Kept, drawn: Kept, prepared: None) -> dict[str, float]:
+        """Return the precision."""
+        return {"": self.both(real, drawn).precision}
+
+
+@dataclass(frozen=True)
+class Recall(_Neighbours):
+    """Fraction of real examples that lie among the samples: whether these cover the data."""
+
+    title = "Recall"
+
+    def score(self, real: Kept, drawn: Kept, prepared: None) -> dict[str, float]:
+        """Return the recall."""
+        return {"": self.both(real, drawn).recall}
 
 
 @dataclass(frozen=True)

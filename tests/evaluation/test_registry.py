@@ -1,0 +1,281 @@
+"""A metric or a feature space is one file and one registry line: whatever reads scores then knows it."""
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from torch import nn
+
+from anystep.cli.scores import print_scores
+from anystep.core.errors import UsageError
+from anystep.core.random import generator as keyed
+from anystep.data.base import Dataset
+from anystep.evaluation.evaluate import evaluate
+from anystep.evaluation.features import FEATURES
+from anystep.evaluation.features.base import FeatureSpace
+from anystep.evaluation.metrics import METRICS, Precision, choose_metrics, find_metric, metric_name, precision_recall
+from anystep.evaluation.metrics.base import Metric, Probabilities
+from anystep.evaluation.metrics.energy import Energy, energy_distance
+from anystep.evaluation.metrics.frechet import Frechet, frechet_distance
+from anystep.evaluation.metrics.moments import Moments
+from anystep.evaluation.scores import measured, parts, write_scores
+from anystep.model.generator import Generator
+from anystep.objectives import Shortcut
+from anystep.report.curves import score_figure
+from anystep.report.table1 import table_text
+from anystep.report.tables import score_tables
+
+
+class Still(nn.Module):
+    """No velocity: a sample is its noise."""
+
+    def forward(self, x, t, d, label=None, guidance=None):
+        return torch.zeros_like(x)
+
+
+def images(n=120):
+    rng = np.random.default_rng(0)
+    return Dataset.from_arrays("noise", rng.integers(0, 256, (n, 4, 4, 1), dtype=np.uint8))
+
+
+def points(n=300):
+    return Dataset.from_arrays("points", np.random.default_rng(0).standard_normal((n, 3)).astype(np.float32))
+
+
+def noise_of(data):
+    return Generator(Still(), Shortcut(), data.normalization(), data.shape)
+
+
+@dataclass(frozen=True)
+class MeanOffset(Metric):
+    """How far the means are apart, to a power."""
+
+    title = "Mean offset"
+    better = "lower"
+    distance = True
+    usual = frozenset({"picture"})
+    needs = frozenset({"moments"})
+
+    power: float = 1.0
+
+    def score(self, real, drawn, prepared):
+        gap = np.linalg.norm(real.moments.mean - drawn.moments.mean)
+        return {"": float(gap**self.power), "largest": float(abs(real.moments.mean - drawn.moments.mean).max())}
+
+
+def test_a_new_metric_is_in_the_record_the_json_the_table_the_curves_and_the_report(monkeypatch, capsys, tmp_path):
+    monkeypatch.setitem(METRICS, "mean_offset", MeanOffset(power=2))
+    data = images()
+    rows = evaluate(noise_of(data), data, steps=[1, 4], num=60)
+    x = data.normalization().encode(data.read(np.arange(len(data)))).flatten(1).numpy().astype(np.float64)
+    drawn = noise_of(data)
+    samples = drawn.decode(drawn.generate(steps=1, seed=0, index=range(60)))
+    fake = data.normalization().encode(samples).flatten(1).numpy().astype(np.float64)
+    assert rows[0]["mean_offset"] == pytest.approx(((x.mean(0) - fake.mean(0)) ** 2).sum())
+    assert rows[0]["protocol"]["metrics"]["mean_offset"] == {"space": "data", "power": 2}
+    assert measured(rows) == ["frechet", "precision", "recall", "accuracy", "mean_offset"]
+    assert parts(rows, "mean_offset") == {
+        "largest": "mean_offset_largest", "floor": "mean_offset_floor",
+    }  # fmt: skip
+
+    write_scores(tmp_path / "scores.json", rows)
+    assert json.loads((tmp_path / "scores.json").read_text())["scores"] == rows
+    print_scores(rows)
+    told = capsys.readouterr().out
+    assert f"mean_offset (floor) {rows[0]['mean_offset_floor']:.3f}" in told.replace("\n", " ")
+    assert f"{rows[0]['mean_offset']:.3f}" in told
+    titles = {axes.get_title(loc="left") for axes in score_figure(rows).axes}
+    assert any("Mean offset" in text for text in titles)
+    page = score_tables(rows)
+    assert "Mean offset <span class=quiet>↓</span>" in page
+    assert f"Mean offset {rows[0]['mean_offset_floor']:.3f}; scores at or below it are equally good" in page
+    with pytest.raises(UsageError, match=r"mean_offset.*did you mean 'mean_offset'"):
+        find_metric("mean_ofset")
+
+
+def test_a_comparisons_table_has_the_floor():
+    row = {"method": "shortcut", "steps": 1, "seeds": [0], "mean": {"frechet": 0.4}, "spread": {"frechet": 0.0},
+           "caution": None, "forward_units": 100, "floor": {"frechet": 0.1234}}  # fmt: skip
+    assert "\nfloor 0.123: as many examples drawn from the reference" in table_text([row], "frechet")
+
+
+def test_an_instance_of_ones_own_is_scored_under_its_class_name():
+    data = images()
+    (row,) = evaluate(noise_of(data), data, steps=[1], num=30, metrics=[MeanOffset(power=3), Precision(k=5)])
+    assert row["mean_offset"] > 0 and 0 <= row["precision"] <= 1
+    assert row["protocol"]["metrics"]["precision"] == {"space": "data", "k": 5, "rows": 30}
+    assert measured([row]) == ["precision", "mean_offset"]
+    score_tables([row])
+    print_scores([row])
+
+
+@pytest.mark.parametrize(
+    ("requested", "message"),
+    [
+        ([MeanOffset], r"names or instances of Metric, got .*MeanOffset.*: pass MeanOffset\(\)"),
+        ([3], "names or instances of Metric, got 3"),
+        (["precision", Precision(k=5)], "two metrics are called 'precision'"),
+        (["precision@inseption"], "features must be among data, got 'inseption'"),
+        ([MeanOffset("elsewhere")], "mean_offset@elsewhere: features must be among data, got 'elsewhere'"),
+        (["frechet@dat"], "did you mean 'data'"),
+    ],
+)
+def test_what_is_no_metric_is_refused(requested, message):
+    data = images()
+    with pytest.raises(UsageError, match=message):
+        evaluate(noise_of(data), data, steps=[1], num=20, metrics=requested)
+
+
+def test_k_must_be_a_neighbour():
+    with pytest.raises(ValueError, match="k must be at least 1, got 0"):
+        Precision(k=0)
+
+
+def test_names_and_instances_go_together(monkeypatch):
+    monkeypatch.setitem(FEATURES, "edges", FEATURES["data"])
+    monkeypatch.setitem(METRICS, "fed", Frechet("edges"))
+    assert metric_name(METRICS["recall"]) == "recall"
+    assert metric_name(Frechet("edges")) == "fed"
+    assert metric_name(Energy("edges")) == "energy@edges"
+    chosen = choose_metrics(["precision@edges", "fed", "accuracy@edges", "frechet"])
+    assert list(chosen) == ["frechet", "fed", "precision@edges", "accuracy@edges", "recall@edges"]
+    assert chosen["precision@edges"] == Precision("edges")
+    assert "fed" not in choose_metrics(None, "picture")  # a feature network is never loaded unasked
+
+
+def test_the_floor_is_the_distance_of_rows_drawn_with_replacement():
+    data = points()
+    (row,) = evaluate(noise_of(data), data, steps=[1], num=150, seed=4, rows=100, metrics=["frechet", "energy"])
+    x = data.normalization().encode(data.array).double().numpy()
+    index = torch.randint(300, (150,), generator=keyed(4, 0, "floor")).numpy()
+    assert len(set(index)) < 150  # with replacement
+    assert row["frechet_floor"] == pytest.approx(frechet_distance(Moments.of(x), Moments.of(x[index])), rel=1e-9)
+    some = torch.randperm(300, generator=keyed(0, 0, "reference")).numpy()[:100]
+    assert row["energy_floor"] == pytest.approx(energy_distance(x[some], x[index[:100]]), rel=1e-9)
+    (alone,) = evaluate(noise_of(data), data, steps=[1], num=150, seed=4, rows=100, metrics=["energy"])
+    assert (alone["energy"], alone["energy_floor"]) == (row["energy"], row["energy_floor"])
+
+
+def test_the_floor_is_what_a_perfect_sampler_scores():
+    """Of N of n rows of a Gaussian: both distances fall as 1/N, and the floor is among scores of fresh rows."""
+    data = points(4000)
+    rows = [
+        evaluate(noise_of(data), data, steps=[1], num=num, metrics=["frechet"])[0] for num in (250, 1000)
+    ]  # the data are standard normal, and so is noise
+    assert 2 < rows[0]["frechet_floor"] / rows[1]["frechet_floor"] < 8
+    for row in rows:
+        assert 0.3 < row["frechet"] / row["frechet_floor"] < 3
+
+
+def test_distances_between_all_rows_are_computed_once_for_precision_and_recall(monkeypatch):
+    calls = []
+    compute = precision_recall.precision_recall
+    monkeypatch.setattr(precision_recall, "precision_recall", lambda *args: calls.append(1) or compute(*args))
+    data = images()
+    evaluate(noise_of(data), data, steps=[1, 2], num=30, metrics=["precision", "recall"])
+    assert len(calls) == 2  # one per number of steps
+
+
+class Halves:
+    """An extractor with two outputs, and logits that are sure of the class of the brightest quarter."""
+
+    def __init__(self):
+        self.seen = []
+
+    def __call__(self, stored):
+        self.seen.append(stored)
+        flat = stored.reshape(len(stored), -1).astype(np.float64)
+        logits = 1000.0 * np.eye(4)[flat.reshape(len(flat), 4, 4).sum(2).argmax(1)]
+        return {"top": stored[:, :2].astype(np.float64), "bottom": flat[:, 8:], "logits": logits}
+
+
+def test_spaces_that_share_an_extractor_run_it_once_per_batch(monkeypatch):
+    halves = Halves()
+    for output in ("top", "bottom"):
+        space = FeatureSpace(f"{output}_half", halves, output, resize="none", version="abc")
+        monkeypatch.setitem(FEATURES, output, lambda *facts, space=space: space)
+    data = images()
+    names = ["frechet@top", "frechet@bottom", "precision@top", "frechet"]
+    (row,) = evaluate(noise_of(data), data, steps=[1], num=60, batch=25, metrics=names)
+    assert [len(seen) for seen in halves.seen] == [120, 25, 25, 10]
+    assert {seen.dtype for seen in halves.seen} == {np.dtype(np.uint8)}
+    real, fake = data.array.reshape(120, -1).astype(float), np.concatenate(halves.seen[1:]).reshape(60, -1)
+    assert row["frechet@bottom"] == pytest.approx(frechet_distance(Moments.of(real[:, 8:]), Moments.of(fake[:, 8:])))
+    assert row["frechet@top"] == pytest.approx(frechet_distance(Moments.of(real[:, :8]), Moments.of(fake[:, :8])))
+    record = row["protocol"]
+    assert record["features"] == "raw_pixels, top_half, bottom_half"
+    assert record["metrics"]["frechet@top"] == {"space": "top", "features_version": "abc"}
+    assert row.keys() > {"frechet_floor", "frechet@top_floor", "frechet@bottom_floor"}
+    assert measured([row]) == ["frechet", *names[:3]]
+
+
+def test_a_space_may_have_samples_that_are_not_rounded(monkeypatch):
+    halves = Halves()
+    monkeypatch.setitem(FEATURES, "top", lambda *facts: FeatureSpace("top", halves, "top", rounded=False))
+    data = images()
+    (row,) = evaluate(noise_of(data), data, steps=[1], num=20, metrics=["frechet@top", "frechet"])
+    drawn = noise_of(data)
+    rounded = drawn.decode(drawn.generate(steps=1, seed=0, index=range(20)))
+    found = halves.seen[1]
+    assert found.dtype == np.float32 and (found < 0).any()
+    assert_allclose(found.round().clip(0, 255), rounded)
+    assert row["protocol"]["quantised"] == "uint8, none"
+
+
+def test_features_that_are_not_installed_name_the_extra_before_anything_is_generated(monkeypatch):
+    def lacking(*facts):
+        raise UsageError("features 'inception' need the extra eval: pip install 'anystep[eval]'")
+
+    monkeypatch.setitem(FEATURES, "inception", lacking)
+    monkeypatch.setitem(METRICS, "fid", Frechet("inception"))
+    data = images()
+    g = noise_of(data)
+    object.__setattr__(g, "draw", None)
+    with pytest.raises(UsageError, match=r"^fid: features 'inception' need the extra eval: pip install"):
+        evaluate(g, data, steps=[1], num=20, metrics=["frechet", "fid"])
+
+
+@dataclass(frozen=True)
+class ClassScore(Metric):
+    """The inception score of one split (Salimans et al. 2016): exp of the mean KL(p(y|x) | p(y))."""
+
+    title = "Class score"
+    better = "higher"
+    needs = frozenset({"logits"})
+
+    def score(self, real, drawn, prepared):
+        mean = drawn.logits.total / drawn.logits.count
+        return {"": float(np.exp(-(mean * np.log(mean)).sum() - drawn.logits.entropy / drawn.logits.count))}
+
+
+def test_logits_are_summed_over_all_samples(monkeypatch):
+    """Sure logits that spread over the classes by shares q score the exponential of q's entropy."""
+    halves = Halves()
+    monkeypatch.setitem(FEATURES, "top", lambda *facts: FeatureSpace("top", halves, "top"))
+    data = images()
+    (row,) = evaluate(noise_of(data), data, steps=[1], num=90, batch=40, metrics=[ClassScore("top")])
+    classes = np.concatenate(halves.seen[1:]).reshape(90, 4, 4).sum(2, dtype=float).argmax(1)
+    q = np.bincount(classes, minlength=4) / 90
+    assert row["class_score@top"] == pytest.approx(np.exp(-(q * np.log(q)).sum()))
+    with pytest.raises(ValueError, match="features 'raw_pixels' have no logits"):
+        evaluate(noise_of(data), data, steps=[1], num=20, metrics=[ClassScore()])
+    flat = Probabilities()
+    flat.update(np.zeros((5, 8)))
+    assert flat.entropy / 5 == pytest.approx(np.log(8))
+
+
+def test_records_of_0_1_0_are_read():
+    """No floor, and no word of metrics without parameters in the protocol."""
+    old = {"method": "shortcut", "run": "a", "steps": 1, "guidance": 1.0, "frechet": 0.5, "recall": 0.1,
+           "accuracy": 1.0, "accuracy_real": 0.98, "notes": [],
+           "protocol": {"metrics": {"recall": {"k": 3, "rows": 9}}}}  # fmt: skip
+    assert measured([old]) == ["frechet", "recall", "accuracy"]
+    assert parts([old], "accuracy") == {"real": "accuracy_real"}
+    page = score_tables([old])
+    assert "0.980" in page and "Floor" not in page
+    other = old | {"score": 2.5, "protocol": {"metrics": {"score": {"space": "data"}}}}
+    assert measured([old, other])[-1] == "score"
+    assert score_figure([other, other | {"steps": 4}]).axes
