@@ -162,7 +162,11 @@ USAGE = [
     ("report", "report needs a run directory"),
     ("report RUNS/digits --steps 0", "--steps must be at least 1, got 0"),
     ("report RUNS/digits RUNS/points", "same kind and size of data"),
-    ("recipes x", "unexpected argument 'x'"),
+    ("recipes x", "no recipe 'x'; anystep recipes lists them"),
+    ("recipes digits-shortcutt", "no recipe 'digits-shortcutt'; did you mean digits-shortcut, "),
+    ("recipes digits --data x", "digits-shortcut has its own data: leave --data out"),
+    ("recipes --data x", "--data is for one recipe: anystep recipes NAME --data PATH"),
+    ("recipes digits-shortcut folder", "unexpected argument 'folder'"),
     ("doctor --foo", "unknown option --foo"),
 ]  # fmt: skip
 

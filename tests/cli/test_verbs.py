@@ -21,6 +21,7 @@ from anystep.model.load import load_run
 from anystep.recipes import find_recipe, recipe_names
 from anystep.run.config import from_json
 from anystep.run.facts import read_config
+from anystep.run.plan import forward_units
 from anystep.training.trainer import Outcome
 
 from .conftest import Command
@@ -468,6 +469,34 @@ def test_recipes_are_listed_and_their_json_makes_the_configs(command: Command) -
     assert {name: from_json(values) for name, values in written.items()} == {
         name: find_recipe(name) for name in recipe_names()
     }
+
+
+def test_a_recipe_is_printed_in_full_with_its_cost_and_time(command: Command) -> None:
+    said = command("recipes eight_gaussians-reflow --json one.json")
+    config, written = find_recipe("eight_gaussians-reflow"), json.loads(Path("one.json").read_text())
+    assert from_json(written["config"]) == config
+    shown = {line.split()[0] for line in said.out.splitlines() if line.startswith("  --")}
+    values = {section: fields for section, fields in written["config"].items() if section != "recipe"}
+    options = {f"--{section}.{field}".replace("_", "-") for section in values for field in values[section]}
+    assert shown == {option for option in options if not option.endswith(".name")}
+    assert all(f"{section} {values[section]['name']}\n" in said.out for section in ("data", "network", "objective"))
+    assert "--optimizer.betas         0.9 0.99\n" in said.out and "--objective.pair-steps     128\n" in said.out
+    assert f"{forward_units(config):,} in all: 733 updates of 1,024 images, and pairs" in said.out
+    assert written["cost"]["forward_passes"] == forward_units(config) and written["cost"]["seconds"] > 0
+    assert re.search(
+        r"parameters  1,[\d,]{7}, for eight_gaussians of 2, no classes\ntime        about [\d.,]+ \w+ \(", said.out
+    )
+    assert [path.name for path in Path.cwd().iterdir()] == ["one.json"]
+
+
+def test_a_recipe_whose_data_is_not_here_shows_what_can_be_shown(command: Command, pixels: np.ndarray) -> None:
+    said = command("recipes folder-shortcut")
+    assert "60,000,192 in all" in said.out and "--training.images            17142912" in said.out
+    assert said.out.endswith("depend on the data, which is not here, and so does the time: add --data PATH\n")
+    np.savez("own.npz", vectors=np.float32(pixels.reshape(12, -1)))
+    assert "no array 'labels'" in command("recipes vectors --data own.npz").err
+    np.savez("own.npz", vectors=np.float32(pixels.reshape(12, -1)), labels=np.arange(12) % 3)
+    assert "for own of 192, 3 classes\n" in command("recipes vectors --data own.npz").out
 
 
 def test_doctor_finds_what_is_installed(command: Command) -> None:

@@ -108,7 +108,7 @@ def test_all_methods_of_a_family_cost_the_same(family: str, method: str) -> None
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_main_recipe_is_what_the_rules_make_of_the_others(family: str) -> None:
     """It is written out: its length, and what its network needs, are those that `with_method` works out."""
-    main = FAMILIES[family].main()
+    main = FAMILIES[family].main
     assert main.recipe == f"{family}-{main.objective.name}"
     assert find_recipe(main.recipe) == main
     assert with_method(find_recipe(f"{family}-flow_matching"), main.objective.name) == main

@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from anystep.core.errors import UsageError
 from anystep.objectives import OBJECTIVES
 from anystep.recipes.ablation import PARTS, with_parts
+from anystep.recipes.examples import example_data
 from anystep.recipes.families import FAMILIES, Family
 from anystep.recipes.method import family_name, from_run, with_method
 from anystep.run.config import Config
@@ -24,7 +25,7 @@ def find_recipe(name: str) -> Config:
     family, _, method = name.partition("-")
     if family not in FAMILIES or method not in OBJECTIVES:
         raise unknown_recipe(name)
-    main = FAMILIES[family].main()
+    main = FAMILIES[family].main
     if method == main.objective.name:
         return main
     flow = with_method(main, "flow_matching")
@@ -45,6 +46,7 @@ __all__ = [
     "FAMILIES",
     "PARTS",
     "Family",
+    "example_data",
     "family_name",
     "find_recipe",
     "from_run",

@@ -4,7 +4,7 @@ Without `--data.path` the images are expected at the paths of `PATHS`. A recipe 
 `--training.precision bfloat16`; a CPU without bfloat16 units is slower in it than in float32.
 """
 
-from anystep.data import Folder, Hub, ImageSource, Npz
+from anystep.data import ImageSource
 from anystep.networks import DiTConfig, dit_preset
 from anystep.objectives import Shortcut
 from anystep.run.config import CheckpointConfig, Config, EmaConfig, LogConfig, OptimizerConfig, TrainingConfig
@@ -44,33 +44,3 @@ def images32(data: ImageSource) -> Config:
         checkpoint=CheckpointConfig(every=500_000),
         log=LogConfig(every=25_600),
     )
-
-
-def folder() -> Config:
-    """Return the run on the images of a folder; sub-folders are classes."""
-    return images(Folder(path=PATHS["folder"]))
-
-
-def npz() -> Config:
-    """Return the run on the images of an `.npz` file."""
-    return images(Npz(path=PATHS["npz"]))
-
-
-def hub() -> Config:
-    """Return the run on the images of a parquet file or a Hugging Face data set."""
-    return images(Hub(path=PATHS["hub"]))
-
-
-def folder32() -> Config:
-    """Return the run on the images of a folder at 32 x 32 pixels; sub-folders are classes."""
-    return images32(Folder(path=PATHS["folder"], size=32))
-
-
-def npz32() -> Config:
-    """Return the run on the images of an `.npz` file at 32 x 32 pixels."""
-    return images32(Npz(path=PATHS["npz"], size=32))
-
-
-def hub32() -> Config:
-    """Return the run on the images of a parquet file or a Hugging Face data set at 32 x 32 pixels."""
-    return images32(Hub(path=PATHS["hub"], size=32))

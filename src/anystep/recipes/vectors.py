@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from anystep.data import Checkerboard, EightGaussians, Npz, Source, TwoMoons
+from anystep.data import Source
 from anystep.networks import MLPConfig
 from anystep.objectives import AlphaFlow, Objective, Shortcut
 from anystep.run.config import CheckpointConfig, Config, EmaConfig, LogConfig, OptimizerConfig, TrainingConfig
@@ -11,7 +11,7 @@ from anystep.run.config import CheckpointConfig, Config, EmaConfig, LogConfig, O
 PATH = "vectors.npz"
 
 
-def mlp(family: str, data: Source) -> Config:
+def vectors(family: str, data: Source) -> Config:
     """Return the run of a shortcut model on vectors, unconditional unless the data has labels."""
     return Config(
         recipe=f"{family}-shortcut",
@@ -24,26 +24,6 @@ def mlp(family: str, data: Source) -> Config:
         checkpoint=CheckpointConfig(every=500_000),
         log=LogConfig(every=50_000),
     )
-
-
-def two_moons() -> Config:
-    """Return the run on two interleaved half circles."""
-    return mlp("two_moons", TwoMoons())
-
-
-def eight_gaussians() -> Config:
-    """Return the run on eight Gaussians on a circle."""
-    return mlp("eight_gaussians", EightGaussians())
-
-
-def checkerboard() -> Config:
-    """Return the run on the dark squares of a checkerboard."""
-    return mlp("checkerboard", Checkerboard())
-
-
-def vectors() -> Config:
-    """Return the run on your own vectors, an array `vectors` of an `.npz` file."""
-    return mlp("vectors", Npz(path=PATH, images="vectors"))
 
 
 #: What other methods do differently. alpha-Flow's floor is added to a squared error summed over an example, two
