@@ -25,7 +25,7 @@ def test_a_public_name_is_there_and_says_what_it_is(name: str) -> None:
 
 def test_public_names_are_the_same_at_run_time_and_for_type_checkers() -> None:
     tree = ast.parse((SOURCE / "__init__.py").read_text())
-    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    (block,) = [node for node in tree.body if isinstance(node, ast.If) and isinstance(node.test, ast.Name)]
     imported = {
         alias.name: node.module for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names
     }

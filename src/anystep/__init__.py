@@ -4,8 +4,14 @@
 al. 2024) and the methods they are compared with. The names below are the public interface; they load when first used.
 """
 
+import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+if "torch" not in sys.modules:
+    # Threads of torch that wait for others sleep. By default they spin, which slows a run beside a busy process.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from anystep.comparison.compare import Choices, compare

@@ -506,6 +506,7 @@ def test_doctor_finds_what_is_installed(command: Command) -> None:
     found = json.loads(Path("doctor.json").read_text())
     assert found["versions"]["torch"] == version("torch")
     assert set(found) == {"versions", "devices", "extras"}
+    assert f"OMP_WAIT_POLICY {os.environ.get('OMP_WAIT_POLICY', 'unset')}" in found["devices"]["threads"]
     assert found["extras"]["report"]["installed"] == version("matplotlib")
 
 

@@ -61,7 +61,9 @@ def findings() -> dict[str, Any]:
     versions = {"anystep": version("anystep"), "python": platform.python_version(), "system": platform.platform()}
     versions |= {name: installed(name) or "missing" for name in CORE}
     devices: dict[str, Any] = {
-        "cpu": f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads",
+        "cpu": f"{os.cpu_count()} cores",
+        "threads": f"torch uses {torch.get_num_threads()}, "
+        + ", ".join(f"{name} {os.environ.get(name, 'unset')}" for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY")),
         "cuda": [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())] or "none",
         "mps": "available" if torch.backends.mps.is_available() else "none",
     }
