@@ -54,7 +54,3 @@ class Penalty(LossPart):
     ) -> dict[str, Tensor]:
         """Return sums and counts over these rows, which `observe` gets for the whole update. Without a gradient."""
         return {}
-
-    def looks_first(self, state: nn.Module) -> bool:
-        """Return whether the update that comes is weighted by its own `statistics`."""
-        return False
