@@ -1,8 +1,7 @@
 """How far off a prediction is, one penalty a file, and how much that counts: a registry of each."""
 
-from anystep.flow.penalties.base import LossPart, Penalty, RowError
+from anystep.flow.penalties.base import LossPart, Own, Penalty, RowError
 from anystep.flow.penalties.haar import Haar
-from anystep.flow.penalties.own import Own
 from anystep.flow.penalties.pseudo_huber import PseudoHuber
 from anystep.flow.penalties.squared import Squared
 from anystep.flow.penalties.weights import NoWeight, OwnErrorWeight, Weight
