@@ -29,7 +29,7 @@ from anystep.objectives import (
     Targets,
 )
 from anystep.recipes import find_recipe
-from anystep.run.config import Config, TrainingConfig, from_json, to_json
+from anystep.run.config import Config, from_json, to_json
 from anystep.run.plan import segments
 from anystep.training import trainer, update
 from anystep.training.state import State
@@ -74,7 +74,7 @@ class Watched:
 
         def watched_observe(charge: UpdateCharge) -> None:
             assert isinstance(charge.penalty, Haar)
-            self.weights.append(charge.penalty.band_weights(charge.state, (1, *SHAPE)))
+            self.weights.append(charge.penalty.band_weights(charge.loss["penalty"], (1, *SHAPE)))
             observe(charge)
             self.energy.append(charge.loss["penalty"].get_buffer("energy").clone())
             self.targets.append([target for its, target in seen if its is charge])
@@ -88,16 +88,20 @@ class Watched:
 def test_an_update_weighs_by_the_energies_of_those_before_it(
     tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accumulate: int
 ) -> None:
-    """The first by its own; transcribed with PyWavelets, whatever the micro-batches."""
+    """The first counts every band 1; transcribed with PyWavelets, whatever the micro-batches."""
     training = replace(tiny.training, accumulate=accumulate)
     seen = Watched(
         monkeypatch, replace(tiny, penalty=replace(WHITENED, decay=0.75), training=training), tmp_path / "run"
     )
     average: Tensor | None = None
     for targets, weights, energy in zip(seen.targets, seen.weights, seen.energy, strict=True):
-        assert len(targets) == accumulate and weights is not None
+        assert len(targets) == accumulate
         own = energies(torch.cat(targets))
-        torch.testing.assert_close(weights.double(), weights_of(own if average is None else average), rtol=1e-5, atol=0)
+        if average is None:
+            assert weights is None
+        else:
+            assert weights is not None
+            torch.testing.assert_close(weights.double(), weights_of(average), rtol=1e-5, atol=0)
         average = own if average is None else 0.75 * average + 0.25 * own
         torch.testing.assert_close(energy, average, rtol=1e-5, atol=0)
     assert len(seen.weights) == 6
@@ -113,7 +117,7 @@ def test_accumulation_changes_rounding_only(tiny: Config, tmp_path: Path) -> Non
 
 
 def test_the_gradient_and_the_logged_loss_of_an_update_are_those_of_the_formula(
-    tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """sum_b w_b |W_b (s - target)|^2 / 64, with PyWavelets' weights and a matrix W of its transform."""
     gradients: list[Tensor] = []
@@ -124,30 +128,32 @@ def test_the_gradient_and_the_logged_loss_of_an_update_are_those_of_the_formula(
         return norm(tensors)
 
     monkeypatch.setattr(update, "get_total_norm", kept)
-    config = replace(tiny, penalty=WHITENED, training=TrainingConfig(images=32, batch=32, seed=3, device="cpu"))
-    train(config, tmp_path / "run")
-
+    config = replace(small, penalty=WHITENED)
     facts = trainer.DataFacts.of(config.data.open("train"))
-    state = State(config, facts, torch.device("cpu"))
+    state, (segment,) = State(config, facts, torch.device("cpu")), segments(config)
     data = trainer.DataExamples(config.data.open("train"), facts.normalization)
-    (index,) = trainer.batches(len(data), state, 1)
-    draw = Draw(Keys(3), 0, 32, slice(0, 32))
-    targets = config.objective.targets(state.networks, data.batch(data.read(index), index, draw), draw, Progress(0, 1))
-    query = targets.query
-    error = state.network(query.x_t, query.t, query.d, query.condition, query.guidance) - targets.target
     units = torch.eye(64).reshape(64, 8, 8).numpy()
     low, *details = pywt.wavedec2(units, "haar", level=3, axes=(-2, -1))
     bands = [low, *(band for level in details for band in level)]
     matrices = [torch.from_numpy(band.reshape(64, -1)).float() for band in bands]
-    weights = weights_of(energies(targets.target))
-    parts = [(error.reshape(32, 64) @ matrix).square().sum() for matrix in matrices]
-    loss = torch.stack([weight.float() * part for weight, part in zip(weights, parts, strict=True)]).sum() / 64 / 32
-    loss.backward()
-    exact = torch.cat([p.grad.flatten() for p in state.network.parameters() if p.grad is not None])
-    torch.testing.assert_close(gradients[0], exact, rtol=1e-4, atol=1e-6)
-    assert gradients[0].norm() > 1e-3
-    record = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[0])
-    assert record["loss"] == pytest.approx(loss.item(), rel=1e-5)
+    weights = torch.ones(10)  # of the first update, and then by the energies of the targets before
+    for step, index in enumerate(trainer.batches(len(data), state, 2)):
+        draw = Draw(Keys(3), step, 32, slice(0, 32))
+        batch = data.batch(data.read(index), index, draw)
+        targets = config.objective.targets(state.networks, batch, draw, segment.progress(step))
+        query = targets.query
+        error = state.network(query.x_t, query.t, query.d, query.condition, query.guidance) - targets.target
+        parts = [(error.reshape(32, 64) @ matrix).square().sum() for matrix in matrices]
+        loss = (weights.float() * torch.stack(parts)).sum() / 64 / 32
+        loss.backward()
+        exact = torch.cat([p.grad.flatten() for p in state.network.parameters() if p.grad is not None])
+        state.network.zero_grad(set_to_none=True)
+        update.update(state, data, index, segment)
+        torch.testing.assert_close(gradients[-1], exact, rtol=1e-4, atol=1e-6)
+        assert gradients[-1].norm() > 1e-3
+        assert state.meter.record()["loss"] == pytest.approx(loss.item(), rel=1e-5)
+        state.meter.clear()
+        weights = weights_of(energies(targets.target))
 
 
 @pytest.fixture

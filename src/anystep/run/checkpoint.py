@@ -1,8 +1,9 @@
 """Training state on disk: directories that appear atomically or not at all, tensors in safetensors, no pickle.
 
 ``checkpoints/step-00000200/`` holds ``network``, ``ema_target``, ``ema_evaluation`` and ``optimizer`` as safetensors,
-and ``state.json`` with the step, counters and what the log has accumulated since its last record. With `ema.profiles`
-it holds ``ema_power_0.05`` and so on too, and ``profiles/step-00000200/`` these alone, for good.
+and ``state.json`` with the step, counters and what the log has accumulated since its last record. ``penalty`` is what
+the sections penalty and weight have seen and learned, if anything. With `ema.profiles` it holds ``ema_power_0.05`` and
+so on too, and ``profiles/step-00000200/`` these alone, for good.
 """
 
 import json

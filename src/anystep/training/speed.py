@@ -119,7 +119,7 @@ def time_phase(state: State, examples: Timed, part: Segment) -> tuple[float, int
     try:
         for n in count():
             state.step = part.first + int(n * 0.618034 % 1 * (part.last - part.first))
-            update(state, examples, next(batches(len(examples), state.config, state.step, state.step + 1)), part)
+            update(state, examples, next(batches(len(examples), state, state.step + 1)), part)
     except Enough:
         state.optimizer.zero_grad(set_to_none=True)
     return examples.seconds()

@@ -31,6 +31,10 @@ class State:
         with torch.random.fork_rng(devices=[]):  # initialised on the CPU: no other device is touched, nor its seed
             torch.default_generator.manual_seed(self.keys.torch_seed(0, "init"))
             network = config.network.build(facts.shape, facts.conditions, config.objective.M)
+            parts = {"penalty": config.penalty, "weight": config.weight}
+            about = (facts.shape, config.objective.tags, config.objective.marked, device)
+            #: what the penalty and the weight have seen and learned, over all phases
+            self.loss = nn.ModuleDict({name: part.start(*about) for name, part in parts.items()})
         self.config, self.facts, self.device = config, facts, device
         self.network: VelocityNetwork = network.to(device).train()
         decays = {"evaluation": config.ema.evaluation}
@@ -43,15 +47,8 @@ class State:
             self.network.compile()
             if "target" in self.averages:
                 self.averages["target"].network.compile()
-        tags, marked = config.objective.tags, config.objective.marked
-        self.loss = nn.ModuleDict(  # what the penalty and the weight have seen and learned, over all phases
-            {
-                "penalty": config.penalty.start(facts.shape, tags, marked, device),
-                "weight": config.weight.start(facts.shape, tags, marked, device),
-            }
-        )
         self.optimizer = optimizer.build(self.network, self.loss, config.optimizer)
-        self.meter = Meter(tags)
+        self.meter = Meter(config.objective.tags)
         self.step = 0
         self.updates = 0
         self.skipped = 0

@@ -1,7 +1,6 @@
 """One update: micro-batches, gradient, non-finite policy, optimizer step, statistics of the loss."""
 
-import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from anystep.core.errors import RunError
 from anystep.core.random import kept_generators
 from anystep.flow.penalties import Penalty, Weight
 from anystep.flow.penalties.squared import squared_error
-from anystep.objectives import Batch, Draw, Losses, Networks, Objective, Progress, Targets
+from anystep.objectives import Batch, Draw, Losses, Objective, Progress, Targets
 from anystep.run.config import TrainingConfig
 from anystep.run.plan import Segment
 from anystep.training.examples import Examples
@@ -34,12 +33,11 @@ class UpdateCharge:
         self.penalty, self.weight, self.loss = penalty, weight, loss
         self.objective, self.progress = objective, progress
         self.totals: dict[str, dict[str, Tensor]] = {"penalty": {}, "weight": {}}
-        self.state = loss["penalty"]
 
     def __call__(self, prediction: Tensor, targets: Targets) -> Losses:
         """Return the loss of each row; the log shows it without the section `weight`."""
         target, query, tag = targets.target, targets.query, targets.tag
-        penalties = self.penalty.rows(self.state, prediction, target, query, tag, self.objective.error)
+        penalties = self.penalty.rows(self.loss["penalty"], prediction, target, query, tag, self.objective.error)
         if targets.weight is not None:
             penalties = penalties * targets.weight
         guess = prediction.detach()
@@ -60,17 +58,6 @@ class UpdateCharge:
         for name, value in statistics.items():
             totals[name] = totals.get(name, torch.zeros((), dtype=torch.float64)) + value.cpu().double()
 
-    def look_first(self, networks: Networks, parts: Iterable[tuple[Batch, Draw]]) -> None:
-        """Charge by a state that has seen these micro-batches, where the penalty wants that."""
-        if not self.penalty.looks_first(self.state):
-            return
-        for batch, draw in parts:
-            made = self.objective.targets(networks, batch, draw, self.progress)
-            self._add("penalty", self.penalty.statistics(self.state, made.target, made.target, made.query, made.tag))
-        self.state = copy.deepcopy(self.state)
-        self.penalty.observe(self.state, self.totals["penalty"])
-        self.totals["penalty"] = {}
-
 
 def update(state: State, examples: Examples, index: NDArray[np.int64], segment: Segment) -> None:
     """Make one update on the global batch of these rows; one whose loss or gradient is not finite is skipped."""
@@ -78,8 +65,6 @@ def update(state: State, examples: Examples, index: NDArray[np.int64], segment: 
     objective, progress = segment.phase.objective, segment.progress(state.step)
     charge = UpdateCharge(config.penalty, config.weight, state.loss, objective, progress)
     rows = examples.read(index)
-    with state.autocast():
-        charge.look_first(state.networks, micro_batches(state, examples, rows, index))
     losses: list[Losses] = []
     for batch, draw in micro_batches(state, examples, rows, index):
         with state.autocast():

@@ -131,10 +131,11 @@ def _rho(band: Tensor, norm: BandNorm, eps: float) -> Tensor:
     return square / ((square + eps * eps).sqrt() + eps)  # the same, without the difference of two near equal numbers
 
 
-def band_energy(target: Tensor, levels: int) -> Tensor:
-    """Return the mean square of each band's coefficients over rows and elements, [bands], float32 or more."""
+def band_sums(target: Tensor, levels: int) -> tuple[Tensor, Tensor]:
+    """Return each band's energy, the sum of its squared coefficients over rows, and their number: [bands] each."""
     x = target.to(torch.promote_types(target.dtype, torch.float32))
-    return torch.stack([band.square().mean() for band in haar(x, levels)])
+    bands = haar(x, levels)
+    return torch.stack([band.square().sum() for band in bands]), torch.tensor([band.numel() for band in bands])
 
 
 def track(energy: Tensor | None, new: Tensor, decay: float) -> Tensor:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -55,6 +56,16 @@ class Penalty(LossPart):
         """Return sums and counts over these rows, which `observe` gets for the whole update. Without a gradient."""
         return {}
 
-    def looks_first(self, state: nn.Module) -> bool:
-        """Return whether the update that comes is weighted by its own `statistics`."""
-        return False
+
+@dataclass(frozen=True)
+class Own(Penalty):
+    """The objective's own error: the mean squared error for most methods."""
+
+    name: ClassVar[str] = "own"
+    replaces_error: ClassVar[bool] = False
+
+    def rows(
+        self, state: nn.Module, prediction: Tensor, target: Tensor, query: Query, tag: Tensor, own: RowError
+    ) -> Tensor:
+        """Return the objective's error, [B]."""
+        return own(prediction, target, query)

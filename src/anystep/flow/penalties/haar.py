@@ -13,9 +13,9 @@ from anystep.core.fields import at_least, finite, in_range, one_of, positive
 from anystep.flow.penalties.bands import (
     DETAILS,
     BandNorm,
-    band_energy,
     band_error,
     band_names,
+    band_sums,
     check_levels,
     haar_levels,
     sides,
@@ -41,7 +41,8 @@ class Haar(Penalty):
     eps: float = 1e-3
     """Where `charbonnier` turns from a parabola into the distance, in units of normalised data, above 0."""
     bands: Bands = "whitened"
-    """`whitened`: weights 1 / E[w^2] of targets, mean 1 over elements; `fixed`: `weights`; `flat`: 1."""
+    """`whitened`: weights 1 / E[w^2] of targets, mean 1 over elements, all 1 in the first update; `fixed`: `weights`;
+    `flat`: 1."""
     weights: tuple[float, ...] | None = None
     """With `fixed`: of the low band, then of each level's details, coarse to fine, levels + 1 in all; not negative."""
     decay: float = 0.99
@@ -83,7 +84,7 @@ class Haar(Penalty):
     def start(
         self, shape: tuple[int, ...], tags: Sequence[str], marked: Sequence[str], device: torch.device
     ) -> nn.Module:
-        """Return the energies of the bands, 0 until the first update. Raises UsageError for sides that are not even."""
+        """Return the energies of the bands, 0 until an update was made. Raises UsageError for odd sides."""
         self._check_shape((1, *shape))
         state = nn.Module()
         if self.bands == "whitened":
@@ -110,20 +111,17 @@ class Haar(Penalty):
     def statistics(
         self, state: nn.Module, prediction: Tensor, target: Tensor, query: Query, tag: Tensor
     ) -> dict[str, Tensor]:
-        """Return the mean energies of the targets' bands, and that they are of one part."""
+        """Return the targets' energy in each band, summed over coefficients, and the number of these, [bands] each."""
         if self.bands != "whitened":
             return {}
-        return {"energy": band_energy(target, self._depth(target.shape)), "parts": torch.ones(())}
+        energy, coefficients = band_sums(target, self._depth(target.shape))
+        return {"energy": energy, "coefficients": coefficients}
 
     def observe(self, state: nn.Module, total: dict[str, Tensor]) -> None:
         """Take the energies of an update into their moving average."""
         if self.bands == "whitened":
-            before, new = state.get_buffer("energy"), total["energy"] / total["parts"]
+            before, new = state.get_buffer("energy"), total["energy"] / total["coefficients"]
             before.copy_(track(before if before.any() else None, new, self.decay))
-
-    def looks_first(self, state: nn.Module) -> bool:
-        """Return whether the first update is weighted by the energies of its own targets, and this is it."""
-        return self.bands == "whitened" and not bool(state.get_buffer("energy").any())
 
     def _depth(self, shape: Sequence[int]) -> int:
         """Return the number of levels for rows shaped [B, ...]."""

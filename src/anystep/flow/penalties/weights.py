@@ -1,11 +1,14 @@
 """How much each row counts: nothing to add, or a factor that depends on how far off the row is."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
+from anystep.core.fields import in_range, positive, require
 from anystep.flow.penalties.base import LossPart
 from anystep.flow.progress import Progress
 from anystep.flow.query import Query
@@ -39,3 +42,83 @@ class NoWeight(Weight):
     ) -> Tensor:
         """Return ``rows`` as they are."""
         return rows
+
+
+@dataclass(frozen=True)
+class OwnErrorWeight(Weight):
+    """Give rows with a small error a large weight, so that accurate targets are not drowned by noisy ones.
+
+    ::
+
+        a = running mean of the flow rows' mean squared error, of all rows' in an update that has no flow rows
+        w = min(cap, (a / (e + floor))^power)   in the rows that the objective marks, e their error; no gradient
+        w = 1                                   in the other rows, and until the first update was made
+
+    A flow row regresses one random velocity of many, so that its error stays at their variance. A self-consistency
+    row regresses what a network predicts, with an error 30 to 100 times smaller: in an equally weighted mean its
+    gradient is lost in the other's noise. With power 1 both kinds count alike. A flow that is not learned yet makes
+    poor targets: the factor can be 1 until ``none_until``, and rise linearly to w at ``full_from``.
+    """
+
+    name: ClassVar[str] = "own_error"
+
+    cap: float = 20.0
+    """Largest factor, at least 1."""
+    floor: float = 1e-3
+    """Added to each row's error, in units of normalised data squared, greater than 0."""
+    power: float = 1.0
+    """Power of the ratio, in (0, 2]: 1/2 weighs half as strongly, in logarithms."""
+    none_until: float = 0.0
+    """Fraction of the phase, in [0, 1], up to which every row counts 1."""
+    full_from: float = 0.0
+    """Fraction of the phase, in [none_until, 1], from which on the factor is w."""
+    decay: float = 0.99
+    """Decay per update of the running mean, in [0, 1)."""
+
+    def __post_init__(self) -> None:
+        require(1 <= self.cap < float("inf"), "weight.cap", self.cap, "at least 1 and finite")
+        positive("weight.floor", self.floor)
+        require(0 < self.power <= 2, "weight.power", self.power, "in (0, 2]")
+        in_range("weight.none_until", self.none_until, 0, 1)
+        in_range("weight.full_from", self.full_from, self.none_until, 1)
+        in_range("weight.decay", self.decay, 0, 1, open_end=True)
+
+    def start(
+        self, shape: tuple[int, ...], tags: Sequence[str], marked: Sequence[str], device: torch.device
+    ) -> nn.Module:
+        """Return the running mean, 0 until the first update, and which tags are flow rows and which are marked."""
+        state = nn.Module()
+        state.register_buffer("error", torch.zeros((), dtype=torch.float64))
+        for name, kinds in (("flow", ("flow",)), ("marked", marked)):
+            state.register_buffer(name, torch.tensor([tag in kinds for tag in tags], device=device), persistent=False)
+        return state
+
+    def rows(
+        self, state: nn.Module, rows: Tensor, raw: Tensor, query: Query, tag: Tensor, progress: Progress
+    ) -> Tensor:
+        """Return ``rows`` times 1 + rise (w - 1) where they are marked."""
+        error, rise = float(state.get_buffer("error")), self.rise(progress.fraction)
+        if error == 0 or rise == 0:
+            return rows
+        w = (error / (raw + self.floor)).pow(self.power).clamp(max=self.cap)  # [B]
+        return rows * torch.where(state.get_buffer("marked")[tag], 1 + rise * (w - 1), 1.0)
+
+    def rise(self, fraction: float) -> float:
+        """Return how much of the weight acts at this fraction of the phase, in [0, 1]."""
+        if fraction >= self.full_from:
+            return 1.0
+        if fraction <= self.none_until:
+            return 0.0
+        return (fraction - self.none_until) / (self.full_from - self.none_until)
+
+    def statistics(self, state: nn.Module, raw: Tensor, query: Query, tag: Tensor) -> dict[str, Tensor]:
+        """Return sums and counts of the errors, of flow rows and of all rows."""
+        flow = state.get_buffer("flow")[tag]
+        flow_error, rows = torch.where(flow, raw, 0.0).sum(), torch.tensor(len(raw))
+        return {"flow_error": flow_error, "flow_rows": flow.sum(), "error": raw.sum(), "rows": rows}
+
+    def observe(self, state: nn.Module, total: dict[str, Tensor]) -> None:
+        """Take an update's mean into the running mean, which starts with the first."""
+        kind = "flow_" if total["flow_rows"] else ""
+        new, before = total[f"{kind}error"] / total[f"{kind}rows"], state.get_buffer("error")
+        before.copy_(torch.lerp(before, new, 1 - self.decay) if before else new)
