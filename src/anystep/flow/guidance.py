@@ -7,6 +7,7 @@ an input says ``v_W`` itself; any other is asked twice.
 import torch
 from torch import Tensor
 
+from anystep.core.errors import UsageError
 from anystep.flow.network import Network, null_label, takes_guidance
 from anystep.flow.path import expand
 
@@ -33,7 +34,7 @@ def guided_velocity(network: Network, x: Tensor, t: Tensor, d: Tensor, label: Te
         return network(x, t, d, label)
     null = null_label(network)
     if label is None:
-        raise ValueError("guidance needs labels: pass `label` or set guidance to 1")
+        raise UsageError("guidance needs labels: pass `label` or set guidance to 1")
     nulls = torch.full_like(label, null)
     if scale == 0:
         return network(x, t, d, nulls)

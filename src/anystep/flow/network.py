@@ -4,6 +4,8 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
+from anystep.core.errors import UsageError
+
 
 @runtime_checkable
 class Network(Protocol):
@@ -30,7 +32,7 @@ def null_label(network: Network) -> int:
     Raises ValueError for an unconditional network.
     """
     if network.num_classes is None:
-        raise ValueError("this network is unconditional: it has no classes and no null label")
+        raise UsageError("this network is unconditional: it has no classes and no null label")
     return network.num_classes
 
 

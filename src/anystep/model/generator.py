@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from anystep.core.errors import UsageError
 from anystep.core.random import generator
 from anystep.data.base import Normalization
 from anystep.flow.ladder import Schedule
@@ -91,7 +92,7 @@ class Generator:
         step that was trained with guidance unless ``twice``.
         """
         if self.num_classes is None and guidance not in {None, 1}:
-            raise ValueError(f"guidance {guidance:g} needs classes, and this model is unconditional: leave it out")
+            raise UsageError(f"guidance {guidance:g} needs classes, and this model is unconditional: leave it out")
         chosen = list(steps) if isinstance(steps, Sequence) else (schedule or self.objective.schedule)(steps)
         if self.num_classes is None:
             return Plan(chosen, [1.0] * len(chosen), self.objective.caution(chosen, None))
@@ -150,11 +151,11 @@ class Generator:
         and labels of an unconditional network.
         """
         if batch < 1:
-            raise ValueError(f"batch must be at least 1, got {batch}")
+            raise UsageError(f"batch must be at least 1, got {batch}")
         labels = self._check(label, len(noise))
         numbers = list(range(len(noise)) if index is None else index)
         if len(numbers) != len(noise):
-            raise ValueError(f"index must have one number a row, {len(noise)} of them, got {len(numbers)}")
+            raise UsageError(f"index must have one number a row, {len(noise)} of them, got {len(numbers)}")
         done = []
         for start in range(0, len(noise), batch):
             rows = slice(start, start + batch)
@@ -189,7 +190,7 @@ class Generator:
         """Return int64 [rows] within range, or None; no labels on a conditional network: the null label."""
         if self.num_classes is None:
             if label is not None:
-                raise ValueError("label was given, but this model is unconditional: leave it out")
+                raise UsageError("label was given, but this model is unconditional: leave it out")
             return None
         if label is None:
             return torch.full((rows,), self.num_classes)
@@ -197,8 +198,8 @@ class Generator:
         if labels.ndim == 0:
             labels = labels.expand(rows)
         if labels.shape != (rows,):
-            raise ValueError(f"label must be one class or {rows} of them, got {tuple(labels.shape)}")
+            raise UsageError(f"label must be one class or {rows} of them, got {tuple(labels.shape)}")
         wrong = labels[(labels < 0) | (labels >= self.num_classes)]
         if len(wrong):
-            raise ValueError(f"label must be in 0..{self.num_classes - 1}, got {int(wrong[0])}")
+            raise UsageError(f"label must be in 0..{self.num_classes - 1}, got {int(wrong[0])}")
         return labels

@@ -6,6 +6,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from anystep.core.errors import UsageError
+from anystep.core.fields import Checked
 from anystep.flow.conventions import to_vp, velocity_from_noise
 from anystep.networks.embeddings import Condition, Input, StepEncoding
 
@@ -26,7 +28,7 @@ class VelocityNetwork(nn.Module, ABC):
     def __init__(self, shape: tuple[int, ...], num_classes: int | None, prediction: Prediction = "velocity") -> None:
         super().__init__()
         if num_classes is not None and num_classes < 1:
-            raise ValueError(f"num_classes must be at least 1, or None for an unconditional network, got {num_classes}")
+            raise UsageError(f"num_classes must be at least 1, or None for an unconditional network, got {num_classes}")
         self.shape = tuple(shape)
         self.prediction = prediction
         self._num_classes = num_classes
@@ -82,20 +84,20 @@ class VelocityNetwork(nn.Module, ABC):
         """
         if self.num_classes is None:
             if label is not None:
-                raise ValueError("this network is unconditional: it takes no labels")
+                raise UsageError("this network is unconditional: it takes no labels")
             return None
         if label is None:
             return torch.full(t.shape, self.num_classes, dtype=torch.int64, device=t.device)
         if label.device.type == "cpu" and not torch.compiler.is_compiling():
             wrong = label[(label < 0) | (label > self.num_classes)]
             if len(wrong):
-                raise ValueError(
+                raise UsageError(
                     f"label must be 0 ... {self.num_classes - 1}, or {self.num_classes} for null, got {int(wrong[0])}"
                 )
         return label
 
 
-class NetworkConfig(ABC):
+class NetworkConfig(Checked, ABC, section="network"):
     """The hyper-parameters of a network. Subclasses are frozen dataclasses, checked when they are made."""
 
     name: ClassVar[str]

@@ -12,7 +12,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from anystep.core.fields import finite
+from anystep.core.errors import UsageError
+from anystep.core.fields import Checked, finite
 from anystep.core.random import Draw
 from anystep.flow.ladder import Schedule
 from anystep.flow.network import Network, null_label
@@ -152,7 +153,7 @@ def drop_label(
 def check_null_label(label_drop: float, guidance: float) -> None:
     """Raise ValueError when ``guidance`` would ask for a null label that no row was ever trained on."""
     if label_drop == 0:
-        raise ValueError(
+        raise UsageError(
             f"guidance {guidance:g} asks the network for its null label, which was never trained, as "
             "objective.label_drop is 0: leave guidance out, train with objective.label_drop 0.1, or allow it explicitly"
         )
@@ -161,12 +162,12 @@ def check_null_label(label_drop: float, guidance: float) -> None:
 def check_built_in(guidance: float, label_drop: float, num_classes: int | None) -> None:
     """Raise ValueError for guidance in training on data without classes, or with a null label that nothing trains."""
     if guidance != 1 and num_classes is None:
-        raise ValueError(f"objective.guidance {guidance:g} needs classes, and this data has none: set it to 1")
+        raise UsageError(f"objective.guidance {guidance:g} needs classes, and this data has none: set it to 1")
     if guidance != 1 and label_drop == 0:
-        raise ValueError("objective.guidance needs a trained null label: set objective.label_drop above 0, e.g. 0.1")
+        raise UsageError("objective.guidance needs a trained null label: set objective.label_drop above 0, e.g. 0.1")
 
 
-class Objective(ABC):
+class Objective(Checked, ABC, section="objective"):
     """One method. Subclasses are frozen dataclasses whose fields are the method's hyper-parameters."""
 
     name: ClassVar[str]
@@ -207,10 +208,10 @@ class Objective(ABC):
         """Return the parts of a run, one for nearly every method."""
         return (Phase("train", self, share=1.0, cost=self.cost),)
 
-    def check(self, num_classes: int | None) -> None:  # noqa: B027  most methods take any data
+    def check(self, num_classes: int | None) -> None:
         """Raise ValueError when data of so many classes (None: without labels) cannot be trained on."""
 
-    def check_batch(self, batch: int) -> None:  # noqa: B027  most methods take any batch
+    def check_batch(self, batch: int) -> None:
         """Raise ValueError when a global batch of so many rows leaves a part of the method untrained."""
 
     @abstractmethod

@@ -1,9 +1,11 @@
 """Reflow: flow matching again, on pairs of noise and data that a trained flow joined."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from anystep.core.fields import at_least
+from annotated_types import Ge
+
+from anystep.core.errors import UsageError
 from anystep.core.random import Draw
 from anystep.flow.ladder import Schedule, instantaneous_schedule
 from anystep.objectives.base import Batch, Networks, Pairs, Phase, Progress, Targets, check_null_label
@@ -29,15 +31,10 @@ class Reflow(Distillation):
 
     name: ClassVar[str] = "reflow"
 
-    pairs: int = 50_000
+    pairs: Annotated[int, Ge(1)] = 50_000
     """Number of pairs, at least 1 (P1 B.2: 50k of CelebA-HQ, 1M of ImageNet)."""
-    pair_steps: int = 128
+    pair_steps: Annotated[int, Ge(1)] = 128
     """Euler steps that a pair is made in, at least 1 (P1 4: 128)."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least("objective.pairs", self.pairs, 1)
-        at_least("objective.pair_steps", self.pair_steps, 1)
 
     def phases(self) -> tuple[Phase, ...]:
         """Return the teacher's phase, then flow matching on the pairs that it made."""
@@ -56,7 +53,7 @@ class Reflow(Distillation):
         """Raise ValueError when the pairs were guided already, or no label was dropped in training."""
         check_null_label(self.label_drop, guidance)
         if self.guidance != 1:
-            raise ValueError(
+            raise UsageError(
                 f"guidance {self.guidance:g} is already built into this model's pairs: guiding by {guidance:g} would "
                 "guide twice (leave guidance out, or allow it explicitly)"
             )
