@@ -57,7 +57,7 @@ USAGE = [
     ("train digits-shortcut --network.heads 3", r"anystep: network.hidden must be a multiple of heads \(3\)"),
     ("train digits-shortcut --network.patch 3", r"image sides must be multiples of patch \(3\), got 8 x 8"),
     ("train digits-shortcut --network.step-encoding none", "needs network.step_encoding log2 or continuous, got none"),
-    ("train digits-shortcut --data.heldout 1", "anystep: data.heldout must be at least 0 and below 1, got 1.0"),
+    ("train digits-shortcut --data.heldout 1", r"anystep: data.heldout must be in \[0, 1\), got 1.0"),
     ("train digits-shortcut --device gpu9", "device 'gpu9' is not available here: use auto or cpu"),
     ("train digits-shortcut --training.accumulate 3", "training.accumulate must be a divisor of training.batch"),
     ("train digits-shortcut --penalty.norm l1", "unknown option --penalty.norm"),

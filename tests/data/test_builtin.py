@@ -84,16 +84,16 @@ def test_points_are_the_same_for_a_seed_and_others_are_held_out(source):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("digits", {"heldout": 1.0}, "heldout must be at least 0 and below 1, got 1.0"),
-        ("two_moons", {"num": 0}, "num must be an integer of at least 1, got 0"),
-        ("checkerboard", {"seed": -1}, "seed must be an integer of at least 0, got -1"),
-        ("folder", {"path": ""}, "path must not be empty"),
-        ("folder", {"path": "x", "size": 0}, "size must be an integer of at least 1, got 0"),
-        ("folder", {"path": "x", "channels": "gray"}, "channels must be one of auto, grey, rgb, got 'gray'"),
-        ("folder", {"path": "x", "on_bad_image": "ignore"}, "on_bad_image must be one of error, skip"),
-        ("folder", {"path": "x", "workers": -1}, "workers must be an integer of at least 0, got -1"),
-        ("npz", {"path": "x", "labels": None, "classes": "names"}, "classes must be None without labels"),
-        ("hub", {"path": "x", "heldout": -0.5}, "heldout must be at least 0 and below 1, got -0.5"),
+        ("digits", {"heldout": 1.0}, r"data.heldout must be in \[0, 1\), got 1.0"),
+        ("two_moons", {"num": 0}, "data.num must be at least 1, got 0"),
+        ("checkerboard", {"seed": -1}, "data.seed must be at least 0, got -1"),
+        ("folder", {"path": ""}, "data.path must be text that is not empty, got ''"),
+        ("folder", {"path": "x", "size": 0}, "data.size must be at least 1, got 0"),
+        ("folder", {"path": "x", "channels": "gray"}, "data.channels must be one of auto, grey, rgb, got 'gray'"),
+        ("folder", {"path": "x", "on_bad_image": "ignore"}, "data.on_bad_image must be one of error, skip"),
+        ("folder", {"path": "x", "workers": -1}, "data.workers must be at least 0, got -1"),
+        ("npz", {"path": "x", "labels": None, "classes": "names"}, "data.classes must be None without labels"),
+        ("hub", {"path": "x", "heldout": -0.5}, r"data.heldout must be in \[0, 1\), got -0.5"),
     ],
 )
 def test_options_out_of_range_are_named_with_the_value_and_what_is_right(name, options, message):

@@ -258,7 +258,7 @@ def test_meta_network_can_be_filled_in() -> None:
         ({"heads": 5}, r"hidden must be a multiple of heads \(5\), got 32"),
         ({"depth": 0}, "depth must be at least 1, got 0"),
         ({"patch": 0}, "patch must be at least 1"),
-        ({"mlp_ratio": 0.0}, "mlp_ratio must be above 0"),
+        ({"mlp_ratio": 0.0}, "mlp_ratio must be greater than 0"),
         ({"heads": 16, "positions": "rotary"}, "multiple of 4 for rotary positions, got 2"),
         ({"hidden": 6, "heads": 2}, "multiple of 4 for sincos positions, got 6"),
         ({"variant": "reference", "qk_norm": True}, 'qk_norm must be False with variant "reference", got True'),

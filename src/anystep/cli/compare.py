@@ -23,6 +23,7 @@ from anystep.comparison.kept import with_earlier
 from anystep.comparison.outcome import Comparison, same_noise
 from anystep.comparison.trials import Row
 from anystep.core.errors import RunError, UsageError, reason
+from anystep.core.fields import field_types
 from anystep.core.files import write_text
 from anystep.figures.canvas import MISSING, can_draw, picture
 from anystep.figures.grids import methods_figure
@@ -168,9 +169,10 @@ def read(argv: Sequence[str], named: bool) -> tuple[Head, Config]:
 
 def without_decided(network: NetworkConfig) -> NetworkConfig:
     """Return the network as an instance of a class like its own, whose help is without what each method decides."""
-    kind = type(network)
+    kind: Any = type(network)
     hidden: list[Any] = [
-        (name, Annotated[str, tyro.conf.Suppress], field(default=getattr(network, name))) for name in DECIDED
+        (name, Annotated[field_types(kind)[name], tyro.conf.Suppress], field(default=getattr(network, name)))
+        for name in DECIDED
     ]
     shown = make_dataclass(kind.__name__, hidden, bases=(kind,), frozen=True)
     shown.__doc__ = kind.__doc__

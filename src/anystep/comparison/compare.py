@@ -150,7 +150,7 @@ def at_the_cost(base: Config, method: str, steps: Sequence[int]) -> Config:
         segments(config)
     except ValueError as error:
         flow = base if base.objective.name == "flow_matching" else with_method(base, "flow_matching")
-        raise ValueError(f"at the cost of --images {flow.training.images}, {error}") from error
+        raise UsageError(f"at the cost of --images {flow.training.images}, {error}") from error
     for budget in steps:
         config.objective.schedule(budget)
     return config

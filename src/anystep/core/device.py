@@ -2,6 +2,8 @@
 
 import torch
 
+from anystep.core.errors import UsageError
+
 
 def pick_device(name: str) -> torch.device:
     """Return the device of that name; ``auto`` is a GPU if there is one. Raises ValueError for one that is absent."""
@@ -12,5 +14,5 @@ def pick_device(name: str) -> torch.device:
     try:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {name!r} is not available here: use auto or cpu") from error
+        raise UsageError(f"device {name!r} is not available here: use auto or cpu") from error
     return torch.device(name)

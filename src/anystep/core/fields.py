@@ -1,41 +1,188 @@
-"""Checks of numbers and choices: each error names the field, the value got and what would be right."""
+"""The fields of options: types and ranges stand where a field is declared, and one checker reads them.
 
+    share: Annotated[float, Interval(ge=0, lt=1)] = 0.25
+
+Ranges are those of the package `annotated-types`, and the `Rule` objects below.
+"""
+
+import dataclasses
 import math
-from typing import get_args
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+
+from annotated_types import BaseMetadata, Ge, GroupedMetadata, Gt, Interval, Le, Lt, MultipleOf
+
+from anystep.core.errors import UsageError
+
+#: types of single values, in the words of a message
+WORDS = {bool: "True or False", int: "an integer", float: "a number", str: "text"}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A range that `annotated-types` has no name for: whether a value ``holds``, and what it must be, in words."""
+
+    holds: Callable[[Any], bool]
+    words: str
+
+
+Finite = Rule(math.isfinite, "finite")
+NotEmpty = Rule(lambda text: bool(text.strip()), "text that is not empty")
+PowerOfTwo = Rule(lambda n: n >= 2 and not n & (n - 1), "a power of two of at least 2")
+
+Fraction = Annotated[float, Interval(ge=0, le=1)]
+PositiveFloat = Annotated[float, Gt(0), Finite]
+
+
+class Checked:
+    """Base of frozen dataclasses of options: every field has its declared type and range once the object exists.
+
+    A list becomes a tuple and an integer a float where the field is declared so. Raises UsageError that names the
+    field, the value and the rule. Rules between fields stand in `check_combinations`. Messages name a field with the
+    section of the config that it is in: ``class Objective(Checked, section="objective")``, objective.share.
+    """
+
+    _section: ClassVar[str] = ""
+
+    def __init_subclass__(cls, section: str | None = None, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if section is not None:
+            cls._section = section
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        self.check_combinations()
+
+    def check_combinations(self) -> None:
+        """Raise UsageError when fields do not go together. Each field has its type and is in its range already."""
+
+
+def check_fields(options: Any) -> None:
+    """Check every field of a dataclass by its annotation, and convert lists and integers, as `Checked` says."""
+    section = getattr(options, "_section", "")
+    cls: Any = type(options)
+    for name, kind in field_types(cls).items():
+        before = getattr(options, name)
+        value = check_value(f"{section}.{name}" if section else name, before, kind)
+        if value is not before:
+            object.__setattr__(options, name, value)
+
+
+@cache
+def field_types(options: Any) -> Mapping[str, Any]:
+    """Return each field's annotation, with its ranges as rules. Raises UsageError for a type no config can hold."""
+    try:
+        types = get_type_hints(options, include_extras=True)
+    except NameError as error:
+        raise UsageError(f"{options.__name__}: the type of a field cannot be read: {error}") from error
+    return {f.name: readable(types[f.name], f"{options.__name__}.{f.name}") for f in dataclasses.fields(options)}
+
+
+def readable(kind: Any, field: str) -> Any:
+    """Return a type with `Rule` objects in place of its ranges. Raises UsageError for one that no config can hold."""
+    origin, args = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        rules = [rule for metadata in args[1:] for rule in rules_of(metadata)]
+        return Annotated[(readable(args[0], field), *rules)] if rules else readable(args[0], field)
+    if origin in (Union, UnionType) and len(args) == 2 and NoneType in args:
+        return readable(args[args[0] is NoneType], field) | None
+    if origin is tuple:
+        return tuple[tuple(item if item is Ellipsis else readable(item, field) for item in args)]  # type: ignore[misc]
+    if origin is Literal or kind in WORDS:
+        return kind
+    raise UsageError(
+        f"{field} is declared as {kind.__name__ if isinstance(kind, type) else kind}, which a config cannot hold: "
+        "a field is bool, int, float, str, a Literal, a tuple of these, or one of these or None"
+    )
+
+
+def check_value(name: str, value: Any, kind: Any, rules: tuple[Rule, ...] = ()) -> Any:
+    """Return ``value`` in the form of its type, which `field_types` gave. Raises UsageError where it is not of it.
+
+    Rules hold for each item of a tuple. None passes where it is declared.
+    """
+    origin, args = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return check_value(name, value, args[0], (*rules, *args[1:]))
+    if origin in (Union, UnionType):
+        return None if value is None else check_value(name, value, args[args[0] is NoneType], rules)
+    if origin is tuple:
+        require(isinstance(value, tuple | list), name, value, "a tuple")
+        if Ellipsis not in args and len(value) != len(args):
+            raise UsageError(f"{name} must have {len(args)} values, got {len(value)}")
+        kinds = [args[0]] * len(value) if Ellipsis in args else args
+        return tuple(check_value(name, item, each, rules) for item, each in zip(value, kinds, strict=True))
+    if origin is Literal:
+        one_of(name, value, kind)
+        return value
+    number = kind is float and isinstance(value, int) and not isinstance(value, bool)
+    right = number or (isinstance(value, kind) and (kind is bool or not isinstance(value, bool)))
+    require(right, name, value, WORDS[kind])
+    if not all(rule.holds(value) for rule in rules):
+        require(False, name, value, " and ".join(rule.words for rule in rules))
+    return float(value) if number else value
+
+
+def rules_of(metadata: Any) -> tuple[Rule, ...]:
+    """Return the rules that a part of an annotation stands for: none for what is no range."""
+    if isinstance(metadata, Rule):
+        return (metadata,)
+    if isinstance(metadata, Interval):
+        parts = tuple(rule for bound in metadata for rule in rules_of(bound))
+        if len(parts) == 1:
+            return parts
+        low = f"({metadata.gt}" if metadata.ge is None else f"[{metadata.ge}"
+        high = f"{metadata.lt})" if metadata.le is None else f"{metadata.le}]"
+        return (Rule(lambda value: all(part.holds(value) for part in parts), f"in {low}, {high}"),)
+    if type(metadata) in _BOUNDS:
+        name, words, holds = _BOUNDS[type(metadata)]
+        bound = getattr(metadata, name)
+        return (Rule(lambda value: bool(holds(value, bound)), f"{words} {bound}"),)
+    if isinstance(metadata, BaseMetadata | GroupedMetadata):
+        raise TypeError(f"{metadata} is not checked: use Gt, Ge, Lt, Le, Interval, MultipleOf or a Rule")
+    return ()
+
+
+_BOUNDS: Mapping[type, tuple[str, str, Callable[[Any, Any], Any]]] = {
+    Gt: ("gt", "greater than", operator.gt),
+    Ge: ("ge", "at least", operator.ge),
+    Lt: ("lt", "less than", operator.lt),
+    Le: ("le", "at most", operator.le),
+    MultipleOf: ("multiple_of", "a multiple of", lambda value, factor: value % factor == 0),
+}
 
 
 def require(holds: bool, field: str, value: object, rule: str) -> None:
-    """Raise ``ValueError("<field> must be <rule>, got <value>")`` unless ``holds``."""
+    """Raise ``UsageError("<field> must be <rule>, got <value>")`` unless ``holds``."""
     if not holds:
-        raise ValueError(f"{field} must be {rule}, got {value!r}")
+        raise UsageError(f"{field} must be {rule}, got {value!r}")
 
 
 def at_least(field: str, value: int, low: int) -> None:
-    """Raise ValueError unless ``value >= low``."""
+    """Raise UsageError unless ``value >= low``."""
     require(value >= low, field, value, f"at least {low}")
 
 
 def in_range(field: str, value: float, low: float, high: float, *, open_end: bool = False) -> None:
-    """Raise ValueError unless ``low <= value <= high`` (``value < high`` with ``open_end``)."""
+    """Raise UsageError unless ``low <= value <= high`` (``value < high`` with ``open_end``)."""
     inside = low <= value <= high and not (open_end and value == high)
     require(inside, field, value, f"in [{low:g}, {high:g}{')' if open_end else ']'}")
 
 
 def positive(field: str, value: float) -> None:
-    """Raise ValueError unless ``value > 0`` and finite."""
+    """Raise UsageError unless ``value > 0`` and finite."""
     require(0 < value < math.inf, field, value, "greater than 0 and finite")
 
 
 def finite(field: str, value: float) -> None:
-    """Raise ValueError for an infinity or no number."""
+    """Raise UsageError for an infinity or no number."""
     require(math.isfinite(value), field, value, "finite")
 
 
-def power_of_two(field: str, value: int) -> None:
-    """Raise ValueError unless ``value`` is 2, 4, 8, ..."""
-    require(value >= 2 and not value & (value - 1), field, value, "a power of two of at least 2")
-
-
-def one_of(field: str, value: str, choices: object) -> None:
-    """Raise ValueError unless ``value`` is a member of the Literal type ``choices``."""
-    require(value in get_args(choices), field, value, f"one of {', '.join(get_args(choices))}")
+def one_of(field: str, value: object, choices: object) -> None:
+    """Raise UsageError unless ``value`` is a member of the Literal type ``choices``."""
+    require(value in get_args(choices), field, value, f"one of {', '.join(map(str, get_args(choices)))}")

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from anystep.data.base import Dataset, Split, part
-from anystep.data.source import Source, share
+from anystep.data.source import Share, Source
 
 
 @dataclass(frozen=True)
@@ -15,11 +15,8 @@ class Digits(Source):
 
     name: ClassVar[str] = "digits"
 
-    heldout: float = 0.2
+    heldout: Share = 0.2
     """Share of the rows kept from training, for evaluation: at least 0 and below 1."""
-
-    def __post_init__(self) -> None:
-        share("heldout", self.heldout)
 
     def open(self, split: Split = "train") -> Dataset:
         """Return 8x8 grey images with labels."""

@@ -4,16 +4,17 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, NamedTuple, Self
+from typing import Annotated, ClassVar, NamedTuple, Self
 
 import numpy as np
+from annotated_types import Ge
 from numpy.typing import NDArray
 
 from anystep.core.errors import DataError
 from anystep.data.base import Dataset, Split, part
 from anystep.data.images import EXTENSIONS
 from anystep.data.pictures import Pictures, decode_all
-from anystep.data.source import ImageSource, absolute, at_least, not_empty
+from anystep.data.source import ImageSource, Name, absolute
 
 
 class _File(NamedTuple):
@@ -34,19 +35,14 @@ class Folder(ImageSource):
 
     name: ClassVar[str] = "folder"
 
-    path: str
+    path: Name
     """The folder."""
 
     labels: bool = True
     """Use sub-folders as classes; without, all images in it, however deep, are one set without classes."""
 
-    workers: int = 0
+    workers: Annotated[int, Ge(0)] = 0
     """Threads that decode images; 0 means one a core."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        not_empty("path", self.path)
-        at_least("workers", self.workers, 0)
 
     def located(self) -> Self:
         """Return the source with its path made absolute."""

@@ -11,7 +11,7 @@ from anystep.core.errors import DataError
 from anystep.data.base import Dataset, Split, check_labels, part
 from anystep.data.images import Encoded
 from anystep.data.pictures import Pictures, decode_all
-from anystep.data.source import ImageSource, absolute, not_empty
+from anystep.data.source import ImageSource, Name, absolute
 
 
 @dataclass(frozen=True)
@@ -20,25 +20,20 @@ class Hub(ImageSource):
 
     name: ClassVar[str] = "hub"
 
-    path: str
+    path: Name
     """Hub id such as ylecun/mnist, a .parquet file, or a folder with parquet files or a saved data set."""
 
-    config: str | None = None
+    config: Name | None = None
     """The hub data set's configuration, for those that have several."""
 
-    split: str = "train"
+    split: Name = "train"
     """The data set's own split to read; part of it, as in train[:10%], where the set is not a saved one."""
 
-    image: str = "image"
+    image: Name = "image"
     """Column of the images."""
 
-    label: str | None = "label"
+    label: Name | None = "label"
     """Column of the labels: classes, integers from 0, or text; None for a set without classes."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for field in ("path", "config", "split", "image", "label"):
-            not_empty(field, getattr(self, field))
 
     def located(self) -> Self:
         """Return the source with its path made absolute, unless nothing is there: then it is a hub id."""

@@ -8,11 +8,11 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from anystep.core.errors import DataError
+from anystep.core.errors import DataError, UsageError
 from anystep.data.base import Dataset, Split, check_labels, part
 from anystep.data.images import Encoded
 from anystep.data.pictures import Pictures, decode_all
-from anystep.data.source import ImageSource, absolute, not_empty
+from anystep.data.source import ImageSource, Name, absolute
 
 
 @dataclass(frozen=True)
@@ -24,27 +24,25 @@ class Npz(ImageSource):
 
     name: ClassVar[str] = "npz"
 
-    path: str
+    path: Name
     """The .npz file."""
 
-    images: str = "images"
+    images: Name = "images"
     """Key of the images or vectors in the file."""
 
-    labels: str | None = "labels"
+    labels: Name | None = "labels"
     """Key of the labels, integers from 0, one a row; None for a set without classes."""
 
-    offsets: str | None = None
+    offsets: Name | None = None
     """Key of n + 1 offsets when the images are PNG, JPEG or WebP files laid end to end in one uint8 array."""
 
-    classes: str | None = None
+    classes: Name | None = None
     """Key of the names of the classes; None calls them 0, 1, ..."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for field in ("path", "images", "labels", "offsets", "classes"):
-            not_empty(field, getattr(self, field))
+    def check_combinations(self) -> None:
+        """Raise UsageError for names of classes without labels."""
         if self.classes is not None and self.labels is None:
-            raise ValueError(f"classes must be None without labels, got {self.classes!r}")
+            raise UsageError(f"data.classes must be None without labels, got {self.classes!r}")
 
     def located(self) -> Self:
         """Return the source with its path made absolute."""

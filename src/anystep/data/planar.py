@@ -2,29 +2,26 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
+from annotated_types import Ge
 from numpy.typing import NDArray
 
 from anystep.core.fields import one_of
 from anystep.data.base import Dataset, Split
-from anystep.data.source import Source, at_least
+from anystep.data.source import Source
 
 
 @dataclass(frozen=True)
 class PlanarSource(Source):
     """Points drawn from a known distribution; held-out points are fresh draws, as many as the others."""
 
-    num: int = 20_000
+    num: Annotated[int, Ge(1)] = 20_000
     """Number of points."""
 
-    seed: int = 0
+    seed: Annotated[int, Ge(0)] = 0
     """Seed of the points; the same seed gives the same points."""
-
-    def __post_init__(self) -> None:
-        at_least("num", self.num, 1)
-        at_least("seed", self.seed, 0)
 
     def open(self, split: Split = "train") -> Dataset:
         """Return ``num`` points, float32 [num, 2]."""

@@ -3,16 +3,23 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
-from anystep.core.fields import one_of, require
+from annotated_types import Ge, Interval
+
+from anystep.core.fields import Checked, NotEmpty
 from anystep.data.base import Dataset, Split
 from anystep.data.images import Channels
 from anystep.data.pictures import Decoding, OnBadImage
 
+#: share of the rows that is held out
+Share = Annotated[float, Interval(ge=0, lt=1)]
+#: a name or a path
+Name = Annotated[str, NotEmpty]
+
 
 @dataclass(frozen=True)
-class Source(ABC):
+class Source(Checked, ABC, section="data"):
     """A place that examples come from. Subclasses are frozen dataclasses, validated when they are made."""
 
     name: ClassVar[str]
@@ -35,7 +42,7 @@ class Source(ABC):
 class ImageSource(Source):
     """The options that every source of images has."""
 
-    size: int | None = None
+    size: Annotated[int, Ge(1)] | None = None
     """Side of the square images in pixels: centre crop, then resize. None: images must have one size already."""
 
     channels: Channels = "auto"
@@ -44,18 +51,11 @@ class ImageSource(Source):
     flip: bool = False
     """Mirror half of the images left to right in training."""
 
-    heldout: float = 0.0
+    heldout: Share = 0.0
     """Share of the rows kept from training, for evaluation: at least 0 and below 1."""
 
     on_bad_image: OnBadImage = "error"
     """What to do with an image that cannot be read or has the wrong size: stop, or skip and count it."""
-
-    def __post_init__(self) -> None:
-        if self.size is not None:
-            at_least("size", self.size, 1)
-        one_of("channels", self.channels, Channels)
-        share("heldout", self.heldout)
-        one_of("on_bad_image", self.on_bad_image, OnBadImage)
 
     def decoding(self, workers: int = 0) -> Decoding:
         """Return how images become rows; ``workers`` threads (0: one a core)."""
@@ -65,20 +65,3 @@ class ImageSource(Source):
 def absolute(path: str) -> str:
     """Return a path that means the same from any folder."""
     return str(Path(path).expanduser().resolve())
-
-
-def at_least(field: str, value: int, least: int) -> None:
-    """Raise ValueError unless ``value`` is an integer of at least ``least``."""
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    require(whole and value >= least, field, value, f"an integer of at least {least}")
-
-
-def share(field: str, value: float) -> None:
-    """Raise ValueError unless ``value`` is at least 0 and below 1."""
-    require(0 <= value < 1, field, value, "at least 0 and below 1")
-
-
-def not_empty(field: str, value: str | None) -> None:
-    """Raise ValueError for an empty name or path."""
-    if value is not None and not value.strip():
-        raise ValueError(f"{field} must not be empty, got {value!r}")

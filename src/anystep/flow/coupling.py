@@ -13,35 +13,36 @@ problem of its own and keeps its own noise: p(x0 | c) is exactly normal, however
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
-from anystep.core.fields import at_least, finite, require
+from anystep.core.errors import UsageError
+from anystep.core.fields import Checked, Finite, require
 
 #: costs [n, n] -> each row's column, int64 [n]: a permutation with the least sum of costs
 Solver = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class CouplingConfig:
+class CouplingConfig(Checked, section="coupling"):
     """Which noise meets which data: drawn independently, or by optimal transport over pooled batches."""
 
-    batches: int = 0
+    batches: Annotated[int, Ge(0)] = 0
     """Updates whose batches are pooled in one assignment (P2: 32, of 32 rows each); 0: noise is independent of data."""
-    class_cost: float = 0.0
+    class_cost: Annotated[float, Ge(0), Finite] = 0.0
     """Charged where noise changes its label, beside |x0 - x1|^2 and in its unit (summed over elements), >= 0."""
     per_class: bool = False
     """Each class keeps its own noise (an infinite `class_cost`): p(x0 | class) stays exactly normal; quicker too."""
 
-    def __post_init__(self) -> None:
-        at_least("coupling.batches", self.batches, 0)
-        finite("coupling.class_cost", self.class_cost)
-        require(self.class_cost >= 0, "coupling.class_cost", self.class_cost, "at least 0")
+    def check_combinations(self) -> None:
+        """Raise UsageError for options that exclude each other, or have no effect."""
         if self.per_class and self.class_cost > 0:
-            raise ValueError("coupling.per_class is an infinite coupling.class_cost: set one of them")
+            raise UsageError("coupling.per_class is an infinite coupling.class_cost: set one of them")
         if self.batches == 0 and self.by_class:
-            raise ValueError(f"coupling.{self.by_class} does nothing without coupling.batches: set that to 1 or more")
+            raise UsageError(f"coupling.{self.by_class} does nothing without coupling.batches: set that to 1 or more")
 
     @property
     def by_class(self) -> str:
@@ -51,7 +52,7 @@ class CouplingConfig:
     def check(self, num_classes: int | None) -> None:
         """Raise ValueError when classes count and the data has none."""
         if self.by_class and num_classes is None:
-            raise ValueError(f"coupling.{self.by_class} needs labels, and this data has none: leave it out")
+            raise UsageError(f"coupling.{self.by_class} needs labels, and this data has none: leave it out")
 
 
 def transport_cost(x0: Tensor, x1: Tensor, label: Tensor | None = None, class_cost: float = 0.0) -> Tensor:
@@ -62,7 +63,7 @@ def transport_cost(x0: Tensor, x1: Tensor, label: Tensor | None = None, class_co
     """
     require(class_cost >= 0, "class_cost", class_cost, "at least 0 (infinity: classes are never crossed)")
     if class_cost > 0 and label is None:
-        raise ValueError(f"class_cost {class_cost:g} needs labels, and this data has none: set it to 0")
+        raise UsageError(f"class_cost {class_cost:g} needs labels, and this data has none: set it to 0")
     dtype = torch.promote_types(x1.dtype, torch.float32)
     cost = -2 * x1.flatten(1).to(dtype) @ x0.flatten(1).to(dtype).T
     if class_cost == 0 or label is None:

@@ -7,27 +7,25 @@ the finest self-consistency step: at level j two half steps of ``2^j / M`` are j
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
-from anystep.core.fields import power_of_two
+from anystep.core.errors import UsageError
+from anystep.core.fields import Checked, PowerOfTwo
 
 Order = Literal["small_last", "small_first"]
 
 
 @dataclass(frozen=True)
-class Ladder:
+class Ladder(Checked):
     """A dyadic ladder with ``M`` smallest steps.
 
     Raises ValueError unless ``M`` is a power of two of at least 2.
     """
 
-    M: int = 128
-
-    def __post_init__(self) -> None:
-        power_of_two("ladder M", self.M)
+    M: Annotated[int, PowerOfTwo] = 128
 
     @property
     def levels(self) -> int:
@@ -67,7 +65,7 @@ Schedule = Sequence[Step]
 
 def _check(steps: int) -> None:
     if isinstance(steps, bool) or not isinstance(steps, Integral) or steps < 1:
-        raise ValueError(f"steps must be an integer of at least 1, got {steps!r}")
+        raise UsageError(f"steps must be an integer of at least 1, got {steps!r}")
 
 
 def dyadic_lengths(steps: int, order: Order = "small_last") -> list[float]:

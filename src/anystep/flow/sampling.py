@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from anystep.core.errors import UsageError
 from anystep.core.fields import finite
 from anystep.flow.condition import Condition, rows
 from anystep.flow.guidance import guided_velocity
@@ -79,7 +80,7 @@ def sample_consistency(
         if n + 1 == len(plan):
             return end
         if renoise is None:
-            raise ValueError(f"{len(plan)} steps take fresh noise after each but the last: pass `renoise`")
+            raise UsageError(f"{len(plan)} steps take fresh noise after each but the last: pass `renoise`")
         x = interpolate(renoise(n), end, torch.full_like(t, plan[n + 1][0].t))
     return noise
 
@@ -102,7 +103,7 @@ def _plan(
     for scale in scales:
         finite("guidance", scale)
     if len(scales) != len(plan):
-        raise ValueError(f"guidance has {len(scales)} values for {len(plan)} steps: give one, or one a step")
+        raise UsageError(f"guidance has {len(scales)} values for {len(plan)} steps: give one, or one a step")
     return list(zip(plan, scales, strict=True))
 
 
@@ -131,6 +132,6 @@ def interpolate_noise(x_a: Tensor, x_b: Tensor, points: int) -> Tensor:
     equal steps. Raises ValueError for fewer than 2 points.
     """
     if points < 2:
-        raise ValueError(f"points must be at least 2, got {points}")
+        raise UsageError(f"points must be at least 2, got {points}")
     phi = torch.linspace(0, torch.pi / 2, points, device=x_a.device).reshape(-1, *[1] * x_a.ndim)
     return torch.sin(phi) * x_a + torch.cos(phi) * x_b

@@ -165,11 +165,11 @@ class Generator:
         count of numbers than of noises.
         """
         if batch < 1:
-            raise ValueError(f"batch must be at least 1, got {batch}")
+            raise UsageError(f"batch must be at least 1, got {batch}")
         given = self._condition(condition, len(noise))
         numbers = list(range(len(noise)) if index is None else index)
         if len(numbers) != len(noise):
-            raise ValueError(f"index must have one number a row, {len(noise)} of them, got {len(numbers)}")
+            raise UsageError(f"index must have one number a row, {len(noise)} of them, got {len(numbers)}")
         done = []
         for start in range(0, len(noise), batch):
             rows = slice(start, start + batch)

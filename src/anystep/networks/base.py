@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from anystep.core.fields import Checked
 from anystep.flow.condition import Condition, ConditionSpec
 from anystep.flow.conventions import to_vp, velocity_from_noise
 from anystep.networks.embeddings import Conditioning, Input, StepEncoding
@@ -73,7 +74,7 @@ class VelocityNetwork(nn.Module, ABC):
         self.condition.fold(name)
 
 
-class NetworkConfig(ABC):
+class NetworkConfig(Checked, ABC, section="network"):
     """The hyper-parameters of a network. Subclasses are frozen dataclasses, checked when they are made."""
 
     name: ClassVar[str]

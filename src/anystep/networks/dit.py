@@ -7,12 +7,14 @@ scaled by 1/head_dim, Xavier modulations in the blocks, raw t. Use it to load th
 
 import difflib
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
+from annotated_types import Ge
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anystep.core.fields import at_least, one_of, positive, require
+from anystep.core.errors import UsageError
+from anystep.core.fields import PositiveFloat, require
 from anystep.flow.condition import Condition, ConditionSpec
 from anystep.networks.base import NetworkConfig, Prediction, VelocityNetwork
 from anystep.networks.blocks import (
@@ -36,14 +38,6 @@ from anystep.networks.embeddings import (
 Variant = Literal["standard", "reference"]
 Positions = Literal["sincos", "rotary"]
 
-_CHOICES = {
-    "variant": Variant,
-    "step_encoding": StepEncoding,
-    "prediction": Prediction,
-    "norm": Norm,
-    "mlp": Mlp,
-    "positions": Positions,
-}
 #: what the released weights expect
 _REFERENCE = {"prediction": "velocity", "qk_norm": False, "norm": "layer", "mlp": "gelu", "positions": "sincos"}
 
@@ -58,15 +52,15 @@ class DiTConfig(NetworkConfig):
     name: ClassVar[str] = "dit"
     attends: ClassVar[bool] = True
 
-    hidden: int = 768
+    hidden: Annotated[int, Ge(1)] = 768
     """Width of the token vectors; a multiple of heads, and of 4 (of 4 * heads with rotary positions)."""
-    depth: int = 12
+    depth: Annotated[int, Ge(1)] = 12
     """Number of blocks."""
-    heads: int = 12
+    heads: Annotated[int, Ge(1)] = 12
     """Attention heads."""
-    patch: int = 2
+    patch: Annotated[int, Ge(1)] = 2
     """Side of a square patch, in pixels of the image or latent; both image sides must be multiples of it."""
-    mlp_ratio: float = 4.0
+    mlp_ratio: PositiveFloat = 4.0
     """Hidden units of a block's MLP, as a multiple of hidden."""
     variant: Variant = "standard"
     """The published DiT, or the function that the shortcut authors' released weights expect."""
@@ -76,7 +70,7 @@ class DiTConfig(NetworkConfig):
     """Whether the network is told the guidance scale W, so that one forward pass a step is guided by any W."""
     prediction: Prediction = "velocity"
     """What the last layer says: the velocity, or the noise in x_t (DDPM's epsilon), of which the network makes one."""
-    time_scale: float = TIME_SCALE
+    time_scale: PositiveFloat = TIME_SCALE
     """What t in [0, 1], and d or its rung, are multiplied by for their sinusoids, above 0 (DiT: 1000 levels).
     Methods that differentiate the network in time want 1 to 16."""
     qk_norm: bool = False
@@ -88,24 +82,21 @@ class DiTConfig(NetworkConfig):
     positions: Positions = "sincos"
     """Fixed 2-D sines added to the patches, or 2-D axial rotations of queries and keys."""
 
-    def __post_init__(self) -> None:
-        for field in ("hidden", "depth", "heads", "patch"):
-            at_least(field, getattr(self, field), 1)
-        require(self.mlp_ratio > 0, "mlp_ratio", self.mlp_ratio, "above 0")
-        positive("time_scale", self.time_scale)
-        require(self.hidden % self.heads == 0, "hidden", self.hidden, f"a multiple of heads ({self.heads})")
-        for field, choices in _CHOICES.items():
-            one_of(field, getattr(self, field), choices)
+    def check_combinations(self) -> None:
+        """Raise UsageError for widths that do not divide, and for options that do not go with ``reference``."""
+        require(self.hidden % self.heads == 0, "network.hidden", self.hidden, f"a multiple of heads ({self.heads})")
         if self.positions == "rotary":
-            require(self.head_dim % 4 == 0, "hidden / heads", self.head_dim, "a multiple of 4 for rotary positions")
+            require(
+                self.head_dim % 4 == 0, "network.hidden / heads", self.head_dim, "a multiple of 4 for rotary positions"
+            )
         else:
-            require(self.hidden % 4 == 0, "hidden", self.hidden, "a multiple of 4 for sincos positions")
+            require(self.hidden % 4 == 0, "network.hidden", self.hidden, "a multiple of 4 for sincos positions")
         if self.variant == "reference":
             for field, fixed in _REFERENCE.items():
                 value = getattr(self, field)
-                require(value == fixed, field, value, f'{fixed!r} with variant "reference"')
+                require(value == fixed, f"network.{field}", value, f'{fixed!r} with variant "reference"')
             raw = 'left alone with variant "reference", which takes raw t'
-            require(self.time_scale == TIME_SCALE, "time_scale", self.time_scale, raw)
+            require(self.time_scale == TIME_SCALE, "network.time_scale", self.time_scale, raw)
 
     @property
     def head_dim(self) -> int:
@@ -131,7 +122,7 @@ class DiT(VelocityNetwork):
     def __init__(self, config: DiTConfig, shape: tuple[int, ...], conditions: ConditionSpec, M: int = 128) -> None:
         super().__init__(shape, conditions, config.prediction)
         if len(shape) != 3:
-            raise ValueError(
+            raise UsageError(
                 f"a DiT needs images of shape (channels, height, width), got {tuple(shape)}; vectors: recipes vectors-*"
             )
         channels, height, width = shape
@@ -187,7 +178,7 @@ class DiT(VelocityNetwork):
         """Return the rows and columns of patches; raises ValueError when the patch does not divide a side."""
         patch = self.config.patch
         if height % patch or width % patch:
-            raise ValueError(f"image sides must be multiples of patch ({patch}), got {height} x {width}")
+            raise UsageError(f"image sides must be multiples of patch ({patch}), got {height} x {width}")
         return height // patch, width // patch
 
 
@@ -210,7 +201,7 @@ def dit_preset(preset: str, **changes: object) -> DiTConfig:
     """
     if preset not in DIT_PRESETS:
         near = difflib.get_close_matches(preset.upper(), DIT_PRESETS, cutoff=0.3) or DIT_PRESETS
-        raise ValueError(f"no DiT preset {preset!r}; nearest: {', '.join(near)}")
+        raise UsageError(f"no DiT preset {preset!r}; nearest: {', '.join(near)}")
     size, patch = preset.split("/")
     hidden, depth, heads = _SIZES[size]
     fields: dict[str, object] = {"hidden": hidden, "depth": depth, "heads": heads, "patch": int(patch), **changes}

@@ -5,12 +5,14 @@ velocity far from the data; sharp edges come from the width. Each block is scale
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
+from annotated_types import Ge
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anystep.core.fields import at_least, one_of, positive
+from anystep.core.errors import UsageError
+from anystep.core.fields import PositiveFloat
 from anystep.flow.condition import Condition, ConditionSpec
 from anystep.networks.base import NetworkConfig, Prediction, VelocityNetwork
 from anystep.networks.blocks import xavier_, zero_
@@ -23,9 +25,9 @@ class MLPConfig(NetworkConfig):
 
     name: ClassVar[str] = "mlp"
 
-    hidden: int = 256
+    hidden: Annotated[int, Ge(1)] = 256
     """Width of every layer."""
-    depth: int = 4
+    depth: Annotated[int, Ge(1)] = 4
     """Number of residual blocks, two linear layers each."""
     step_encoding: StepEncoding = "log2"
     """How the network is told d: its rung on the dyadic ladder, its value, or not at all."""
@@ -33,16 +35,9 @@ class MLPConfig(NetworkConfig):
     """Whether the network is told the guidance scale W, so that one forward pass a step is guided by any W."""
     prediction: Prediction = "velocity"
     """What the last layer says: the velocity, or the noise in x_t (DDPM's epsilon), of which the network makes one."""
-    time_scale: float = TIME_SCALE
+    time_scale: PositiveFloat = TIME_SCALE
     """What t in [0, 1], and d or its rung, are multiplied by for their sinusoids, above 0 (DiT: 1000 levels).
     Methods that differentiate the network in time want 1 to 16."""
-
-    def __post_init__(self) -> None:
-        at_least("hidden", self.hidden, 1)
-        at_least("depth", self.depth, 1)
-        one_of("step_encoding", self.step_encoding, StepEncoding)
-        one_of("prediction", self.prediction, Prediction)
-        positive("time_scale", self.time_scale)
 
     def build(self, shape: tuple[int, ...], conditions: ConditionSpec, M: int = 128) -> "MLP":
         """Return the network for vectors of ``shape`` (D,); raises ValueError for any other number of axes."""
@@ -55,7 +50,7 @@ class MLP(VelocityNetwork):
     def __init__(self, config: MLPConfig, shape: tuple[int, ...], conditions: ConditionSpec, M: int = 128) -> None:
         super().__init__(shape, conditions, config.prediction)
         if len(shape) != 1:
-            raise ValueError(f"an MLP needs vectors of shape (D,), got {tuple(shape)}")
+            raise UsageError(f"an MLP needs vectors of shape (D,), got {tuple(shape)}")
         self.config = config
         self.condition = Conditioning(
             config.hidden, conditions, config.step_encoding, M, config.time_scale, config.guidance_input

@@ -2,12 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from annotated_types import Interval
 from torch import Tensor
 
-from anystep.core.fields import finite, in_range, one_of, positive, power_of_two, require
+from anystep.core.fields import Finite, Fraction, PositiveFloat, PowerOfTwo, in_range, require
 from anystep.core.random import Draw
 from anystep.flow.condition import Condition, rows
 from anystep.flow.ladder import Schedule, equal_schedule, flow_time
@@ -52,52 +53,42 @@ class AlphaFlow(Objective):
     scheduled: ClassVar[bool] = True
     exact: ClassVar[bool] = True
 
-    share: float = 0.75
+    share: Fraction = 0.75
     """Share of rows with d > 0 in the global batch, in [0, 1] (paper, Table 3: 75 % for B/2, 50 % for XL/2)."""
-    alpha_min: float = 5e-3
+    alpha_min: Annotated[float, Interval(gt=0, le=1)] = 5e-3
     """Smallest alpha, in (0, 1]. Where it falls from 1, less than 1/2: above 1 - alpha_min it is 1 (paper 4.2: 5e-3,
     then 0)."""
     alpha_max: float = 1.0
     """Largest alpha, in [alpha_min, 1]; alpha_min = alpha_max keeps it constant (paper: 1)."""
     begin: float = 0.0
     """Share of the run after which alpha begins to fall, in [0, end) (paper, Table 3: 0 for B/2, 1/2 for XL/2)."""
-    end: float = 1.0
+    end: Fraction = 1.0
     """Share of the run after which it has fallen, in (begin, 1] (paper, Table 3: 1 for B/2, 5/6 for XL/2)."""
-    temperature: float = 25.0
+    temperature: PositiveFloat = 25.0
     """Steepness of the fall, above 0 (paper 4.2)."""
     shift: Shift = "data"
     """What goes the first part: `data`, x1 - x0, or `network`, asked for that part (paper, Table 5a: data)."""
     interval: IntervalLaw = "logit_normal"
     """Law of (t, d): `logit_normal`, two times of that law, or `dyadic`, a shortcut model's."""
-    time_mean: float = 0.4
+    time_mean: Annotated[float, Finite] = 0.4
     """Mean of the normal law of logit(t), finite; with `interval=logit_normal` (paper, Table 3: -0.4 of 1 - t)."""
-    time_std: float = 1.0
+    time_std: PositiveFloat = 1.0
     """Standard deviation of that law, above 0 (paper, Table 3)."""
-    M: int = 128
+    M: Annotated[int, PowerOfTwo] = 128
     """Number of smallest steps of the ladder, a power of two; with `interval=dyadic` (P1 3.1)."""
-    adaptive_floor: float = 1e-3
+    adaptive_floor: PositiveFloat = 1e-3
     """What is added to a row's squared error in the adaptive weight, above 0 (paper 4.2). Errors shrink with alpha: it
     should be well below alpha_min^2 times the elements of a row. In the plane 1e-6 learns one step, 1e-3 does not."""
-    label_drop: float = 0.1
+    label_drop: Fraction = 0.1
     """Probability that a label becomes the null label, in [0, 1]."""
 
-    def __post_init__(self) -> None:
-        in_range("objective.share", self.share, 0, 1)
-        require(0 < self.alpha_min <= 1, "objective.alpha_min", self.alpha_min, "in (0, 1]")
+    def check_combinations(self) -> None:
+        """Raise UsageError unless alpha falls, from its largest value to its smallest, between two times."""
         in_range("objective.alpha_max", self.alpha_max, self.alpha_min, 1)
         if self.alpha_min < self.alpha_max == 1:
             rule = "less than 0.5 when alpha_max is 1, for it would stay 1 above 1 - alpha_min"
             require(self.alpha_min < 0.5, "objective.alpha_min", self.alpha_min, rule)
-        in_range("objective.end", self.end, 0, 1)
         in_range("objective.begin", self.begin, 0, self.end, open_end=True)
-        positive("objective.temperature", self.temperature)
-        one_of("objective.shift", self.shift, Shift)
-        one_of("objective.interval", self.interval, IntervalLaw)
-        finite("objective.time_mean", self.time_mean)
-        positive("objective.time_std", self.time_std)
-        power_of_two("objective.M", self.M)
-        positive("objective.adaptive_floor", self.adaptive_floor)
-        in_range("objective.label_drop", self.label_drop, 0, 1)
 
     def check_batch(self, batch: int) -> None:
         """Raise ValueError when fewer rows than levels of the ladder would train d = 1 only, silently."""

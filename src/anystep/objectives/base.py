@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from anystep.core.errors import UsageError
+from anystep.core.fields import Checked
 from anystep.core.random import Draw
 from anystep.flow.condition import Condition, ConditionSpec, where
 from anystep.flow.guidance import GuidanceRule
@@ -130,7 +131,7 @@ def check_built_in(guidance: float, label_drop: float, conditions: ConditionSpec
         raise UsageError("objective.guidance needs a trained null label: set objective.label_drop above 0, e.g. 0.1")
 
 
-class Objective(ABC):
+class Objective(Checked, ABC, section="objective"):
     """One method. Subclasses are frozen dataclasses whose fields are the method's hyper-parameters."""
 
     name: ClassVar[str]
@@ -189,10 +190,10 @@ class Objective(ABC):
         """Return the parts of a run, one for nearly every method."""
         return (Phase("train", self, share=1.0, cost=self.cost),)
 
-    def check(self, conditions: ConditionSpec) -> None:  # noqa: B027  most methods take any data
+    def check(self, conditions: ConditionSpec) -> None:
         """Raise UsageError when data whose examples are given this cannot be trained on."""
 
-    def check_batch(self, batch: int) -> None:  # noqa: B027  most methods take any batch
+    def check_batch(self, batch: int) -> None:
         """Raise ValueError when a global batch of so many rows leaves a part of the method untrained."""
 
     @abstractmethod

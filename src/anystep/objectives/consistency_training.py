@@ -1,12 +1,13 @@
 """Consistency training in velocity space: the paper's end-to-end baseline of few-step models."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Interval
 from torch import Tensor
 
-from anystep.core.fields import in_range, power_of_two
+from anystep.core.fields import Fraction, PowerOfTwo
 from anystep.core.random import Draw
 from anystep.flow.condition import Condition
 from anystep.flow.ladder import Ladder, Schedule, instantaneous_schedule
@@ -40,17 +41,12 @@ class ConsistencyTraining(Objective):
     stochastic: ClassVar[bool] = True
     scheduled: ClassVar[bool] = True
 
-    M: int = 128
+    M: Annotated[int, PowerOfTwo] = 128
     """Number of bins at the end of the run, a power of two (P1 3.1)."""
-    label_drop: float = 0.1
+    label_drop: Fraction = 0.1
     """Probability that a label becomes the null label, in [0, 1] (P1 Table 3)."""
-    sigma_min: float = 0.0
+    sigma_min: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """Noise left at t = 1, in [0, 1); the authors' code has 1e-5, the paper 0."""
-
-    def __post_init__(self) -> None:
-        power_of_two("objective.M", self.M)
-        in_range("objective.label_drop", self.label_drop, 0, 1)
-        in_range("objective.sigma_min", self.sigma_min, 0, 1, open_end=True)
 
     def stage(self, progress: Progress) -> int:
         """Return j = 0, ..., log2 M, in equal parts of the run: there are 2^j bins now."""

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
 
-from anystep.core.fields import in_range, power_of_two
+from anystep.core.errors import UsageError
+from anystep.core.fields import Fraction, PowerOfTwo
 from anystep.core.random import Draw
 from anystep.flow.conventions import VP_LEVELS, from_vp, vp_time, vp_times
 from anystep.flow.ladder import Schedule, Step, instantaneous_schedule
@@ -38,14 +39,10 @@ class Diffusion(Objective):
     name: ClassVar[str] = "diffusion"
     predicts: ClassVar[str] = "noise"
 
-    M: int = 128
+    M: Annotated[int, PowerOfTwo] = 128
     """Number of smallest steps, a power of two (P1 3.1): a network's log2 step encoding uses it."""
-    label_drop: float = 0.1
+    label_drop: Fraction = 0.1
     """Probability that a label becomes the null label, in [0, 1] (DiT; P1 Table 3)."""
-
-    def __post_init__(self) -> None:
-        power_of_two("objective.M", self.M)
-        in_range("objective.label_drop", self.label_drop, 0, 1)
 
     def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: Progress) -> Targets:
         """Map a batch to the velocities of its paths, weighted so that they count as noise."""
@@ -70,7 +67,7 @@ class Diffusion(Objective):
         Raises ValueError for more steps than levels: the network has seen nothing in between.
         """
         if steps > VP_LEVELS:
-            raise ValueError(f"steps must be at most {VP_LEVELS}, the noise levels that diffusion knows, got {steps}")
+            raise UsageError(f"steps must be at most {VP_LEVELS}, the noise levels that diffusion knows, got {steps}")
         budget = len(instantaneous_schedule(steps))  # which refuses what is none
         times = [*(vp_time(round(VP_LEVELS * left / budget) - 1) for left in range(budget, 0, -1)), 1.0]
         return [Step(t, end - t, 0.0) for t, end in pairwise(times)]

@@ -1,9 +1,11 @@
 """What the methods share that train their teacher first, in the same run: its settings, its phase, its guidance."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from anystep.core.fields import in_range, require
+from annotated_types import Interval
+
+from anystep.core.fields import Fraction, PowerOfTwo
 from anystep.flow.condition import ConditionSpec
 from anystep.flow.guidance import GuidanceRule
 from anystep.flow.ladder import Step, TimeLaw
@@ -17,24 +19,19 @@ class Distillation(Objective):
 
     uses_teacher: ClassVar[bool] = True
 
-    M: int = 128
+    M: Annotated[int, PowerOfTwo] = 128
     """Number of smallest steps, a power of two: those of the teacher between noise and data (P1 B.2)."""
-    teacher_share: float = 0.5
+    teacher_share: Annotated[float, Interval(gt=0, lt=1)] = 0.5
     """Share of the run's images that train the teacher, in (0, 1) (P1 B.2: 400k of 800k updates); nothing when the run
     begins with a trained one (init.run)."""
-    guidance: float = 1.0
+    guidance: Annotated[float, Interval(ge=0, le=100)] = 1.0
     """Guidance scale W of the teacher, built into the student; 1 means none (P1 Table 3: 1.5 on ImageNet)."""
     time: TimeLaw = "discrete"
     """Law of t in flow matching: `discrete` (multiples of 1/M), `uniform`, or `logit_normal`."""
-    label_drop: float = 0.1
+    label_drop: Fraction = 0.1
     """Probability that flow matching replaces a label by the null label, in [0, 1] (P1 Table 3)."""
-    sigma_min: float = 0.0
+    sigma_min: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """Noise left at t = 1, in [0, 1); the released code has 1e-5, the paper 0."""
-
-    def __post_init__(self) -> None:
-        self.teacher()  # it checks the fields that are its own
-        require(0 < self.teacher_share < 1, "objective.teacher_share", self.teacher_share, "in (0, 1)")
-        in_range("objective.guidance", self.guidance, 0, 100)
 
     def teacher(self) -> FlowMatching:
         """Return the method that trains the teacher."""

@@ -1,11 +1,12 @@
 """Flow matching, the base of the family and its many-step baseline."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Interval
 
-from anystep.core.fields import in_range, one_of, power_of_two
+from anystep.core.fields import Fraction, PowerOfTwo
 from anystep.core.random import Draw
 from anystep.flow.ladder import Schedule, TimeLaw, flow_time, instantaneous_schedule
 from anystep.flow.path import interpolate, velocity
@@ -29,18 +30,12 @@ class FlowMatching(Objective):
 
     time: TimeLaw = "discrete"
     """Law of t: `discrete` (multiples of 1/M, P1 3.1), `uniform`, or `logit_normal`."""
-    M: int = 128
+    M: Annotated[int, PowerOfTwo] = 128
     """Number of smallest steps, a power of two (P1 3.1): `time=discrete` and a network's log2 step encoding use it."""
-    label_drop: float = 0.1
+    label_drop: Fraction = 0.1
     """Probability that a label becomes the null label, in [0, 1] (P1 Table 3)."""
-    sigma_min: float = 0.0
+    sigma_min: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """Noise left at t = 1, in [0, 1); the authors' code has 1e-5, the paper 0."""
-
-    def __post_init__(self) -> None:
-        one_of("objective.time", self.time, TimeLaw)
-        power_of_two("objective.M", self.M)
-        in_range("objective.label_drop", self.label_drop, 0, 1)
-        in_range("objective.sigma_min", self.sigma_min, 0, 1, open_end=True)
 
     def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: Progress) -> Targets:
         """Map a batch to the velocities of its own straight paths."""

@@ -2,12 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
-from anystep.core.fields import at_least, finite, in_range, positive, power_of_two, require
+from anystep.core.fields import Finite, Fraction, PositiveFloat, PowerOfTwo, require
 from anystep.core.random import Draw
 from anystep.flow.conventions import time_from_sigma
 from anystep.flow.ladder import Ladder, Schedule, instantaneous_schedule
@@ -47,35 +48,30 @@ class ImprovedConsistencyTraining(Objective):
     stochastic: ClassVar[bool] = True
     scheduled: ClassVar[bool] = True
 
-    M: int = 128
+    M: Annotated[int, PowerOfTwo] = 128
     """Factor by which the number of bins grows over the run, a power of two (iCT 3.4: from 10 to 1280)."""
-    initial_bins: int = 10
+    initial_bins: Annotated[int, Ge(1)] = 10
     """Number of bins at first, at least 1 (iCT 3.4: s0)."""
-    noise_min: float = 0.004
+    noise_min: PositiveFloat = 0.004
     """Smallest sigma, greater than 0 (iCT, for data of unit variance: twice the paper's 0.002)."""
-    noise_max: float = 160.0
+    noise_max: PositiveFloat = 160.0
     """Largest sigma, greater than `noise_min`, where samples start (iCT, for unit variance: twice the paper's 80)."""
-    rho: float = 7.0
+    rho: PositiveFloat = 7.0
     """Spacing of sigmas, greater than 0: 1 is even, more is denser near the data (EDM)."""
-    log_mean: float = -0.407
+    log_mean: Annotated[float, Finite] = -0.407
     """Mean of log sigma, finite (iCT 3.5, for data of unit variance: P_mean -1.1, and log 2)."""
-    log_std: float = 2.0
+    log_std: PositiveFloat = 2.0
     """Standard deviation of log sigma, greater than 0 (iCT 3.5: P_std)."""
-    huber: float = 0.00108
+    huber: PositiveFloat = 0.00108
     """The pseudo-Huber penalty's c over the root of the number of elements, greater than 0 (iCT 3.3, for data of unit
     variance: twice the paper's 0.00054)."""
-    label_drop: float = 0.1
+    label_drop: Fraction = 0.1
     """Probability that a label becomes the null label, in [0, 1] (P1 Table 3)."""
 
-    def __post_init__(self) -> None:
-        power_of_two("objective.M", self.M)
-        at_least("objective.initial_bins", self.initial_bins, 1)
-        for field in ("noise_min", "noise_max", "rho", "log_std", "huber"):
-            positive(f"objective.{field}", getattr(self, field))
+    def check_combinations(self) -> None:
+        """Raise UsageError unless the noise levels span an interval."""
         low = self.noise_min
         require(self.noise_max > low, "objective.noise_max", self.noise_max, f"greater than noise_min ({low:g})")
-        finite("objective.log_mean", self.log_mean)
-        in_range("objective.label_drop", self.label_drop, 0, 1)
 
     def bins(self, progress: Progress) -> int:
         """Return the number of bins now: doubled log2 M times, after equal parts of the run."""

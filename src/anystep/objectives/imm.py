@@ -1,12 +1,14 @@
 """Inductive moment matching: groups of samples pushed from two times to one must have the same distribution."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Ge, Interval
 from torch import Tensor
 
-from anystep.core.fields import at_least, finite, in_range, positive
+from anystep.core.errors import UsageError
+from anystep.core.fields import Finite, Fraction, PositiveFloat
 from anystep.core.random import Draw
 from anystep.flow.ladder import Schedule, equal_schedule
 from anystep.flow.path import advance, expand, interpolate, velocity
@@ -52,34 +54,25 @@ class IMM(Objective):
     #: no hyper-parameter: d takes any value, so there is no ladder
     M = 128
 
-    particles: int = 4
+    particles: Annotated[int, Ge(1)] = 4
     """Rows of a group, at least 1 (paper, Table 5: M = 4); a batch and its parts hold multiples of it."""
-    eta_max: float = 160.0
+    eta_max: PositiveFloat = 160.0
     """Largest ratio of noise to data, above 0: training and sampling begin at t = 1/(1 + eta_max) (paper, C.6)."""
-    k: int = 12
+    k: Annotated[int, Ge(1)] = 12
     """The second time is eta_max / 2^k less noisy, in eta; at least 1 (paper, Table 5: 12)."""
-    gap: float = 1e-4
+    gap: Annotated[float, Interval(ge=0, lt=1)] = 1e-4
     """Smallest distance of the two times, in [0, 1) (paper, Table 5: 1e-4)."""
-    a: float = 2.0
+    a: Annotated[float, Interval(ge=1, le=2)] = 2.0
     """Exponent of t in the weight, in [1, 2] (paper, Table 5: 2; 1 is better in one step, worse in eight)."""
-    b: float = 4.0
+    b: Annotated[float, Finite] = 4.0
     """Shift of the weight's sigmoid in log-SNR, finite; larger weighs times near the data more (paper, Table 5: 4)."""
-    label_drop: float = 0.1
+    label_drop: Fraction = 0.1
     """Probability that a label becomes the null label, in [0, 1] (paper, Table 5)."""
-
-    def __post_init__(self) -> None:
-        at_least("objective.particles", self.particles, 1)
-        positive("objective.eta_max", self.eta_max)
-        at_least("objective.k", self.k, 1)
-        in_range("objective.gap", self.gap, 0, 1, open_end=True)
-        in_range("objective.a", self.a, 1, 2)
-        finite("objective.b", self.b)
-        in_range("objective.label_drop", self.label_drop, 0, 1)
 
     def check_batch(self, batch: int) -> None:
         """Raise ValueError when the batch is not made of whole groups."""
         if batch % self.particles:
-            raise ValueError(
+            raise UsageError(
                 f"training.batch {batch} is no multiple of objective.particles {self.particles}: groups are compared"
             )
 

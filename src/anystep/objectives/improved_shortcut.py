@@ -1,12 +1,14 @@
 """Improved shortcut models: the guidance scale is an input of the network, so that no level guides twice."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Interval
 from torch import Tensor
 
-from anystep.core.fields import in_range, positive, require
+from anystep.core.errors import UsageError
+from anystep.core.fields import Fraction, PositiveFloat, PowerOfTwo, require
 from anystep.core.random import Draw, spread
 from anystep.flow.condition import Condition, ConditionSpec, cat, rows, same
 from anystep.flow.guidance import in_interval
@@ -55,39 +57,35 @@ class ImprovedShortcut(Objective):
     uses_target: ClassVar[bool] = True
     takes_guidance: ClassVar[bool] = True
 
-    share: float = 1 / 3
+    share: Annotated[float, Interval(ge=0, lt=1)] = 1 / 3
     """Share of self-consistency rows in the global batch, in [0, 1) (second-hand: three terms of equal weight)."""
-    guided_share: float = 1 / 3
+    guided_share: Annotated[float, Interval(gt=0, lt=1)] = 1 / 3
     """Share of guided rows, in (0, 1); share and guided_share leave some velocity rows (second-hand: equal weights)."""
-    guidance_max: float = 4.5
+    guidance_max: Annotated[float, Interval(gt=1, le=100)] = 4.5
     """Largest W that is trained, above 1 (second-hand: W - 1 up to 3.5)."""
-    guidance_step: float = 0.25
+    guidance_step: PositiveFloat = 0.25
     """Grid of W from 1 to guidance_max, of which it is a whole part (second-hand: 0.25)."""
-    interval: float = 0.3
+    interval: Fraction = 0.3
     """Time in [0, 1] from which on guidance has an effect on the targets, 0: always (second-hand: 0.3)."""
-    M: int = 128
+    M: Annotated[int, PowerOfTwo] = 128
     """Number of smallest steps, a power of two (P1 3.1). Small images do well with fewer."""
     level: LevelLaw = "equal"
     """`equal`: every level has the same number of rows, the remainder goes to d = 1; `random`: drawn uniformly."""
     time: TimeLaw = "discrete"
     """Law of t in velocity and guided rows: `discrete` (multiples of 1/M), `uniform`, or `logit_normal`."""
-    label_drop: float = 0.1
+    label_drop: Fraction = 0.1
     """Probability that a label becomes the null label, in [0, 1], above 0 with classes; never in guided rows."""
-    clip: float | None = None
+    clip: PositiveFloat | None = None
     """Clip x' and targets of self-consistency rows to +-clip; None does not."""
-    sigma_min: float = 0.0
+    sigma_min: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """Noise left at t = 1, in [0, 1)."""
     order: Order = "small_last"
     """Where a budget that is no power of two has its small steps: `small_last` (at the data) or `small_first`."""
 
-    def __post_init__(self) -> None:
-        _ = self.plain  # checks the fields that both have
-        in_range("objective.share", self.share, 0, 1, open_end=True)
-        require(0 < self.guided_share < 1, "objective.guided_share", self.guided_share, "in (0, 1)")
+    def check_combinations(self) -> None:
+        """Raise UsageError unless some velocity rows are left, and the grid of W ends at guidance_max."""
         room = "below 1 with objective.share, so that some velocity rows are left"
         require(self.share + self.guided_share < 1 - 1e-9, "objective.guided_share", self.guided_share, room)
-        require(1 < self.guidance_max <= 100, "objective.guidance_max", self.guidance_max, "above 1 and at most 100")
-        positive("objective.guidance_step", self.guidance_step)
         whole = abs(self.scales * self.guidance_step - (self.guidance_max - 1)) < 1e-9 and self.scales > 0
         rule = f"a whole part of objective.guidance_max - 1 = {self.guidance_max - 1:g}"
         require(whole, "objective.guidance_step", self.guidance_step, rule)
@@ -110,7 +108,7 @@ class ImprovedShortcut(Objective):
     def check(self, conditions: ConditionSpec) -> None:
         """Raise ValueError when the null label, which guidance is a difference from, would never be trained."""
         if conditions and self.label_drop == 0:
-            raise ValueError("objective.guidance_max needs a trained null label: set objective.label_drop, e.g. to 0.1")
+            raise UsageError("objective.guidance_max needs a trained null label: set objective.label_drop, e.g. to 0.1")
 
     def check_batch(self, batch: int) -> None:
         """Raise ValueError when fewer self-consistency rows than levels would train d = 1 only."""

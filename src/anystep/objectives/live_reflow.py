@@ -1,11 +1,13 @@
 """Live reflow: flow matching and its own distillation to one step, in one run."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
+from annotated_types import Ge, Interval
 from torch import Tensor
 
-from anystep.core.fields import at_least, in_range, require
+from anystep.core.errors import UsageError
+from anystep.core.fields import Fraction, PowerOfTwo
 from anystep.core.random import Draw
 from anystep.flow.condition import ConditionSpec, rows
 from anystep.flow.guidance import GuidanceRule
@@ -13,7 +15,6 @@ from anystep.flow.ladder import Schedule, Step, TimeLaw, flow_time, instantaneou
 from anystep.flow.path import interpolate, velocity
 from anystep.flow.sampling import sample
 from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets, check_built_in, drop
-from anystep.objectives.flow_matching import FlowMatching
 
 
 @dataclass(frozen=True)
@@ -39,26 +40,20 @@ class LiveReflow(Objective):
     name: ClassVar[str] = "live_reflow"
     uses_step: ClassVar[bool] = True
 
-    share: float = 0.25
+    share: Annotated[float, Interval(gt=0, lt=1)] = 0.25
     """Share of reflow rows in the global batch, in (0, 1) (P1 B.2: 1/4; released code: 1/8)."""
-    generation_steps: int = 8
+    generation_steps: Annotated[int, Ge(1)] = 8
     """Euler steps that a reflow row's sample is made in, at least 1 (P1 B.2)."""
-    guidance: float = 1.0
+    guidance: Annotated[float, Interval(ge=0, le=100)] = 1.0
     """Guidance scale W of those samples; 1 means none (P1 Table 3: 1.5 on ImageNet)."""
     time: TimeLaw = "discrete"
     """Law of t in all rows: `discrete` (multiples of 1/M), `uniform`, or `logit_normal`."""
-    M: int = 128
+    M: Annotated[int, PowerOfTwo] = 128
     """Number of smallest steps, a power of two (P1 3.1): `time=discrete` and a network's log2 step encoding use it."""
-    label_drop: float = 0.1
+    label_drop: Fraction = 0.1
     """Probability that a label becomes the null label, in [0, 1]; reflow rows keep theirs (P1 Table 3)."""
-    sigma_min: float = 0.0
+    sigma_min: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """Noise left at t = 1, in [0, 1); the released code has 1e-5, the paper 0."""
-
-    def __post_init__(self) -> None:
-        FlowMatching(self.time, self.M, self.label_drop, self.sigma_min)  # it checks the fields that are its own
-        require(0 < self.share < 1, "objective.share", self.share, "in (0, 1)")
-        at_least("objective.generation_steps", self.generation_steps, 1)
-        in_range("objective.guidance", self.guidance, 0, 100)
 
     def check(self, conditions: ConditionSpec) -> None:
         """Raise ValueError for guidance on data without classes, or with a null label that nothing would train."""
@@ -67,7 +62,7 @@ class LiveReflow(Objective):
     def check_batch(self, batch: int) -> None:
         """Raise ValueError when the batch is too small to have rows of both kinds."""
         if round(self.share * batch) in {0, batch}:
-            raise ValueError(
+            raise UsageError(
                 f"objective.share {self.share:g} of training.batch {batch} is {round(self.share * batch)} rows, which "
                 "leaves no rows of one kind: raise training.batch, or set objective.share nearer to 0.5"
             )

@@ -1,13 +1,14 @@
 """MeanFlow: the average velocity over any step, learned from its own derivative along the path."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Interval
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from anystep.core.fields import finite, in_range, positive
+from anystep.core.fields import Finite, Fraction, PositiveFloat
 from anystep.core.random import Draw
 from anystep.flow.condition import Condition, rows
 from anystep.flow.ladder import Schedule, equal_schedule
@@ -46,26 +47,18 @@ class MeanFlow(Objective):
     #: no hyper-parameter: d takes any value, so there is no ladder
     M = 128
 
-    share: float = 0.25
+    share: Fraction = 0.25
     """Share of rows with d > 0 in the global batch, in [0, 1] (paper, Table 1a: 25 % of r != t)."""
-    time_mean: float = 0.4
+    time_mean: Annotated[float, Finite] = 0.4
     """Mean of the normal law of logit(t), finite; above 0 is nearer the data (paper, Table 1d: -0.4 of 1 - t)."""
-    time_std: float = 1.0
+    time_std: PositiveFloat = 1.0
     """Standard deviation of that law, above 0 (paper, Table 1d)."""
-    adaptive_power: float = 1.0
+    adaptive_power: Annotated[float, Interval(ge=0, le=2)] = 1.0
     """Power of the adaptive weight, in [0, 2]: 0 is the squared error (paper, Table 1e: 1)."""
-    adaptive_floor: float = 1e-3
+    adaptive_floor: PositiveFloat = 1e-3
     """What is added to a row's squared error in the adaptive weight, above 0 (paper 4.3)."""
-    label_drop: float = 0.1
+    label_drop: Fraction = 0.1
     """Probability that a label becomes the null label, in [0, 1] (paper, Table 4)."""
-
-    def __post_init__(self) -> None:
-        in_range("objective.share", self.share, 0, 1)
-        finite("objective.time_mean", self.time_mean)
-        positive("objective.time_std", self.time_std)
-        in_range("objective.adaptive_power", self.adaptive_power, 0, 2)
-        positive("objective.adaptive_floor", self.adaptive_floor)
-        in_range("objective.label_drop", self.label_drop, 0, 1)
 
     def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: Progress) -> Targets:
         """Map a batch to velocities at d = 0, and to average velocities by the identity at d > 0."""

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import torch
 
-from anystep.core.fields import positive
+from anystep.core.fields import PositiveFloat
 from anystep.core.random import Draw
 from anystep.flow.guidance import guided_velocity
 from anystep.flow.ladder import Ladder, Schedule, instantaneous_schedule
@@ -39,13 +39,8 @@ class ProgressiveDistillation(Distillation):
 
     name: ClassVar[str] = "progressive_distillation"
 
-    clip: float | None = None
+    clip: PositiveFloat | None = None
     """Clip x' to +-clip; None does not. The released code has 4, for unit-variance latents."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.clip is not None:
-            positive("objective.clip", self.clip)
 
     def phases(self) -> tuple[Phase, ...]:
         """Return the teacher's phase, then one of equal length for each halving, named by the step it trains."""

@@ -1,9 +1,10 @@
 """Reflow: flow matching again, on pairs of noise and data that a trained flow joined."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from anystep.core.fields import at_least
+from annotated_types import Ge
+
 from anystep.core.random import Draw
 from anystep.flow.guidance import GuidanceRule
 from anystep.flow.ladder import Schedule, Step, instantaneous_schedule
@@ -30,15 +31,10 @@ class Reflow(Distillation):
 
     name: ClassVar[str] = "reflow"
 
-    pairs: int = 50_000
+    pairs: Annotated[int, Ge(1)] = 50_000
     """Number of pairs, at least 1 (P1 B.2: 50k of CelebA-HQ, 1M of ImageNet)."""
-    pair_steps: int = 128
+    pair_steps: Annotated[int, Ge(1)] = 128
     """Euler steps that a pair is made in, at least 1 (P1 4: 128)."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least("objective.pairs", self.pairs, 1)
-        at_least("objective.pair_steps", self.pair_steps, 1)
 
     def phases(self) -> tuple[Phase, ...]:
         """Return the teacher's phase, then flow matching on the pairs that it made."""

@@ -1,14 +1,16 @@
 """Shortcut models: one network, one training run, any number of steps."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from annotated_types import Interval
 from torch import Tensor
 
-from anystep.core.fields import in_range, one_of, positive, power_of_two
+from anystep.core.errors import UsageError
+from anystep.core.fields import Fraction, PositiveFloat, PowerOfTwo
 from anystep.core.random import Draw
 from anystep.flow.condition import Condition, ConditionSpec, cat, rows
 from anystep.flow.guidance import GuidanceRule, NullTraining, guide, in_interval
@@ -23,13 +25,6 @@ FLOW_ROW = -1
 LevelLaw = Literal["equal", "random"]
 DropRows = Literal["flow", "all"]
 CfgLevels = Literal["finest", "all"]
-CHOICES: Mapping[str, object] = {
-    "level": LevelLaw,
-    "time": TimeLaw,
-    "label_drop_rows": DropRows,
-    "cfg_levels": CfgLevels,
-    "order": Order,
-}
 
 
 @dataclass(frozen=True)
@@ -57,42 +52,30 @@ class Shortcut(Objective):
     uses_step: ClassVar[bool] = True
     uses_target: ClassVar[bool] = True
 
-    share: float = 0.25
+    share: Fraction = 0.25
     """Share of self-consistency rows in the global batch, in [0, 1] (P1 Table 3: 1/4; released code: 1/8)."""
-    M: int = 128
+    M: Annotated[int, PowerOfTwo] = 128
     """Number of smallest steps, a power of two (P1 3.1). Small images do well with fewer."""
     level: LevelLaw = "equal"
     """`equal`: every level has the same number of rows, the remainder goes to d = 1; `random`: drawn uniformly."""
     time: TimeLaw = "discrete"
     """Law of t in flow rows: `discrete` (multiples of 1/M), `uniform`, or `logit_normal`."""
-    label_drop: float = 0.1
+    label_drop: Fraction = 0.1
     """Probability that a label becomes the null label, in [0, 1] (P1 Table 3)."""
     label_drop_rows: DropRows = "flow"
     """Rows whose labels are dropped; with `flow` (as released) the null label is untrained at d > 0."""
-    guidance: float = 1.0
+    guidance: Annotated[float, Interval(ge=0, le=100)] = 1.0
     """Guidance scale W built into the self-consistency targets; 1 means none (P1 Table 3: 1.5 on ImageNet)."""
     cfg_levels: CfgLevels = "finest"
     """Rows that are guided: `finest`, whose half steps are at d = 0 (P1), or `all`, which compounds to W^log2(M)."""
-    interval: float = 0.0
+    interval: Fraction = 0.0
     """Time in [0, 1] from which on guided rows are guided, 0: always. P1 has none; iSM's 0.3 is second-hand."""
-    clip: float | None = None
+    clip: PositiveFloat | None = None
     """Clip x' and targets to +-clip; None does not. The released code has 4, for unit-variance latents."""
-    sigma_min: float = 0.0
+    sigma_min: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """Noise left at t = 1, in [0, 1); the released code has 1e-5, the paper 0."""
     order: Order = "small_last"
     """Where a budget that is no power of two has its small steps: `small_last` (at the data) or `small_first`."""
-
-    def __post_init__(self) -> None:
-        for field, choices in CHOICES.items():
-            one_of(f"objective.{field}", getattr(self, field), choices)
-        power_of_two("objective.M", self.M)
-        in_range("objective.share", self.share, 0, 1)
-        in_range("objective.label_drop", self.label_drop, 0, 1)
-        in_range("objective.sigma_min", self.sigma_min, 0, 1, open_end=True)
-        in_range("objective.guidance", self.guidance, 0, 100)
-        in_range("objective.interval", self.interval, 0, 1)
-        if self.clip is not None:
-            positive("objective.clip", self.clip)
 
     def check(self, conditions: ConditionSpec) -> None:
         """Raise ValueError for guidance on data without classes, or with a null label that nothing would train."""
@@ -102,7 +85,7 @@ class Shortcut(Objective):
         """Raise ValueError when fewer rows than levels would train d = 1 only, silently (METHODS 2)."""
         rows, levels = round(self.share * batch), self.ladder.levels
         if self.share > 0 and self.level == "equal" and rows < levels:
-            raise ValueError(
+            raise UsageError(
                 f"objective.share {self.share:g} of training.batch {batch} is {rows} rows, fewer than the {levels} "
                 f"levels of M = {self.M}: raise training.batch to {math.ceil(levels / self.share)}, lower objective.M, "
                 "or set objective.level to random"

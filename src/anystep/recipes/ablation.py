@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from anystep.core.errors import UsageError
 from anystep.flow.coupling import CouplingConfig
 from anystep.flow.penalties import Haar, Own
 from anystep.objectives import ImprovedShortcut
@@ -28,7 +29,7 @@ def with_parts(config: Config, last: str) -> Config:
     """
     objective = config.objective
     if not isinstance(objective, ImprovedShortcut):
-        raise ValueError(f"{last} is a part of improved_shortcut, and this is a run of {objective.name}")
+        raise UsageError(f"{last} is a part of improved_shortcut, and this is a run of {objective.name}")
     there = list(PARTS)[: list(PARTS).index(last) + 1]
     if "+interval" not in there:
         config = replace(config, objective=replace(objective, interval=0.0))

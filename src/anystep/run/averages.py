@@ -3,24 +3,27 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anystep.core.fields import at_least, require
+from anystep.core.fields import Checked, Rule, require
 
 #: widths above this, that of a plain mean of all parameters, need a power below 0
 WIDEST = 12**-0.5
 #: an average over a thousandth of the run, the last parameters in all but name: below it the power, about 1 / width,
 #: means nothing, and in the end overflows
 NARROWEST = 0.001
+#: what the relative width of a power average can be
+WIDTH = Rule(lambda width: NARROWEST <= width <= WIDEST, "at least 0.001 and at most 0.2886, a plain mean")
 
 
 def check_width(name: str, sigma_rel: float) -> None:
     """Raise ValueError that names ``name`` unless a power average can have this width: in [0.001, 0.2886]."""
-    rule = "at least 0.001 and at most 0.2886, a plain mean"
-    require(NARROWEST <= sigma_rel <= WIDEST, name, sigma_rel, rule)
+    require(WIDTH.holds(sigma_rel), name, sigma_rel, WIDTH.words)
 
 
 @cache
@@ -41,15 +44,11 @@ def relative_width(gamma: float) -> float:
 
 
 @dataclass(frozen=True)
-class Profile:
+class Profile(Checked):
     """How the parameters of a run weigh in an average: that of `PowerEma` of width ``sigma_rel`` after ``updates``."""
 
-    updates: int
-    sigma_rel: float
-
-    def __post_init__(self) -> None:
-        at_least("updates", self.updates, 1)
-        exponent(self.sigma_rel)
+    updates: Annotated[int, Ge(1)]
+    sigma_rel: Annotated[float, WIDTH]
 
     def overlap(self, other: "Profile") -> float:
         """Return the integral of the product of both profiles, each of integral 1 (the paper's appendix C)."""

@@ -7,24 +7,28 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, Union
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Interval
 
 from anystep.core.errors import UsageError
-from anystep.core.fields import at_least, in_range, one_of, positive, require
+from anystep.core.fields import Checked, Fraction, PositiveFloat, check_value, field_types, require
 from anystep.data import SOURCES, Source
 from anystep.flow.coupling import CouplingConfig
 from anystep.flow.penalties import PENALTIES, WEIGHTS, Haar, NoWeight, Own, Penalty, Weight
 from anystep.networks import NETWORKS, NetworkConfig
 from anystep.objectives import OBJECTIVES, Objective
-from anystep.run.averages import check_width
+from anystep.run.averages import WIDTH
 
 Precision = Literal["float32", "bfloat16"]
 MatmulPrecision = Literal["highest", "high", "medium"]
+Count = Annotated[int, Ge(1)]
+#: decay a step of a moving average
+Decay = Annotated[float, Interval(ge=0, lt=1)]
 
 
 @dataclass(frozen=True)
-class InitConfig:
+class InitConfig(Checked, section="init"):
     """What the network begins with: nothing, or the weights of a trained run (fine-tuning, or a ready teacher)."""
 
     run: str | None = None
@@ -32,85 +36,66 @@ class InitConfig:
     weights: Literal["ema", "raw"] = "ema"
     """`ema`: the average that the run kept for evaluation; `raw`: its trained parameters."""
 
-    def __post_init__(self) -> None:
-        one_of("init.weights", self.weights, Literal["ema", "raw"])
-
     def located(self) -> "InitConfig":
         """Return the same with the run's absolute path."""
         return self if self.run is None else dataclasses.replace(self, run=str(Path(self.run).absolute()))
 
 
 @dataclass(frozen=True)
-class OptimizerConfig:
+class OptimizerConfig(Checked, section="optimizer"):
     """AdamW, weight decay on every parameter as in P1."""
 
-    lr: float = 1e-4
+    lr: PositiveFloat = 1e-4
     """Learning rate (P1 Table 3: 1e-4, constant)."""
-    weight_decay: float = 0.1
+    weight_decay: Annotated[float, Interval(ge=0, le=10)] = 0.1
     """Decoupled weight decay; P1 finds it crucial for stability early on (Table 3: 0.1)."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
     """Decay of the first and second moments, each in [0, 1)."""
-    eps: float = 1e-8
+    eps: PositiveFloat = 1e-8
     """Added to the root of the second moment."""
-    clip_norm: float | None = None
+    clip_norm: PositiveFloat | None = None
     """Clip the global gradient norm to this; None does not (P1)."""
-    warmup: int = 0
+    warmup: Annotated[int, Ge(0)] = 0
     """Images over which the rate rises linearly from 0; P1 has none."""
-    decay: float = 0.0
+    decay: Fraction = 0.0
     """Last share of the run, in [0, 1], over which the rate falls linearly to 0; P1 has none. Depends on `images`."""
-
-    def __post_init__(self) -> None:
-        positive("optimizer.lr", self.lr)
-        in_range("optimizer.weight_decay", self.weight_decay, 0, 10)
-        for beta in self.betas:
-            in_range("optimizer.betas", beta, 0, 1, open_end=True)
-        positive("optimizer.eps", self.eps)
-        if self.clip_norm is not None:
-            positive("optimizer.clip_norm", self.clip_norm)
-        at_least("optimizer.warmup", self.warmup, 0)
-        in_range("optimizer.decay", self.decay, 0, 1)
 
 
 @dataclass(frozen=True)
-class EmaConfig:
+class EmaConfig(Checked, section="ema"):
     """Two moving averages of the parameters, one makes targets, one is evaluated; more to choose from afterwards."""
 
-    target: float = 0.999
+    target: Decay = 0.999
     """Decay a step of the average that makes self-consistency targets (P1: 0.999; short runs want 0.95 to 0.99)."""
-    evaluation: float = 0.999
+    evaluation: Decay = 0.999
     """Decay a step of the average that is sampled from and evaluated (P1: 0.999)."""
     warmup: bool = True
     """Use decay min(decay, (1 + n) / (10 + n)) at update n, so that the start is forgotten sooner."""
-    profiles: tuple[float, ...] = ()
+    profiles: tuple[Annotated[float, WIDTH], ...] = ()
     """Relative widths of power averages to keep too (Karras et al. 2024: 0.05 0.1), so that `--weights` of `sample` and
     `evaluate` can be any width after training. Each takes a network's memory, and on disk a network's size in every
     checkpoint and in every copy."""
-    profile_every: int | None = None
+    profile_every: Count | None = None
     """Images between copies of these averages in `RUN/profiles`, which are never deleted; None: as checkpoint.every."""
 
-    def __post_init__(self) -> None:
-        in_range("ema.target", self.target, 0, 1, open_end=True)
-        in_range("ema.evaluation", self.evaluation, 0, 1, open_end=True)
-        for width in self.profiles:
-            check_width("ema.profiles", width)
+    def check_combinations(self) -> None:
+        """Raise UsageError for a width twice, and for copies of no averages."""
         require(len(set(self.profiles)) == len(self.profiles), "ema.profiles", list(self.profiles), "different widths")
-        if self.profile_every is not None:
-            at_least("ema.profile_every", self.profile_every, 1)
-            if not self.profiles:
-                raise ValueError("ema.profile_every does nothing without ema.profiles: set that, e.g. to 0.05 0.1")
+        if self.profile_every is not None and not self.profiles:
+            raise UsageError("ema.profile_every does nothing without ema.profiles: set that, e.g. to 0.05 0.1")
 
 
 @dataclass(frozen=True)
-class TrainingConfig:
+class TrainingConfig(Checked, section="training"):
     """Length, batch, numbers and device."""
 
-    images: int = 1_000_000
+    images: Count = 1_000_000
     """Length of the run in training examples seen, self-consistency rows included."""
-    batch: int = 256
+    batch: Count = 256
     """Examples in the global batch of one update."""
-    accumulate: int = 1
+    accumulate: Count = 1
     """Micro-batches that an update's batch is computed in; changes memory and rounding, not the draws."""
-    seed: int = 0
+    seed: Annotated[int, Ge(0)] = 0
     """Seed of every random quantity of the run."""
     device: str = "auto"
     """`auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`, `mps`."""
@@ -120,19 +105,13 @@ class TrainingConfig:
     """float32 matrix products; `high` allows TF32 on GPUs. On CPUs `medium` may be faster or slower: measure."""
     compile: bool = False
     """Compile the networks with `torch.compile`."""
-    max_nonfinite: int = 10
+    max_nonfinite: Count = 10
     """Updates in a row with a non-finite loss or gradient, each skipped and counted, after which the run stops."""
 
-    def __post_init__(self) -> None:
-        at_least("training.images", self.images, 1)
-        at_least("training.batch", self.batch, 1)
-        at_least("training.accumulate", self.accumulate, 1)
+    def check_combinations(self) -> None:
+        """Raise UsageError unless micro-batches are of one size."""
         divides = self.batch % self.accumulate == 0
         require(divides, "training.accumulate", self.accumulate, f"a divisor of training.batch ({self.batch})")
-        at_least("training.seed", self.seed, 0)
-        one_of("training.precision", self.precision, Precision)
-        one_of("training.matmul_precision", self.matmul_precision, MatmulPrecision)
-        at_least("training.max_nonfinite", self.max_nonfinite, 1)
 
     @property
     def steps(self) -> int:
@@ -141,34 +120,25 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True)
-class CheckpointConfig:
+class CheckpointConfig(Checked, section="checkpoint"):
     """When checkpoints are written and which are kept."""
 
-    every: int = 250_000
+    every: Count = 250_000
     """Images between checkpoints; the end of the run and a stop by a signal make one too."""
-    keep_last: int = 2
+    keep_last: Count = 2
     """Newest checkpoints kept."""
-    keep_every: int | None = None
+    keep_every: Count | None = None
     """Keep for good the first checkpoint after each multiple of this many images; None keeps only the newest."""
-
-    def __post_init__(self) -> None:
-        at_least("checkpoint.every", self.every, 1)
-        at_least("checkpoint.keep_last", self.keep_last, 1)
-        if self.keep_every is not None:
-            at_least("checkpoint.keep_every", self.keep_every, 1)
 
 
 @dataclass(frozen=True)
-class LogConfig:
+class LogConfig(Checked, section="log"):
     """What is logged beside the run's own `log.jsonl`, which is always written."""
 
-    every: int = 10_000
+    every: Count = 10_000
     """Images between log records; a record holds means over what came since the last."""
     tensorboard: bool = False
     """Write TensorBoard events too (extra `tensorboard`)."""
-
-    def __post_init__(self) -> None:
-        at_least("log.every", self.every, 1)
 
 
 @dataclass(frozen=True)
@@ -195,16 +165,16 @@ class Config:
             value = getattr(self.network, name)
             if value not in allowed:
                 needs = " or ".join(map(str, allowed))
-                raise ValueError(f"objective {objective.name} needs network.{name} {needs}, got {value}")
+                raise UsageError(f"objective {objective.name} needs network.{name} {needs}, got {value}")
         if self.training.batch // self.training.accumulate % objective.group:
-            raise ValueError(
+            raise UsageError(
                 f"objective {objective.name} compares rows in groups of {objective.group}: training.batch / "
                 f"training.accumulate must be a multiple, got {self.training.batch // self.training.accumulate}"
             )
         objective.check_batch(self.training.batch)
         check_loss(objective, self.penalty, self.weight)
         if objective.uses_jvp and self.training.compile:
-            raise ValueError(
+            raise UsageError(
                 f"objective {objective.name} differentiates in forward mode, which torch.compile cannot: leave "
                 "training.compile out"
             )
@@ -256,22 +226,22 @@ def to_json(config: Config) -> dict[str, Any]:
 
 
 def from_json(values: Mapping[str, Any]) -> Config:
-    """Return the config that `to_json` wrote. Raises ValueError that names the field at fault."""
+    """Return the config that `to_json` wrote. Raises UsageError that names the field at fault."""
     types = typing.get_type_hints(Config)
     sections: dict[str, Any] = {}
     for name, value in upgrade(values).items():
         _known("config", name, types)
         if name == "recipe":
-            sections[name] = _value("recipe", value, str)
+            sections[name] = check_value("recipe", value, str)
         elif not isinstance(value, Mapping):
-            raise ValueError(f"config.{name} must be an object, got {value!r}")
+            raise UsageError(f"config.{name} must be an object, got {value!r}")
         elif name in REGISTRIES:
             sections[name] = _named(name, value, REGISTRIES[name])
         else:
             sections[name] = _section(name, value, types[name])
     missing = [f.name for f in dataclasses.fields(Config) if f.name not in sections and _required(f)]
     if missing:
-        raise ValueError(f"config lacks {', '.join(missing)}")
+        raise UsageError(f"config lacks {', '.join(missing)}")
     return Config(**sections)
 
 
@@ -300,49 +270,21 @@ def _required(f: "dataclasses.Field[Any]") -> bool:
 def _named(section: str, values: Mapping[str, Any], registry: Mapping[str, type]) -> object:
     name = str(values.get("name"))
     if name not in registry:
-        raise ValueError(f"{section}.name must be one of {', '.join(registry)}, got {name!r}")
+        raise UsageError(f"{section}.name must be one of {', '.join(registry)}, got {name!r}")
     return _section(section, {k: v for k, v in values.items() if k != "name"}, registry[name])
 
 
 def _section(section: str, values: Mapping[str, Any], kind: Callable[..., Any]) -> object:
-    types = typing.get_type_hints(kind)
-    allowed = {f.name: types[f.name] for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    types = field_types(kind)
     for name in values:
-        _known(section, name, allowed)
-    checked = {name: _value(f"{section}.{name}", value, allowed[name]) for name, value in values.items()}
-    try:
-        return kind(**checked)
-    except TypeError:
-        required = [f.name for f in dataclasses.fields(kind) if _required(f) and f.name not in checked]  # type: ignore[arg-type]
-        raise ValueError(f"{section} lacks {', '.join(required)}") from None
-    except ValueError as error:  # a field's own check may not know which section it is in
-        text = str(error)
-        raise ValueError(text if text.startswith(f"{section}.") else f"{section}.{text}") from error
+        _known(section, name, types)
+    required = [f.name for f in dataclasses.fields(kind) if _required(f) and f.name not in values]  # type: ignore[arg-type]
+    if required:
+        raise UsageError(f"{section} lacks {', '.join(required)}")
+    return kind(**{name: check_value(f"{section}.{name}", value, types[name]) for name, value in values.items()})
 
 
 def _known(where: str, name: str, allowed: Mapping[str, Any]) -> None:
     if name not in allowed:
         near = get_close_matches(name, allowed, n=2)
-        raise ValueError(f"unknown field {where}.{name}" + (f"; did you mean {' or '.join(near)}?" if near else ""))
-
-
-def _value(field_name: str, value: Any, kind: Any) -> Any:
-    """Check a JSON value against a field's type: bool, int, float, str, Literal, tuple, or one of these or None."""
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (Union, UnionType):
-        if value is None and NoneType in args:
-            return None
-        return _value(field_name, value, next(a for a in args if a is not NoneType))
-    if origin is Literal:
-        if value not in args:
-            raise ValueError(f"{field_name} must be one of {', '.join(map(str, args))}, got {value!r}")
-        return value
-    if origin is tuple and isinstance(value, list):
-        if Ellipsis not in args and len(value) != len(args):
-            raise ValueError(f"{field_name} must have {len(args)} values, got {len(value)}")
-        return tuple(_value(field_name, item, args[0]) for item in value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, origin or kind) or (kind is int and isinstance(value, bool)):
-        raise ValueError(f"{field_name} must be {getattr(kind, '__name__', kind)}, got {value!r}")
-    return value
+        raise UsageError(f"unknown field {where}.{name}" + (f"; did you mean {' or '.join(near)}?" if near else ""))

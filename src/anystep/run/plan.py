@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
+from anystep.core.errors import UsageError
 from anystep.objectives.base import Phase, Progress
 from anystep.run.config import Config
 
@@ -44,7 +45,7 @@ def segments(config: Config) -> list[Segment]:
     ends = [round(done / total * steps) for done in accumulate(phase.share for phase in parts)]
     laid = [Segment(phase, first, last) for phase, first, last in zip(parts, [0, *ends], ends, strict=False)]
     if any(segment.first == segment.last for segment in laid):
-        raise ValueError(
+        raise UsageError(
             f"training.images {config.training.images} is {steps} updates, too few for the {len(parts)} phases of "
             f"{config.objective.name}: raise it, or lower training.batch"
         )
@@ -79,7 +80,7 @@ def with_budget(config: Config, units: float) -> Config:
     parts = phases(config)
     left = units - pair_units(config)
     if left <= 0:
-        raise ValueError(
+        raise UsageError(
             f"making objective.pairs costs {pair_units(config):,} network forward units of a budget of {units:,.0f}: "
             "lower objective.pairs or objective.pair_steps, or raise the budget"
         )

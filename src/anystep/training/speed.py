@@ -17,7 +17,8 @@ from anystep.run.facts import DataFacts
 from anystep.run.plan import UNITS, Segment, segments
 from anystep.training.examples import DataExamples, Examples
 from anystep.training.state import State
-from anystep.training.trainer import batches, update
+from anystep.training.trainer import batches
+from anystep.training.update import update
 
 #: fewest examples that are computed at a time
 SMALLEST = 4

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from anystep.core import files
 from anystep.core.device import pick_device
-from anystep.core.errors import RunError, reason
+from anystep.core.errors import RunError, UsageError, reason
 from anystep.data import Dataset, batch_indices
 from anystep.run import checkpoint
 from anystep.run.config import Config, to_json
@@ -155,7 +155,7 @@ def begin(state: State, facts: DataFacts, out: Path, resume: bool) -> int:
         if not every and state.config.init.run is not None:
             state.begin_with(read_trained(Path(state.config.init.run), state.config.init.weights))
         if state.step > state.config.training.steps:
-            raise ValueError(
+            raise UsageError(
                 f"training.images is {state.config.training.images}, and {out} has seen "
                 f"{state.step * state.config.training.batch} already: ask for more, or choose another --out"
             )
