@@ -1,11 +1,12 @@
 """Five short runs whose losses and samples are recorded, so that a change of the code that must not alter results can
 show that it does not.
 
-    python -m tests.golden.runs            compare with recorded.json, bit for bit
-    python -m tests.golden.runs --record   write recorded.json
+    python -m tests.golden.runs              compare with both files, bit for bit
+    python -m tests.golden.runs --record 2   write recorded_2.json
 
-Equal bits are expected on the processor and torch release that the file names; elsewhere products are rounded
-differently, and `test_golden.py` compares with a tolerance.
+`recorded.json` was written by anystep 0.1.0 and holds the runs with version 1 of the random keys, `recorded_2.json`
+those with version 2. Equal bits are expected on the processor and torch release that a file names; elsewhere products
+are rounded differently, and `test_golden.py` compares with a tolerance.
 """
 
 import hashlib
@@ -28,7 +29,8 @@ from anystep.networks import DiTConfig, MLPConfig
 from anystep.objectives import IMM, ImprovedConsistencyTraining, ImprovedShortcut, Reflow, Shortcut
 from anystep.run.config import CheckpointConfig, Config, EmaConfig, LogConfig, OptimizerConfig, TrainingConfig
 
-RECORDED = Path(__file__).with_name("recorded.json")
+#: version of the random keys -> what its runs gave
+RECORDED = {1: Path(__file__).with_name("recorded.json"), 2: Path(__file__).with_name("recorded_2.json")}
 UPDATES, BATCH = 12, 64
 STEPS = (1, 3, 8)
 SHOWN = 6  # values of each set of samples that are recorded as numbers
@@ -116,17 +118,23 @@ def machine() -> str:
 
 
 def main() -> int:
-    """Record, or compare and name every difference."""
-    with tempfile.TemporaryDirectory() as folder:
-        now = {name: measured(name, Path(folder) / name, 1) for name in configs()}
-    if "--record" in sys.argv:
-        RECORDED.write_text(json.dumps({"machine": machine(), "runs": now}, indent=1) + "\n")
-        return 0
-    recorded = json.loads(RECORDED.read_text())
-    if recorded["machine"] != machine():
-        print(f"recorded on {recorded['machine']}, this is {machine()}")
-    different = [f"{name} {key}" for name, was in recorded["runs"].items() for key in was if now[name][key] != was[key]]
-    print("\n".join(different) if different else f"{len(now)} runs are equal, bit for bit")
+    """Record one version, or compare all and name every difference."""
+    versions = [int(sys.argv[2])] if sys.argv[1:2] == ["--record"] else list(RECORDED)
+    different = []
+    for keys in versions:
+        with tempfile.TemporaryDirectory() as folder:
+            now = {name: measured(name, Path(folder) / name, keys) for name in configs()}
+        if "--record" in sys.argv:
+            RECORDED[keys].write_text(json.dumps({"machine": machine(), "runs": now}, indent=1) + "\n")
+            return 0
+        recorded = json.loads(RECORDED[keys].read_text())
+        if recorded["machine"] != machine():
+            print(f"recorded on {recorded['machine']}, this is {machine()}")
+        runs = recorded["runs"]
+        different += [
+            f"keys {keys} {name} {key}" for name, was in runs.items() for key in was if now[name][key] != was[key]
+        ]
+    print("\n".join(different) if different else f"{len(versions) * len(configs())} runs are equal, bit for bit")
     return 1 if different else 0
 
 
