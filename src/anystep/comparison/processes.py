@@ -15,22 +15,26 @@ from typing import Any
 import torch
 
 from anystep.comparison.trials import News, Result, Trial, Watch, attempt, known
+from anystep.core.registry import import_modules
 from anystep.training.signals import STOPPING, StopRequest
 
 #: seconds between looks at what other processes say
 POLL = 0.2
 
 
-def attempt_all(trials: Sequence[Trial], watch: Watch, stop: StopRequest, jobs: int = 1) -> list[Result]:
+def attempt_all(
+    trials: Sequence[Trial], watch: Watch, stop: StopRequest, jobs: int = 1, imports: Sequence[str] = ()
+) -> list[Result]:
     """Make all trials, ``jobs`` at a time; the cores are shared out among them. Results are in the trials' order.
 
     One at a time they are made here, several in a process each. After a signal each saves a checkpoint, and no more
-    begin; when this process dies, the others save a checkpoint and end.
+    begin; when this process dies, the others save a checkpoint and end. Each process imports the modules ``imports``
+    first.
     """
     results = [known(trial) or Result() for trial in trials]
     left = [number for number, result in enumerate(results) if not result.rows]
     if jobs > 1 and len(left) > 1:
-        _in_processes(trials, left, results, watch, stop, jobs)
+        _in_processes(trials, left, results, watch, stop, jobs, imports)
         return results
     for number in left:
         if stop.signal is None:
@@ -39,7 +43,13 @@ def attempt_all(trials: Sequence[Trial], watch: Watch, stop: StopRequest, jobs: 
 
 
 def _in_processes(
-    trials: Sequence[Trial], left: Sequence[int], results: list[Result], watch: Watch, stop: StopRequest, jobs: int
+    trials: Sequence[Trial],
+    left: Sequence[int],
+    results: list[Result],
+    watch: Watch,
+    stop: StopRequest,
+    jobs: int,
+    imports: Sequence[str] = (),
 ) -> None:
     """Make the trials whose numbers are ``left``, each in a process of its own, and put down their results."""
     context = get_context("spawn")
@@ -53,7 +63,8 @@ def _in_processes(
             while waiting and len(running) < jobs and stop.signal is None:
                 number = waiting.popleft()
                 ours, theirs = context.Pipe(duplex=False)
-                process = context.Process(target=_work, args=(trials[number], threads, heard, theirs), daemon=True)
+                work = (trials[number], tuple(imports), threads, heard, theirs)
+                process = context.Process(target=_work, args=work, daemon=True)
                 with _unheard():
                     process.start()
                 theirs.close()
@@ -90,7 +101,7 @@ def _unheard() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _work(trial: Trial, threads: int, heard: Any, pipe: "Connection[Any, Any]") -> None:
+def _work(trial: Trial, imports: Sequence[str], threads: int, heard: Any, pipe: "Connection[Any, Any]") -> None:
     """Make one trial in a process of its own; signals come from the first process, in ``heard``."""
     stop, parent, told = StopRequest(), os.getppid(), 0.0
 
@@ -108,6 +119,7 @@ def _work(trial: Trial, threads: int, heard: Any, pipe: "Connection[Any, Any]") 
                 pipe.send(news)
 
     Thread(target=listen, daemon=True).start()
+    import_modules(imports)
     torch.set_num_threads(threads)
     result = attempt(trial, watch, stop)
     with suppress(BrokenPipeError):
