@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from anystep.cli.compare import read
+from anystep.cli.compare import parse_compare
 from anystep.comparison.compare import Choices, plan
 from anystep.core.errors import UsageError
 from anystep.evaluation.evaluate import evaluate
@@ -32,7 +32,7 @@ DIGITS = f"compare digits {SMALL} --optimizer.warmup 0 --methods shortcut,+guida
 
 def parts(*words: str) -> dict[str, Config]:
     """Return every part's run, and the shortcut model's."""
-    base = read(["digits", *words], named=True)[1]
+    base = parse_compare(["digits", *words])[1]
     return {trial.method: trial.config for trial in plan(base, Path("out"), Choices(methods=["shortcut", *PARTS]))}
 
 
@@ -58,7 +58,7 @@ def test_each_part_adds_itself_to_those_before() -> None:
 
 def test_what_is_asked_for_all_methods_stays() -> None:
     words = "--penalty haar --penalty.norm l1 --coupling.batches 2 --ema.target 0.99 --ema.evaluation 0.99"
-    base = read(["digits", *words.split()], named=True)[1]
+    base = parse_compare(["digits", *words.split()])[1]
     for name in ("+guidance", "+wavelet", "+ot"):
         made = with_method(base, name)
         assert (made.penalty, made.coupling, made.ema) == (base.penalty, base.coupling, base.ema)
@@ -79,7 +79,7 @@ def test_what_is_asked_for_all_methods_stays() -> None:
     ],
 )
 def test_a_part_that_adds_nothing_is_refused(words: str, names: str, same: str) -> None:
-    base = read(["digits", *words.split()], named=True)[1]
+    base = parse_compare(["digits", *words.split()])[1]
     with pytest.raises(UsageError, match=same if "\\" in same else re.escape(same)):
         plan(base, Path("out"), Choices(methods=names.split()))
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anystep.cli.compare import read
+from anystep.cli.compare import parse_compare
 from anystep.cli.progress import ComparisonProgress, losses
 from anystep.comparison import processes, trials
 from anystep.comparison.compare import Choices, compare, plan
@@ -115,7 +115,7 @@ def test_two_seeds_give_mean_and_spread(command: Command) -> None:
 
 
 def test_every_method_costs_the_same_and_has_the_same_of_everything_else() -> None:
-    args, base = read(["digits", "--images", "51200", "--network.hidden", "64", "--optimizer.lr", "0.25"], named=True)
+    args, base = parse_compare(["digits", "--images", "51200", "--network.hidden", "64", "--optimizer.lr", "0.25"])
     assert args.methods is None and base.objective.name == "flow_matching"
     made = plan(base, Path("out"), Choices(seeds=(0, 1)))
     assert {trial.method for trial in made} == set(OBJECTIVES) and len(made) == 2 * len(OBJECTIVES)
@@ -130,7 +130,7 @@ def test_every_method_costs_the_same_and_has_the_same_of_everything_else() -> No
 def test_a_family_and_its_recipes_are_one_comparison(options: list[str]) -> None:
     """They share a folder, and the cost is rounded to whole updates once."""
     made = [
-        plan(read([name, *options], named=True)[1], Path("out"), Choices())
+        plan(parse_compare([name, *options])[1], Path("out"), Choices())
         for name in ("digits", "digits-shortcut", "digits-reflow", "digits-progressive_distillation")
     ]
     assert made[0] == made[1] == made[2] == made[3]
@@ -197,7 +197,7 @@ def test_few_steps_of_what_learns_velocities_are_in_parentheses_as_in_the_paper(
 
 def test_a_config_keeps_its_own_methods_options(command: Command) -> None:
     command("train eight_gaussians-shortcut TINY --out run --objective.share 0.5")
-    _, base = read(["run", "--methods", "shortcut"], named=True)
+    _, base = parse_compare(["run", "--methods", "shortcut"])
     (trial, other) = plan(base, Path("out"), Choices(methods=["shortcut", "flow_matching"]))
     assert trial.config.objective.share == 0.5 and other.config.objective.name == "flow_matching"  # type: ignore[attr-defined]
     assert forward_units(trial.config) == pytest.approx(320 * (3 + 2 * 0.5), rel=0.06)
@@ -317,7 +317,7 @@ def test_samples_that_are_not_finite_are_a_failure_of_their_budget(
 
 def test_a_process_that_dies_is_a_failed_run() -> None:
     """Not one that says why: what the system kills says nothing."""
-    _, base = read(f"two_moons {SMALL}".split(), named=True)
+    _, base = parse_compare(f"two_moons {SMALL}".split())
     (made,) = plan(base, Path("nowhere"), Choices(methods=["flow_matching"]))
     results = [trials.Result()]
     lethal = replace(made, config=_Lethal())  # type: ignore[arg-type]
@@ -333,7 +333,7 @@ class _Lethal:
 
 
 def test_a_phase_that_is_announced_does_not_hide_what_is_trained(capsys: pytest.CaptureFixture[str]) -> None:
-    _, base = read(f"two_moons {SMALL}".split(), named=True)
+    _, base = parse_compare(f"two_moons {SMALL}".split())
     trial, *_ = plan(base, Path("out"), Choices())
     with ComparisonProgress() as progress:
         progress.show(trial, News("train", 0, 640, text="phase teacher: images 0 to 320"))
@@ -341,11 +341,37 @@ def test_a_phase_that_is_announced_does_not_hide_what_is_trained(capsys: pytest.
     assert capsys.readouterr().err == f"{run}: training 640 images\n{run}: phase teacher: images 0 to 320\n"
 
 
-def test_help_fits_and_offers_nothing_that_is_refused(command: Command) -> None:
+def test_help_fits_and_has_the_sections_that_methods_share(command: Command) -> None:
     said = command("compare two_moons --help")
     assert max(map(len, said.out.splitlines())) <= 108  # the longest is what tyro makes of a list of choices
-    assert "--network.hidden" in said.out and "--network.step-encoding" not in said.out
-    assert "--network.prediction" not in said.out
+    assert "--network.hidden" in said.out and "--objective." not in said.out and "--init." not in said.out
+
+
+def test_what_a_method_decides_is_refused_from_a_person_only_where_it_differs(command: Command) -> None:
+    for option in ("--network.prediction noise", "--network.guidance-input", "--network.step_encoding=log2"):
+        said = command(f"compare digits {option}")
+        name = option.split()[0].partition("=")[0].replace("_", "-")
+        assert_told(said, 2, f"^anystep: {name} is decided by each method: leave it out\n$")
+    _, base = parse_compare(["digits", "--network.step-encoding", "none"])  # as flow matching has it
+    assert base == parse_compare(["digits"])[1]
+
+
+def test_a_dry_run_is_every_run_with_its_cost_and_writes_nothing(command: Command) -> None:
+    said = command(f"{POINTS} --dry-run --seeds 0 1")
+    assert said.code == 0 and said.err == ""
+    trials = plan(
+        parse_compare(POINTS.split()[1:])[1], Path("out"), Choices(["shortcut", "flow_matching"], seeds=[0, 1])
+    )
+    lines = {line.split()[0]: line.split()[1:] for line in said.out.splitlines() if "-seed" in line}
+    costs = {
+        trial.run.name: [f"{n:,}" for n in (trial.config.training.steps, trial.config.training.images, units)]
+        for trial in trials
+        for units in [forward_units(trial.config)]
+    }
+    assert lines == costs and len(costs) == 4
+    total = sum(forward_units(trial.config) for trial in trials)
+    assert f"4 runs in runs/compare-two_moons, {total:,} network forward units" in said.out
+    assert tree(Path()) == {}
 
 
 def test_pictures_show_each_method_and_budget(command: Command) -> None:
@@ -377,7 +403,7 @@ def test_without_matplotlib_it_is_said_first_and_the_rest_is_written(
 
 
 def test_from_python_a_comparison_is_one_call(tmp_path: Path) -> None:
-    _, base = read(f"two_moons {SMALL}".split(), named=True)
+    _, base = parse_compare(f"two_moons {SMALL}".split())
     news: list[tuple[str, str]] = []
     found = compare(
         base,

@@ -35,9 +35,9 @@ def test_a_command_that_is_shown_is_accepted(page: str, line: str, monkeypatch: 
     monkeypatch.setattr(train, "from_run", lambda config, run: config)  # the run to begin with is not here
     _, verb, *words = shlex.split(line, comments=True)
     if verb == "train":
-        train.read(words, named=True)
+        train.parse_train(words)
     elif verb == "compare":
-        compare.read(words, named=True)
+        compare.parse_compare(words)
     else:
         parse(OPTIONS[verb], words, verb, "")
 

@@ -3,57 +3,61 @@
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, make_dataclass, replace
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import tyro
+from rich import box
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from anystep.cli.files import check_writable, write_json, write_picture
-from anystep.cli.parse import parse, split
+from anystep.cli.parse import Imports, parse_known, parse_with_sections, split
 from anystep.cli.progress import ComparisonProgress
 from anystep.cli.scores import METRICS_HELP
-from anystep.cli.sections import choose, configured, find_data, with_sections
-from anystep.comparison.compare import STEPS, Choices, compare
+from anystep.cli.sections import configured, find_data, sections_of, with_classes
+from anystep.comparison.compare import STEPS, Choices, compare, plan_checked
 from anystep.comparison.kept import with_earlier
 from anystep.comparison.outcome import Comparison, same_noise
-from anystep.comparison.trials import Row
+from anystep.comparison.trials import Row, Trial
 from anystep.core.errors import RunError, UsageError, reason
-from anystep.core.fields import field_types
 from anystep.core.files import write_text
+from anystep.core.registry import import_modules
 from anystep.figures.canvas import MISSING, can_draw, picture
 from anystep.figures.grids import methods_figure
 from anystep.figures.methods import grouped
 from anystep.figures.scatter import scatter
-from anystep.networks import NetworkConfig
 from anystep.objectives import OBJECTIVES
 from anystep.recipes import FAMILIES, family_name, find_recipe, recipe_names, with_method
 from anystep.report.comparison import comparison_figure
 from anystep.report.table1 import table_text
 from anystep.run.config import Config
 from anystep.run.facts import DataFacts, read_config
+from anystep.run.plan import forward_units
 from anystep.training.signals import stop_on_signal
 
-DESCRIPTION = """Train every method at equal compute, score each at several budgets, write P1's Table 1 for this data.
+DESCRIPTION = """Train every method at equal compute, score each in several numbers of steps, write a table.
 
 In OUT: table.txt, compare.json, scores.png and samples.png, beside the runs METHOD-seedK.
 
-What is trained or scored already is not made again; Ctrl-C saves checkpoints, and the same command goes on.
+What is trained or scored already is not repeated; Ctrl-C saves checkpoints, and the same command resumes.
 
-Sections (--network.hidden, --optimizer.lr, ...) are the same for every method.
+Sections (--network.hidden, --optimizer.lr, ...) are the same for every method, network inputs excepted.
 
 example: anystep compare digits
          anystep compare two_moons --methods shortcut,flow_matching --steps 1 4 128 --seeds 0 1 --jobs 2
          anystep compare digits --methods shortcut,+guidance,+interval,+wavelet,+ot,+twin_ema --guidance 1.5"""
 
+#: the recipe whose options `anystep compare --help` shows
+EXAMPLE = "digits"
 #: sections of a config that every method shares, in the order that --help shows
-SECTIONS = ("data", "network", "optimizer", "ema", "penalty", "weight", "coupling", "training", "checkpoint", "log")
+SECTIONS = tuple(f.name for f in fields(Config) if f.name not in ("recipe", "objective", "init"))
 #: fields of the network that each method decides
-DECIDED = {"step_encoding": "--network.step-encoding", "prediction": "--network.prediction"}
+DECIDED = ("step_encoding", "guidance_input", "prediction")
 #: images, or points, of the picture of samples
 IMAGES, POINTS = 4, 1000
 #: characters of the table
@@ -64,10 +68,10 @@ WRITTEN = ("compare.json", "table.txt", "scores.png", "samples.png")
 
 
 @dataclass(frozen=True)
-class Head:
-    """The options that have no section."""
+class CompareOptions:
+    """The options of `anystep compare` that have no section."""
 
-    recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")]
+    recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")] = ""
     """A family (digits), a recipe of one, or a config.json or run directory, whose method has its own options."""
     methods: tuple[str, ...] | None = None
     """Methods to compare, by spaces or commas; default all. Parts of iSM too, +guidance and so on (anystep recipes)."""
@@ -90,18 +94,24 @@ class Head:
     """Runs at a time, in processes that share the cores."""
     out: Path | None = None
     """Folder to write; default runs/compare-FAMILY."""
+    dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print the runs and what each would cost. Trains and writes nothing."""
+    codec: str | None = None
+    """Class of the section `codec`, by name; default the recipe's."""
+    penalty: str | None = None
+    """Class of the section `penalty`, by name; default the recipe's."""
+    weight: str | None = None
+    """Class of the section `weight`, by name; default the recipe's."""
     device: str | None = None
     """auto, cpu, cuda, mps: short for --training.device."""
+    imports: Imports = ()
     json: Path | None = None
     """Write what compare.json holds to this file too."""
 
 
 def run(argv: Sequence[str]) -> int:
     """Compare, print the table, write the files; returns 0, 1 when a run failed, 128 + n when signal n stopped it."""
-    named = bool(argv) and not argv[0].startswith("-")
-    if not named and "--help" not in argv and "-h" not in argv:
-        raise UsageError("compare begins with a recipe, e.g. anystep compare digits; anystep recipes lists them")
-    args, base = read(argv, named)
+    args, base = parse_compare(argv)
     if args.jobs < 1:
         raise UsageError(f"--jobs must be at least 1, got {args.jobs}")
     choices = Choices(
@@ -117,6 +127,9 @@ def run(argv: Sequence[str]) -> int:
     out = args.out or Path("runs") / f"compare-{Path(family_name(base)).name}"
     if (out / "config.json").exists():
         raise UsageError(f"{out} is a run directory: runs of the comparison need a folder of their own, another --out")
+    if args.dry_run:
+        print_runs(plan_checked(base, out, choices), out)
+        return 0
     for name in WRITTEN:
         check_writable(out / name)
     if args.json is not None:
@@ -129,6 +142,7 @@ def run(argv: Sequence[str]) -> int:
             out,
             choices,
             jobs=args.jobs,
+            imports=args.imports,
             watch=progress.show,
             stop=stop,
         )
@@ -148,41 +162,27 @@ def run(argv: Sequence[str]) -> int:
     return 1 if comparison.failures() else 0
 
 
-def read(argv: Sequence[str], named: bool) -> tuple[Head, Config]:
-    """Return the arguments, and the run that sets data, sizes and compute; its own method has its own options.
+def parse_compare(argv: Sequence[str]) -> tuple[CompareOptions, Config]:
+    """Return the options, and the run that sets data, sizes and compute; its own method has its own options.
 
-    Options apply to flow matching's run at the same cost, so that --images counts its images whatever RECIPE is.
+    Sections apply to flow matching's run at the same cost, so that --images counts its images whatever RECIPE is.
+    `--import`ed modules are imported. Raises UsageError.
     """
-    recipe, flow = find(argv[0] if named else "digits")
-    for word in argv:
-        if (name := word.partition("=")[0].replace("_", "-")) in DECIDED.values():
-            raise UsageError(f"{name} is decided by each method: leave it out")
-    sections, words = choose(flow, argv)
-    shown = replace(sections, network=without_decided(flow.network))
-    args = parse(with_sections(Head, shown, SECTIONS), words, "compare", DESCRIPTION)
-    base = configured(flow, args, SECTIONS)
-    base = replace(base, network=type(flow.network)(**values(base.network)))
-    if base.training.seed != flow.training.seed:
+    args = parse_known(CompareOptions, argv, "compare")
+    import_modules(args.imports)
+    named = list(argv[:1]) == [args.recipe]  # the recipe stands first; without one, --help shows an example's options
+    recipe, flow = find(args.recipe if named else EXAMPLE)
+    base = with_classes(flow, args)
+    sections = parse_with_sections(CompareOptions, sections_of(base, SECTIONS), argv, "compare", DESCRIPTION)
+    if not named:
+        raise UsageError(f"compare begins with a recipe, e.g. anystep compare {EXAMPLE}; anystep recipes lists them")
+    for name in DECIDED:
+        if getattr(sections["network"], name, None) != getattr(flow.network, name, None):
+            raise UsageError(f"--network.{name.replace('_', '-')} is decided by each method: leave it out")
+    if sections["training"].seed != flow.training.seed:
         raise UsageError("--training.seed is one for all: give --seeds")
+    base = configured(base, sections, args)
     return args, base if recipe is flow else with_method(base, recipe.objective)
-
-
-def without_decided(network: NetworkConfig) -> NetworkConfig:
-    """Return the network as an instance of a class like its own, whose help is without what each method decides."""
-    kind: Any = type(network)
-    hidden: list[Any] = [
-        (name, Annotated[field_types(kind)[name], tyro.conf.Suppress], field(default=getattr(network, name)))
-        for name in DECIDED
-    ]
-    shown = make_dataclass(kind.__name__, hidden, bases=(kind,), frozen=True)
-    shown.__doc__ = kind.__doc__
-    made: NetworkConfig = shown(**values(network))
-    return made
-
-
-def values(network: Any) -> dict[str, Any]:
-    """Return a network's hyper-parameters by name."""
-    return {part.name: getattr(network, part.name) for part in fields(network)}
 
 
 def find(name: str) -> tuple[Config, Config]:
@@ -207,7 +207,21 @@ def find(name: str) -> tuple[Config, Config]:
     raise UsageError(f"no recipe {name!r}; {hint}")
 
 
-def write(comparison: Comparison, out: Path, command: str, asked: Path | None) -> None:
+def print_runs(trials: Sequence[Trial], out: Path) -> None:
+    """Print a line per run in ``out`` with what it costs, and what they cost together."""
+    table = Table("run", "updates", "images", "forward units", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.columns[0].overflow = "fold"
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for trial in trials:
+        training, units = trial.config.training, forward_units(trial.config)
+        table.add_row(trial.run.name, f"{training.steps:,}", f"{training.images:,}", f"{units:,}")
+    Console().print(table)
+    total = sum(forward_units(trial.config) for trial in trials)
+    print(f"{len(trials)} runs in {out}, {total:,} network forward units; a dry run trains and writes nothing")
+
+
+def write(comparison: Comparison, out: Path, command: str, requested: Path | None) -> None:
     """Write compare.json, table.txt and the pictures; print the first metric's table and where the files are."""
     scores, summary, failures = comparison.scores(), comparison.summary(), comparison.failures()
     record = {
@@ -218,7 +232,7 @@ def write(comparison: Comparison, out: Path, command: str, asked: Path | None) -
         "summary": summary,
         "failures": failures,
     }
-    paths = [out / "compare.json", *([asked] if asked else [])]
+    paths = [out / "compare.json", *([requested] if requested else [])]
     for path in paths:
         write_json(path, record)
     metrics = list(summary[0]["mean"]) or ["frechet"]

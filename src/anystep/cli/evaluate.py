@@ -13,11 +13,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from anystep.cli.files import check_writable
-from anystep.cli.parse import parse, split
+from anystep.cli.parse import Imports, parse, split
 from anystep.cli.scores import METRICS_HELP, print_scores
 from anystep.cli.weights import read_several
 from anystep.core.device import pick_device
 from anystep.core.errors import RunError, UsageError, reason
+from anystep.core.registry import import_modules
 from anystep.evaluation.evaluate import evaluate
 from anystep.evaluation.reference import heldout
 from anystep.evaluation.scores import keep_scores, write_scores
@@ -62,11 +63,13 @@ class Args:
     """Write the scores to this file too."""
     device: str = "auto"
     """auto, cpu, cuda, mps."""
+    imports: Imports = ()
 
 
 def run(argv: Sequence[str]) -> int:
     """Score, print a table, write JSON; returns 0."""
     args = parse(Args, argv, "evaluate", DESCRIPTION)
+    import_modules(args.imports)
     for n in args.steps:
         if n < 1:
             raise UsageError(f"--steps must be at least 1, got {n}")

@@ -15,9 +15,14 @@ from anystep.core.files import write_bytes, write_text
 def write_json(path: Path, value: Any) -> None:
     """Write one JSON file, whole or not at all, and its folder where there is none. Raises RunError."""
     try:
-        write_text(path, json.dumps(value, indent=2) + "\n")
+        write_text(path, format_json(value) + "\n")
     except OSError as error:
         raise RunError(f"cannot write {path}: {reason(error)}") from error
+
+
+def format_json(value: Any) -> str:
+    """Return JSON as our files have it, indented."""
+    return json.dumps(value, indent=2)
 
 
 def write_picture(path: Path, image: Image.Image) -> None:

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from anystep.cli.files import write_picture
-from anystep.cli.parse import parse
+from anystep.cli.parse import Imports, parse
 from anystep.cli.scores import print_scores
 from anystep.core.errors import RunError, UsageError, reason
+from anystep.core.registry import import_modules
 from anystep.figures.grids import interpolation_figure, steps_figure
 from anystep.flow.sampling import interpolate_noise
 from anystep.model.generator import Generator
@@ -45,11 +46,13 @@ class Args:
     """Folder to write; default RUN/report of the first run."""
     device: str = "auto"
     """auto, cpu, cuda, mps."""
+    imports: Imports = ()
 
 
 def run(argv: Sequence[str]) -> int:
     """Draw, write, print where; returns 0."""
     args = parse(Args, argv, "report", DESCRIPTION)
+    import_modules(args.imports)
     runs = [path for path in args.runs if not path.is_file()]
     if not runs:
         raise UsageError("report needs a run directory, e.g. anystep report runs/digits")

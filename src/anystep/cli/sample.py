@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from anystep.cli.files import write_picture
-from anystep.cli.parse import parse
+from anystep.cli.parse import Imports, parse
 from anystep.cli.weights import read_one
 from anystep.core.errors import RunError, UsageError, reason
 from anystep.core.files import write_bytes
+from anystep.core.registry import import_modules
 from anystep.figures.canvas import picture
 from anystep.figures.grids import grid, guidance_figure, steps_figure
 from anystep.flow.condition import Condition
@@ -76,11 +77,13 @@ class Args:
     samples_<steps>_w<W>.npz for several guidance scales W."""
     device: str = "auto"
     """auto, cpu, cuda, mps."""
+    imports: Imports = ()
 
 
 def run(argv: Sequence[str]) -> int:
     """Draw and write; returns 0."""
     args = parse(Args, argv, "sample", DESCRIPTION)
+    import_modules(args.imports)
     check(args)
     weights = read_one(args.weights)
     generator = load_run(args.run, weights=weights, device=args.device, step=args.checkpoint)

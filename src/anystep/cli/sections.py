@@ -1,49 +1,52 @@
 """The sections of a config as options of a verb, --section.field VALUE."""
 
-from collections.abc import Sequence
-from dataclasses import field, make_dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from anystep.core.errors import UsageError
 from anystep.recipes.images import PATHS
 from anystep.recipes.vectors import PATH as VECTORS_PATH
-from anystep.run.config import REGISTRIES, Config
+from anystep.run.config import Config, from_json, to_json
 
-Head = TypeVar("Head")
-
+#: sections whose class an option chooses, --section NAME, before its fields are read
+CHOSEN = ("codec", "penalty", "weight")
 #: options that are short for a field of the section `training`
-SHORT = ("images", "batch", "seed", "device")
+ALIASES = ("images", "batch", "seed", "device")
 
 
-def with_sections(head: type[Head], base: Config, names: Sequence[str]) -> type[Head]:
-    """Return the options of ``head`` with those of the sections; what is not given is as in ``base``."""
-    sections = [(name, type(getattr(base, name)), field(default=getattr(base, name))) for name in names]
-    return make_dataclass("Options", sections, bases=(head,), frozen=True, kw_only=True)
+def sections_of(config: Config, names: Iterable[str]) -> dict[str, Any]:
+    """Return these sections of a config by name."""
+    return {name: getattr(config, name) for name in names}
 
 
-def choose(config: Config, argv: Sequence[str]) -> tuple[Config, list[str]]:
-    """Return the config with the classes that --penalty NAME and --weight NAME choose, and the other words."""
-    words = list(argv)
-    for section in ("penalty", "weight"):
-        while (option := f"--{section}") in words:
-            at = words.index(option)
-            name, registry = "".join(words[at + 1 : at + 2]), REGISTRIES[section]
-            if name not in registry:
-                raise UsageError(f"{option}: expected one of {', '.join(registry)}, got {name!r}")
-            if type(getattr(config, section)) is not registry[name]:
-                config = replace(config, **{section: registry[name]()})
-            del words[at : at + 2]
-    return config, words
+def with_classes(config: Config, options: Any) -> Config:
+    """Return the config with the classes that `--codec`, `--penalty` and `--weight` name, their fields by default.
+
+    Raises ValueError for an unknown name.
+    """
+    names = {section: getattr(options, section) for section in CHOSEN}
+    return with_named(config, {section: name for section, name in names.items() if name is not None})
 
 
-def configured(base: Config, args: object, names: Sequence[str]) -> Config:
-    """Return ``base`` with the sections as given; made once, with all of them. Raises ValueError."""
-    short = {name: getattr(args, name, None) for name in SHORT}
-    given: dict[str, Any] = {name: value for name, value in short.items() if value is not None}
-    made = {name: getattr(args, name) for name in names}
-    made["training"] = replace(made["training"], **given)
-    return replace(base, **made)
+def with_named(config: Config, names: Mapping[str, str]) -> Config:
+    """Return the config with these sections of the classes named; one of its class already keeps its fields."""
+    values = to_json(config)
+    changed = {
+        section: {"name": name} for section, name in names.items() if values.get(section, {}).get("name") != name
+    }
+    return from_json(values | changed) if changed else config
+
+
+def configured(base: Config, sections: Mapping[str, Any], options: object) -> Config:
+    """Return ``base`` with these sections, and the short options of `training` applied to them.
+
+    The config is made once, with all of them, as its checks are of several sections together. Raises UsageError.
+    """
+    given = {name: getattr(options, name, None) for name in ALIASES}
+    short = {name: value for name, value in given.items() if value is not None}
+    return replace(base, **{**sections, "training": replace(sections["training"], **short)})
 
 
 def find_data(config: Config) -> Config:

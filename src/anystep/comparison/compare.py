@@ -83,6 +83,7 @@ def compare(
     choices: Choices | None = None,
     *,
     jobs: int = 1,
+    imports: Sequence[str] = (),
     watch: Watch | None = None,
     stop: StopRequest | None = None,
 ) -> Comparison:
@@ -90,17 +91,25 @@ def compare(
 
     Each method has ``base``'s data, network size and optimizer, and the family's choices; ``base``'s own method its own
     options. What is trained or scored already is not made again. ``jobs`` runs are made at a time, in processes that
-    share the cores. A run that fails leaves the others. Raises, before anything is trained, ValueError for what cannot
-    be compared, RunError for run directories that hold something else, DataError.
+    share the cores; these import the modules ``imports`` first. A run that fails leaves the others. Raises what
+    `plan_checked` does, before anything is trained.
     """
-    choices = choices or Choices()
+    trials = [replace(trial, imports=tuple(imports)) for trial in plan_checked(base, out, choices or Choices())]
+    results = attempt_all(trials, watch or (lambda trial, news: None), stop or StopRequest(), jobs)
+    return Comparison(base, forward_units(base), trials, results)
+
+
+def plan_checked(base: Config, out: Path, choices: Choices) -> list[Trial]:
+    """Return the trials of `compare`, which can be trained and scored as far as can be known before. Writes nothing.
+
+    Raises UsageError for what cannot be compared, RunError for run directories that hold something else, DataError.
+    """
     trials = plan(base, out, choices)
     if choices.guidance is not None and all(trial.guidance is None for trial in trials):
         told = ", ".join(name for name in NAMES if name in PARTS or OBJECTIVES[name].takes_guidance)
         raise UsageError(f"guidance is for methods whose network is told it ({told}), and none of them is compared")
     check(trials)
-    results = attempt_all(trials, watch or (lambda trial, news: None), stop or StopRequest(), jobs)
-    return Comparison(base, forward_units(base), trials, results)
+    return trials
 
 
 def plan(base: Config, out: Path, choices: Choices) -> list[Trial]:
@@ -144,7 +153,7 @@ def check_different(configs: Mapping[str, Config]) -> None:
 
 
 def at_the_cost(base: Config, method: str, steps: Sequence[int]) -> Config:
-    """Return a method's run. Raises ValueError for one that cannot be, in the words of flow matching's images."""
+    """Return a method's run. Raises UsageError for one that cannot be, in the words of flow matching's images."""
     config = base if method == base.objective.name else with_method(base, method)
     try:
         segments(config)
