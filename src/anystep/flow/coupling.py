@@ -21,6 +21,7 @@ from torch import Tensor
 
 from anystep.core.errors import UsageError
 from anystep.core.fields import Checked, Finite, require
+from anystep.flow.condition import ConditionSpec
 
 #: costs [n, n] -> each row's column, int64 [n]: a permutation with the least sum of costs
 Solver = Callable[[Tensor], Tensor]
@@ -49,9 +50,9 @@ class CouplingConfig(Checked, section="coupling"):
         """The field that makes classes count, or an empty string."""
         return "per_class" if self.per_class else "class_cost" if self.class_cost > 0 else ""
 
-    def check(self, num_classes: int | None) -> None:
+    def check(self, conditions: ConditionSpec) -> None:
         """Raise ValueError when classes count and the data has none."""
-        if self.by_class and num_classes is None:
+        if self.by_class and conditions.num_classes is None:
             raise UsageError(f"coupling.{self.by_class} needs labels, and this data has none: leave it out")
 
 

@@ -73,7 +73,7 @@ def train(
     dataset = config.data.open("train")
     facts = replace(DataFacts.of(dataset), key_version=key_version(out))
     config.objective.check(facts.conditions)
-    config.coupling.check(facts.num_classes)
+    config.coupling.check(facts.conditions)
     state = State(config, facts, device)
     offset = begin(state, facts, out, resume)
     settings = config.training
