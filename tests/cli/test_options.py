@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from anystep.cli.sections import with_class
+from anystep.cli.sections import with_named
 from anystep.cli.train import parse_train
-from anystep.core.errors import UsageError
 from anystep.networks import DiTConfig, MLPConfig
 from anystep.recipes import find_recipe
 from anystep.run.config import from_json, to_json
@@ -21,16 +20,12 @@ from anystep.run.plan import forward_units
 from .conftest import Command
 from .test_mistakes import assert_told, tree
 
+#: leaves a file for each process that imports it
 MINE = """
-from dataclasses import dataclass
-from anystep.data import SOURCES
-from anystep.data.planar import TwoMoons
+import os
+from pathlib import Path
 
-@dataclass(frozen=True)
-class Mine(TwoMoons):
-    name = "mine"
-
-SOURCES["mine"] = Mine
+Path(f"imported-{os.getpid()}").touch()
 """
 
 
@@ -61,14 +56,14 @@ def test_help_shows_the_defaults_and_the_fields_of_the_recipe_that_is_named(comm
 
 
 def test_a_named_class_replaces_a_section_of_another_class_only() -> None:
-    """`--codec`, `--penalty` and `--weight` go through this; `network` stands in for a section with a registry."""
+    """`--codec`, `--penalty` and `--weight` go through this; `data` and `network` stand in for such sections."""
     config = find_recipe("two_moons-flow_matching")
     assert isinstance(config.network, MLPConfig)
-    assert with_class(config, "network", "mlp") is config
-    changed = with_class(config, "network", "dit")
+    assert with_named(config, {"network": "mlp"}) is config
+    changed = with_named(config, {"network": "dit", "data": "two_moons"})
     assert changed == replace(config, network=DiTConfig())
-    with pytest.raises(UsageError, match=r"^--network must be one of .*mlp.*, got 'mpl'$"):
-        with_class(config, "network", "mpl")
+    with pytest.raises(ValueError, match=r"^network.name must be one of .*mlp.*, got 'mpl'$"):
+        with_named(config, {"network": "mpl"})
 
 
 def test_a_dry_run_prints_a_config_that_makes_the_same_run_and_what_it_costs(command: Command) -> None:
@@ -101,31 +96,15 @@ def test_a_dry_run_refuses_what_training_would(command: Command) -> None:
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
-def test_a_module_that_is_imported_may_add_what_a_config_names(
-    command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In a new process as a person starts it, and in the workers of `compare`."""
+def test_a_module_of_the_working_folder_is_imported_in_workers_too(command: Command) -> None:
     Path("mymodule.py").write_text(MINE)
-    values = to_json(find_recipe("two_moons-shortcut"))
-    values["data"]["name"] = "mine"
-    values["training"] |= {"images": 320, "batch": 32, "device": "cpu"}
-    values["network"] |= {"hidden": 16, "depth": 1}
-    Path("own.json").write_text(json.dumps(values))
-
-    def anystep(words: str) -> "subprocess.CompletedProcess[str]":
-        script = "from anystep.cli.main import main; raise SystemExit(main())"  # without the working folder on the path
-        return subprocess.run(
-            [sys.executable, "-P", "-c", script, *words.split()], capture_output=True, text=True, check=False
-        )
-
-    words = "compare own.json --methods shortcut,flow_matching --steps 1 --num 16 --jobs 2 --out both"
-    said = anystep(words)
-    assert said.returncode != 0 and "mine" in said.stderr and not Path("both").exists()
-    said = anystep(f"{words} --import json --import mymodule")
-    assert said.returncode == 0, said.stderr
-    assert len(json.loads(Path("both/compare.json").read_text())["scores"]) == 2
-    said = anystep("sample both/shortcut-seed0 --steps 1 --num 4 --out drawn --import mymodule")
-    assert said.returncode == 0, said.stderr
+    script = "from anystep.cli.main import main; raise SystemExit(main())"
+    words = (
+        "compare two_moons --images 320 --batch 32 --device cpu --network.hidden 16 --network.depth 1 --num 16 "
+        "--methods shortcut,flow_matching --steps 1 --jobs 2 --import json --import mymodule"
+    )
+    subprocess.run([sys.executable, "-P", "-c", script, *words.split()], capture_output=True, check=True)
+    assert len(list(Path().glob("imported-*"))) == 3
 
 
 def test_a_module_that_cannot_be_imported_is_one_line(command: Command) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from anystep.core.errors import UsageError
 from anystep.recipes.images import PATHS
 from anystep.recipes.vectors import PATH as VECTORS_PATH
-from anystep.run.config import REGISTRIES, Config
+from anystep.run.config import Config, from_json, to_json
 
 #: sections whose class an option chooses, --section NAME, before its fields are read
 CHOSEN = ("codec", "penalty", "weight")
@@ -21,29 +21,22 @@ def sections_of(config: Config, names: Iterable[str]) -> dict[str, Any]:
     return {name: getattr(config, name) for name in names}
 
 
-def with_classes(config: Config, options: object) -> Config:
+def with_classes(config: Config, options: Any) -> Config:
     """Return the config with the classes that `--codec`, `--penalty` and `--weight` name, their fields by default.
 
-    A section that is of the named class already keeps its fields. Raises UsageError for an unknown name.
+    Raises ValueError for an unknown name.
     """
-    for section in CHOSEN:
-        name = getattr(options, section, None)
-        if name is not None:
-            config = with_class(config, section, name)
-    return config
+    names = {section: getattr(options, section) for section in CHOSEN}
+    return with_named(config, {section: name for section, name in names.items() if name is not None})
 
 
-def with_class(config: Config, section: str, name: str) -> Config:
-    """Return the config with the section's class of this name. Raises UsageError for an unknown section or name."""
-    if section not in REGISTRIES:
-        raise UsageError(f"--{section} {name}: this version's configs have no section {section}")
-    registry = REGISTRIES[section]
-    if name not in registry:
-        raise UsageError(f"--{section} must be one of {', '.join(registry)}, got {name!r}")
-    chosen = registry[name]
-    if type(getattr(config, section)) is chosen:
-        return config
-    return replace(config, **{section: chosen()})
+def with_named(config: Config, names: Mapping[str, str]) -> Config:
+    """Return the config with these sections of the classes named; one of its class already keeps its fields."""
+    values = to_json(config)
+    changed = {
+        section: {"name": name} for section, name in names.items() if values.get(section, {}).get("name") != name
+    }
+    return from_json(values | changed) if changed else config
 
 
 def configured(base: Config, sections: Mapping[str, Any], options: object) -> Config:

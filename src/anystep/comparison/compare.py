@@ -95,8 +95,8 @@ def compare(
     share the cores; these import the modules ``imports`` first. A run that fails leaves the others. Raises what
     `plan_checked` does, before anything is trained.
     """
-    trials = plan_checked(base, out, choices or Choices())
-    results = attempt_all(trials, watch or (lambda trial, news: None), stop or StopRequest(), jobs, imports)
+    trials = [replace(trial, imports=tuple(imports)) for trial in plan_checked(base, out, choices or Choices())]
+    results = attempt_all(trials, watch or (lambda trial, news: None), stop or StopRequest(), jobs)
     return Comparison(base, forward_units(base), trials, results)
 
 

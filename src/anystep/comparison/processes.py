@@ -22,19 +22,16 @@ from anystep.training.signals import STOPPING, StopRequest
 POLL = 0.2
 
 
-def attempt_all(
-    trials: Sequence[Trial], watch: Watch, stop: StopRequest, jobs: int = 1, imports: Sequence[str] = ()
-) -> list[Result]:
+def attempt_all(trials: Sequence[Trial], watch: Watch, stop: StopRequest, jobs: int = 1) -> list[Result]:
     """Make all trials, ``jobs`` at a time; the cores are shared out among them. Results are in the trials' order.
 
     One at a time they are made here, several in a process each. After a signal each saves a checkpoint, and no more
-    begin; when this process dies, the others save a checkpoint and end. Each process imports the modules ``imports``
-    first.
+    begin; when this process dies, the others save a checkpoint and end.
     """
     results = [known(trial) or Result() for trial in trials]
     left = [number for number, result in enumerate(results) if not result.rows]
     if jobs > 1 and len(left) > 1:
-        _in_processes(trials, left, results, watch, stop, jobs, imports)
+        _in_processes(trials, left, results, watch, stop, jobs)
         return results
     for number in left:
         if stop.signal is None:
@@ -43,13 +40,7 @@ def attempt_all(
 
 
 def _in_processes(
-    trials: Sequence[Trial],
-    left: Sequence[int],
-    results: list[Result],
-    watch: Watch,
-    stop: StopRequest,
-    jobs: int,
-    imports: Sequence[str] = (),
+    trials: Sequence[Trial], left: Sequence[int], results: list[Result], watch: Watch, stop: StopRequest, jobs: int
 ) -> None:
     """Make the trials whose numbers are ``left``, each in a process of its own, and put down their results."""
     context = get_context("spawn")
@@ -63,8 +54,7 @@ def _in_processes(
             while waiting and len(running) < jobs and stop.signal is None:
                 number = waiting.popleft()
                 ours, theirs = context.Pipe(duplex=False)
-                work = (trials[number], tuple(imports), threads, heard, theirs)
-                process = context.Process(target=_work, args=work, daemon=True)
+                process = context.Process(target=_work, args=(trials[number], threads, heard, theirs), daemon=True)
                 with _unheard():
                     process.start()
                 theirs.close()
@@ -101,7 +91,7 @@ def _unheard() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _work(trial: Trial, imports: Sequence[str], threads: int, heard: Any, pipe: "Connection[Any, Any]") -> None:
+def _work(trial: Trial, threads: int, heard: Any, pipe: "Connection[Any, Any]") -> None:
     """Make one trial in a process of its own; signals come from the first process, in ``heard``."""
     stop, parent, told = StopRequest(), os.getppid(), 0.0
 
@@ -119,8 +109,8 @@ def _work(trial: Trial, imports: Sequence[str], threads: int, heard: Any, pipe: 
                 pipe.send(news)
 
     Thread(target=listen, daemon=True).start()
-    import_modules(imports)
     torch.set_num_threads(threads)
+    import_modules(trial.imports)
     result = attempt(trial, watch, stop)
     with suppress(BrokenPipeError):
         pipe.send(result)

@@ -44,6 +44,8 @@ class Trial:
     """Guidance scale W of the samples; None: as trained."""
     part: str | None = None
     """Of an improved shortcut model that lacks the parts after it (`recipes.PARTS`)."""
+    imports: tuple[str, ...] = ()
+    """Modules that the config's own classes are in, for the process that makes the trial."""
 
     @property
     def method(self) -> str:
