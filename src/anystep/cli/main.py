@@ -1,6 +1,7 @@
-"""`anystep VERB ...`: verbs as a person says them.
+"""`anystep VERB ...`: reads the verb, runs its module, and turns errors into messages and exit codes.
 
-Exit codes: 0 success, 2 bad usage, 1 a failed run, 128 + n stopped by signal n.
+Exit codes: 0 success, 2 bad usage, 1 a failed run, 128 + n stopped by signal n. Only a verb's module imports torch, so
+that help and an unknown verb answer at once.
 """
 
 import importlib
@@ -13,10 +14,10 @@ from typing import cast
 
 #: verb -> what it does; each is a module of this package with `run(argv) -> int`
 VERBS = {
-    "train": "train a recipe, or go on with a run",
+    "train": "train a recipe, or resume a run",
     "sample": "draw from a run, in any number of steps",
     "evaluate": "score a run's samples against its data",
-    "compare": "train and score every method on one's data at equal compute",
+    "compare": "train and score every method on your data at equal compute",
     "report": "write pictures, tables and an HTML page of one or more runs",
     "recipes": "list what can be trained by name",
     "doctor": "print versions, devices, and what each extra would enable",
@@ -90,16 +91,19 @@ LESS_MEMORY = {
 
 
 def explain(error: Exception, verb: str = "") -> tuple[str, int]:
-    """Return an error of a verb in one or two lines for a person, and the exit code."""
-    from anystep.core.errors import DataError, RunError
+    """Return an error of a verb in one or two lines, and the exit code.
+
+    Only a `UsageError` is a mistake in the command. Any other ValueError comes from deep inside: the run has failed.
+    """
+    from anystep.core.errors import DataError, RunError, UsageError
 
     text = str(error) or type(error).__name__
+    if isinstance(error, UsageError):
+        return text, 2
     if isinstance(error, DataError | RunError):
         return text, 1
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror, 1
-    if isinstance(error, ValueError):
-        return text, 2
     if out_of_memory(error):
         hint = f"\n{LESS_MEMORY[verb]}" if verb in LESS_MEMORY else ""
         return f"out of memory ({text.splitlines()[0]}){hint}", 1
