@@ -62,7 +62,7 @@ USAGE = [
     ("train digits-shortcut --objective.share 2", r"objective.share must be in \[0, 1\], got 2.0"),
     ("train digits-shortcut --objective.M 100", "objective.M must be a power of two of at least 2, got 100"),
     ("train digits-shortcut --objective.time foo", "invalid choice 'foo' for argument '--objective.time'.*'discrete'"),
-    ("train digits-shortcut --network.heads 3", r"network.* hidden must be a multiple of heads \(3\)"),
+    ("train digits-shortcut --network.heads 3", r"hidden must be a multiple of heads \(3\)"),
     ("train digits-shortcut --network.patch 3", r"image sides must be multiples of patch \(3\), got 8 x 8"),
     ("train digits-shortcut --network.step-encoding none", "set network.step_encoding to log2 or continuous"),
     ("train digits-shortcut --data.heldout 1", "data.* heldout must be at least 0 and below 1, got 1.0"),
