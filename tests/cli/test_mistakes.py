@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from anystep.cli.main import main
+from anystep.core.errors import DataError, RunError, UsageError
 from anystep.run import checkpoint
 
 from .conftest import Command, Said
@@ -61,7 +62,7 @@ USAGE = [
     ("train digits-shortcut --objective.share 2", r"objective.share must be in \[0, 1\], got 2.0"),
     ("train digits-shortcut --objective.M 100", "objective.M must be a power of two of at least 2, got 100"),
     ("train digits-shortcut --objective.time foo", "invalid choice 'foo' for argument '--objective.time'.*'discrete'"),
-    ("train digits-shortcut --network.heads 3", r"network.* hidden must be a multiple of heads \(3\)"),
+    ("train digits-shortcut --network.heads 3", r"hidden must be a multiple of heads \(3\)"),
     ("train digits-shortcut --network.patch 3", r"image sides must be multiples of patch \(3\), got 8 x 8"),
     ("train digits-shortcut --network.step-encoding none", "needs network.step_encoding log2 or continuous, got none"),
     ("train digits-shortcut --data.heldout 1", r"data.heldout must be in \[0, 1\), got 1.0"),
@@ -359,6 +360,14 @@ def test_a_fault_of_the_program_is_two_lines_and_debug_shows_where(
         (MemoryError("Unable to allocate 9 GiB"), 1, r"out of memory .*\ndraw fewer samples at a time"),
         (torch.OutOfMemoryError("CUDA out of memory"), 1, r"out of memory .*\ndraw fewer samples at a time"),
         (RuntimeError("allocator of words"), 1, "fault of the program"),
+        (
+            ValueError("deep inside\nof a library"),
+            1,
+            "^anystep: ValueError: deep inside\nthis is a fault of the program",
+        ),
+        (UsageError("no such thing"), 2, "^anystep: no such thing\n$"),
+        (DataError("row 3 of x.npz is not a number"), 1, "^anystep: row 3 of x.npz is not a number\n$"),
+        (RunError("cannot read run"), 1, "^anystep: cannot read run\n$"),
         (
             RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
             1,

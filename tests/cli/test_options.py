@@ -61,7 +61,7 @@ def test_a_named_class_replaces_a_section_of_another_class_only() -> None:
     assert isinstance(config.network, MLPConfig)
     assert with_named(config, {"network": "mlp"}) is config
     changed = with_named(config, {"network": "dit", "data": "two_moons"})
-    assert changed == replace(config, network=DiTConfig(step_encoding="none"))
+    assert changed == replace(config, network=DiTConfig())
     with pytest.raises(ValueError, match=r"^network.name must be one of .*mlp.*, got 'mpl'$"):
         with_named(config, {"network": "mpl"})
 

@@ -6,6 +6,7 @@ import re
 import pytest
 from PIL import Image
 
+from anystep.core.errors import RunError
 from anystep.report.page import write_report
 from anystep.report.run import Picture, RunSummary
 
@@ -144,11 +145,11 @@ def test_a_run_with_nothing_but_its_config_is_a_page_too(tmp_path):
 
 
 def test_broken_runs_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"is not a run directory: it has no config\.json"):
+    with pytest.raises(RunError, match=r"is not a run directory: it has no config\.json"):
         RunSummary.read(tmp_path)
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "log.jsonl").write_text('{"images": 1}\nnonsense\n{"images": 3}\n')
-    with pytest.raises(ValueError, match=r"log\.jsonl, line 2: not JSON"):
+    with pytest.raises(RunError, match=r"log\.jsonl, line 2: not JSON"):
         RunSummary.read(tmp_path)
     (tmp_path / "log.jsonl").unlink()
     (tmp_path / "bad.png").write_bytes(b"no picture")

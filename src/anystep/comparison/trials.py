@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from anystep.core.errors import DataError, RunError
+from anystep.core.errors import DataError, RunError, UsageError
 from anystep.core.files import write_text
 from anystep.evaluation.evaluate import LOOKS, evaluate
 from anystep.evaluation.metrics import usual_metrics
@@ -98,12 +98,11 @@ def attempt(trial: Trial, watch: Watch, stop: StopRequest) -> Result:
         result = Result(tuple(score(trial, watch, stop)))
     except StopError:
         return Result()
-    except (RunError, DataError) as error:
+    except (RunError, DataError, UsageError) as error:
         result = Result(failed=" ".join(str(error).split()))
     except Exception as error:  # of whatever kind: the other trials go on
         words = " ".join(str(error).split()) or "no message"
-        named = words if isinstance(error, ValueError) else f"{type(error).__name__}: {words}"
-        result = Result(failed=named + keep_traceback(trial.run / FAILED))
+        result = Result(failed=f"{type(error).__name__}: {words}" + keep_traceback(trial.run / FAILED))
     watch(trial, News("end", text=result.failed or f"done in {time.monotonic() - begun:.0f} s"))
     return result
 

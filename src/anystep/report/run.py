@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL import Image
 
+from anystep.core.errors import RunError
 from anystep.figures.methods import words
 from anystep.report.rows import of_run
 
@@ -44,8 +45,8 @@ class RunSummary:
         """Read a run directory: config.json must be there; log.jsonl, scores.json and pictures (*.png) may be.
 
         Pictures lie in the directory itself or in samples/. ``commands`` None gives the ones that follow
-        from the config. Raises FileNotFoundError without config.json, ValueError naming the file (and the line of the
-        log) that is no JSON; a last line of the log that a kill cut short is left out.
+        from the config. Raises RunError without config.json, or naming the file (and the line of the log) that is no
+        JSON; a last line of the log that a kill cut short is left out.
         """
         root = Path(directory)
         name = root.resolve().name
@@ -122,13 +123,13 @@ def _commands(root: Path) -> list[str]:
 def _json(path: Path, kind: type) -> Any:
     """Return a file's JSON value of this kind."""
     if not path.exists():
-        raise FileNotFoundError(f"{path.parent} is not a run directory: it has no {path.name}")
+        raise RunError(f"{path.parent} is not a run directory: it has no {path.name}")
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
+        raise RunError(f"{path} is not JSON: {error}") from error
     if not isinstance(value, kind):
-        raise ValueError(f"{path}: expected an object, got {type(value).__name__}")
+        raise RunError(f"{path}: expected an object, got {type(value).__name__}")
     return value
 
 
@@ -146,5 +147,5 @@ def _lines(path: Path) -> list[dict[str, Any]]:
         except ValueError as error:
             if number == len(lines):  # no line end: the process died while writing it
                 break
-            raise ValueError(f"{path}, line {number}: not JSON ({error})") from error
+            raise RunError(f"{path}, line {number}: not JSON ({error})") from error
     return records
