@@ -6,11 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy import integrate, stats
+from scipy.special import expit, logit
 from tests.training.same import assert_same, stopping
 
 from anystep.core.errors import UsageError
 from anystep.model.load import load_run
-from anystep.objectives import OBJECTIVES, Reflow, Shortcut
+from anystep.objectives import OBJECTIVES, AlphaFlow, Draw, MeanFlow, Reflow, Shortcut
+from anystep.objectives.mean_flow import draw_interval
 from anystep.recipes import FAMILIES, find_recipe, from_run, with_method
 from anystep.run.config import Config, TrainingConfig
 from anystep.run.plan import forward_units, phases, segments
@@ -124,3 +127,34 @@ def test_a_method_is_given_by_name_or_as_an_objective() -> None:
     assert with_method(own, "shortcut").objective == Shortcut()
     with pytest.raises(UsageError, match=r"no method 'shortcutt'; methods: shortcut, .* parts: \+guidance"):
         with_method(config, "shortcutt")
+
+
+def long_steps(objective: MeanFlow | AlphaFlow, least: float = 0.9) -> float:
+    """P(d > least): twice the chance that the earlier of two times is a, and the later beyond a + least."""
+    law = stats.norm(objective.time_mean, objective.time_std)
+    chance, _ = integrate.quad(lambda z: law.pdf(z) * law.sf(logit(expit(z) + least)), -40, logit(1 - least))
+    return float(2 * chance)
+
+
+@pytest.mark.parametrize("method", ["mean_flow", "alpha_flow"])
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name.startswith(("digits", "folder", "npz", "hub"))])
+def test_one_step_is_trained_on_pixels(family: str, method: str) -> None:
+    """0.9 % of the steps are longer than 0.9; 1 in 70,000 with times for latents, which points in the plane keep."""
+    latents, pixels = OBJECTIVES[method](), find_recipe(f"{family}-{method}").objective
+    assert isinstance(latents, MeanFlow | AlphaFlow) and isinstance(pixels, MeanFlow | AlphaFlow)
+    assert long_steps(latents) == pytest.approx(1.4e-5, rel=0.05)
+    assert long_steps(pixels) == pytest.approx(9.2e-3, rel=0.05)
+    assert long_steps(replace(pixels, time_mean=-2.0)) == pytest.approx(long_steps(pixels))  # whatever the sign
+    assert pixels.share == 0.75 and pixels.time_mean > 0  # their time is 1 - t, and its mean is below 0: near the data
+    plane = find_recipe(f"two_moons-{method}").objective
+    assert isinstance(plane, MeanFlow | AlphaFlow) and plane.time_mean == latents.time_mean
+
+
+def test_steps_are_as_long_as_that_chance_says() -> None:
+    rows, objective = 1 << 17, find_recipe("digits-mean_flow").objective
+    assert isinstance(objective, MeanFlow)
+    draw = Draw(0, 0, rows, slice(0, rows))
+    t, d = draw_interval(draw, torch.ones(rows, dtype=torch.bool), objective.time_mean, objective.time_std)
+    assert float((d > 0.9).float().mean()) == pytest.approx(long_steps(objective), rel=0.1)
+    noise_levels = torch.cat([1 - t, 1 - t - d])  # the times of the paper: most are near the data, at 0
+    assert float(torch.logit(noise_levels, eps=1e-9).median()) == pytest.approx(-2, abs=0.05)

@@ -35,5 +35,5 @@ def digits() -> Config:
 DIGITS: Mapping[str, Objective] = {
     **SHORT,
     "improved_shortcut": ImprovedShortcut(M=32, share=0.125, guided_share=0.125, guidance_max=2.0, time="uniform"),
-    "alpha_flow": AlphaFlow(adaptive_floor=1e-5),
+    "alpha_flow": AlphaFlow(time_mean=2.0, time_std=2.0, adaptive_floor=1e-5),
 }

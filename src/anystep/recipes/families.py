@@ -6,7 +6,7 @@ from typing import NamedTuple
 from anystep.data import Checkerboard, EightGaussians, Folder, Hub, Npz, TwoMoons
 from anystep.objectives import OBJECTIVES, Objective
 from anystep.recipes.digits import DIGITS, digits
-from anystep.recipes.images import PATHS, images, images32
+from anystep.recipes.images import PATHS, PIXELS, images, images32
 from anystep.recipes.short import SHORT
 from anystep.recipes.vectors import PATH, VECTORS, vectors
 from anystep.run.config import Config
@@ -31,9 +31,9 @@ class Family(NamedTuple):
 
 FAMILIES: Mapping[str, Family] = {
     "digits": Family(digits(), 280_000, DIGITS),
-    "folder": Family(images(Folder(path=PATHS["folder"])), 20_000_000, {}),
-    "npz": Family(images(Npz(path=PATHS["npz"])), 20_000_000, {}),
-    "hub": Family(images(Hub(path=PATHS["hub"])), 20_000_000, {}),
+    "folder": Family(images(Folder(path=PATHS["folder"])), 20_000_000, PIXELS),
+    "npz": Family(images(Npz(path=PATHS["npz"])), 20_000_000, PIXELS),
+    "hub": Family(images(Hub(path=PATHS["hub"])), 20_000_000, PIXELS),
     "folder32": Family(images32(Folder(path=PATHS["folder"], size=32)), 3_000_000, SHORT),
     "npz32": Family(images32(Npz(path=PATHS["npz"], size=32)), 3_000_000, SHORT),
     "hub32": Family(images32(Hub(path=PATHS["hub"], size=32)), 3_000_000, SHORT),
