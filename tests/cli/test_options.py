@@ -11,6 +11,7 @@ import torch
 
 from anystep.cli.sections import with_named
 from anystep.cli.train import parse_train
+from anystep.flow.condition import class_labels
 from anystep.networks import DiTConfig, MLPConfig
 from anystep.recipes import find_recipe
 from anystep.run.config import from_json, to_json
@@ -73,7 +74,9 @@ def test_a_dry_run_prints_a_config_that_makes_the_same_run_and_what_it_costs(com
     assert said.code == 0, said.err
     config = from_json(json.loads(said.out))
     assert config == parse_train(words.split()[1:])[1].located()
-    parameters = sum(p.numel() for p in config.network.build((1, 8, 8), 10, config.objective.M).parameters())
+    parameters = sum(
+        p.numel() for p in config.network.build((1, 8, 8), class_labels(10), config.objective.M).parameters()
+    )
     assert said.err == (
         f"10 updates, 320 images, {forward_units(config):,} network forward units (1,280 of them for pairs), "
         f"{parameters:,} parameters; a dry run trains nothing\n"

@@ -175,9 +175,9 @@ def test_a_set_sorted_by_class_covers_itself(rows):
     one = rng.standard_normal((500, 2)).astype(np.float32)
     data = Dataset.from_arrays("sorted", np.concatenate([one, one + 50]), np.repeat([0, 1], 500))
 
-    def real(noise, plan, *, label, **rest):
+    def real(noise, plan, *, condition, **rest):
         """Real rows of the classes that were asked for."""
-        index = 500 * label.numpy() + rng.integers(500, size=len(label))
+        index = 500 * condition.numpy() + rng.integers(500, size=len(condition))
         return data.normalization().encode(data.read(index))
 
     g = generator(data, To(torch.zeros(2, 2), 2))

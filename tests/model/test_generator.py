@@ -6,9 +6,10 @@ import torch
 from tests.toys import WithNull
 from torch import nn
 
+from anystep.core.errors import UsageError
 from anystep.core.random import Keys
 from anystep.data.base import Normalization
-from anystep.flow.condition import UNCONDITIONAL, class_labels
+from anystep.flow.condition import UNCONDITIONAL, ConditionSpec, Entry, class_labels, feature_vector
 from anystep.flow.ladder import Step, instantaneous_schedule
 from anystep.model.generator import Generator
 from anystep.objectives import FlowMatching, ImprovedShortcut, Shortcut
@@ -49,9 +50,9 @@ class Still(nn.Module):
         return torch.zeros_like(x)
 
 
-def make(network, objective=None):
+def make(network, objective=None, conditions=None):
     classes = getattr(network, "num_classes", None)
-    conditions = UNCONDITIONAL if classes is None else class_labels(classes)
+    conditions = conditions or (UNCONDITIONAL if classes is None else class_labels(classes))
     return Generator(network, objective or FlowMatching(), Normalization(127.5, 127.5, "image"), (1, 4, 4), conditions)
 
 
@@ -158,6 +159,52 @@ def test_a_network_that_is_told_the_scale_is_asked_once_a_step(scale):
 def test_a_conditional_network_without_a_label_draws_from_no_class():
     g = make(Toward())
     assert float(g.draw(g.noise(0, [0]), g.plan(1)).mean()) == pytest.approx(-1, abs=1e-5)
+
+
+STATE = {"kind": Entry("label", (), ("a", "b", "c")), "state": Entry("feature", (2,))}
+
+
+class Stated(nn.Module):
+    """The velocity that carries any x to the sum of its state plus its kind, or to -1 where no state is given."""
+
+    def forward(self, x, t, d, condition=None, guidance=None):
+        end = (condition["state"].sum(1) + condition["kind"]).nan_to_num(nan=-1.0)
+        return (end - x.flatten(1).mean(1)).reshape(-1, 1, 1, 1).expand_as(x) / (1 - t).reshape(-1, 1, 1, 1)
+
+
+def test_a_condition_of_several_entries_reaches_the_network_example_by_example():
+    g = make(Stated(), conditions=ConditionSpec(STATE, single=False))
+    kind, state = torch.tensor([2, 0, 1, 1, 0]), torch.randn(5, 2, generator=torch.Generator().manual_seed(0))
+    drawn = g.generate(steps=2, seed=0, index=range(5), condition={"kind": kind, "state": state}, batch=2)
+    torch.testing.assert_close(drawn.flatten(1).mean(1), kind + state.sum(1), atol=1e-5, rtol=0)
+    usual = g.usual_condition([4, 0, 2])
+    assert usual["kind"].tolist() == [1, 0, 2] and bool(usual["state"].isnan().all())
+    torch.testing.assert_close(g.generate(steps=1, seed=0, index=[4]).mean(), torch.tensor(-1.0), atol=1e-5, rtol=0)
+    with pytest.raises(UsageError, match=r"kind must be in 0\.\.2, got 3"):
+        g.generate(steps=1, seed=0, index=range(5), condition={"kind": kind + 1, "state": state})
+    with pytest.raises(UsageError, match=r"state must have shape \[5, 2\] for 5 examples, got \[4, 2\]"):
+        g.generate(steps=1, seed=0, index=range(5), condition={"kind": kind, "state": state[:4]})
+    with pytest.raises(UsageError, match=r"the condition must be a dict of kind, state, got a tensor of shape \[5\]"):
+        g.generate(steps=1, seed=0, index=range(5), condition=1)
+
+
+def test_a_feature_may_be_an_array():
+    class End(nn.Module):
+        def forward(self, x, t, d, condition=None, guidance=None):
+            return (condition.reshape(x.shape) - x) / (1 - t).reshape(-1, 1, 1, 1)
+
+    g = make(End(), conditions=feature_vector(16))
+    state = np.random.default_rng(0).standard_normal((3, 16))
+    drawn = g.generate(steps=1, seed=0, index=range(3), condition=state)
+    np.testing.assert_allclose(drawn.flatten(1), state, atol=1e-5)
+
+
+def test_what_is_never_left_out_must_be_given():
+    entries = STATE | {"state": Entry("feature", (2,), drop=False)}
+    g = make(Stated(), conditions=ConditionSpec(entries, single=False))
+    for draw in (lambda: g.generate(steps=1, seed=0, index=[0]), lambda: g.draw(g.noise(0, [0]), g.plan(1))):
+        with pytest.raises(UsageError, match="state must be given: this model was never trained without it"):
+            draw()
 
 
 def test_decode_gives_pixels():

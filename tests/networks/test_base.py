@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from anystep.flow.condition import UNCONDITIONAL, class_labels
+from anystep.flow.condition import UNCONDITIONAL, ConditionSpec, Entry, class_labels
 from anystep.flow.conventions import VP_START, to_vp, velocity_from_noise
 from anystep.flow.path import data_from_velocity, expand
 from anystep.networks import DiTConfig, MLPConfig, NetworkConfig, VelocityNetwork
+from anystep.objectives.mean_flow import total_derivative
 
 SHAPES = {"dit": (3, 8, 8), "mlp": (6,)}
 CONFIGS = (DiTConfig(hidden=32, depth=2, heads=4), MLPConfig(hidden=32, depth=2))
@@ -186,3 +187,32 @@ def test_the_released_network_says_velocities_and_takes_raw_time() -> None:
         DiTConfig(variant="reference", prediction="noise")
     with pytest.raises(ValueError, match='time_scale must be left alone with variant "reference", which takes raw t'):
         DiTConfig(variant="reference", time_scale=16.0)
+
+
+EMPTY = [
+    *(
+        dataclasses.replace(config, prediction=said, guidance_input=True)
+        for config in CONFIGS
+        for said in ("velocity", "noise")
+    ),
+    DiTConfig(hidden=32, depth=2, heads=4, qk_norm=True, norm="rms", mlp="swiglu", positions="rotary"),
+    DiTConfig(hidden=32, depth=2, heads=4, variant="reference"),
+]
+
+
+@pytest.mark.parametrize("config", EMPTY, ids=str)
+def test_no_examples_have_no_velocities_and_a_zero_gradient_in_every_weight(config: NetworkConfig) -> None:
+    """A rank whose micro-batch has no rows of a kind calls the network all the same: backward too, and its JVP."""
+    entries = {"label": Entry("label", classes=("a", "b")), "state": Entry("feature", (2, 3))}
+    network = config.build(SHAPES[config.name], ConditionSpec(entries, single=False))
+    x, t, zero = torch.empty(0, *SHAPES[config.name]), torch.empty(0), torch.empty(0)
+    condition = {"label": torch.empty(0, dtype=torch.int64), "state": torch.empty(0, 2, 3)}
+    for given in (condition, network.null(condition), None):
+        network.zero_grad()
+        v = network(x, t, zero, given, torch.ones(0) if config.guidance_input else None)
+        assert v.shape == x.shape
+        v.sum().backward()
+        assert all(p.grad is not None and not p.grad.any() for p in network.parameters())
+    assert total_derivative(network, x, t, zero, condition, x).shape == x.shape
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert network(x, t, zero, condition).shape == x.shape

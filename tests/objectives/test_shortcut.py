@@ -237,9 +237,9 @@ def test_a_null_label_that_was_trained_elsewhere_guides_with_a_word_of_caution()
     """As released, labels are dropped in flow rows only: at d > 0 the null label is what it is at d = 0, or nothing."""
     released, everywhere = Shortcut(), Shortcut(label_drop_rows="all")
     for steps, where in (
-        (1, "these steps"),
-        (64, "these steps"),
-        (127, "126 of these 127 steps"),
+        (1, "at these steps"),
+        (64, "at these steps"),
+        (127, "at 1 of these 127 steps"),
         (128, ""),
         (129, ""),
     ):
@@ -248,5 +248,5 @@ def test_a_null_label_that_was_trained_elsewhere_guides_with_a_word_of_caution()
         assert scales(released, plan, 1.5) == [1.5] * steps
         trained = "guidance 1.5 uses the null condition, which was trained at d = 0 only"
         all_at_zero = "(with more steps all have d = 0)"
-        assert warnings(released, plan, 1.5) == ([f"{trained}, not at {where} {all_at_zero}"] if where else [])
+        assert warnings(released, plan, 1.5) == ([f"{trained}, not {where} {all_at_zero}"] if where else [])
         assert warnings(everywhere, plan, 1.5) == warnings(released, plan, None) == warnings(released, plan, 1.0) == []

@@ -246,7 +246,7 @@ def test_bfloat16_goes_through_phases_and_pairs(small: Config, tmp_path: Path) -
     state.restore(checkpoint.listing(tmp_path / "whole" / "checkpoints")[-1][1])
     made = load_file(tmp_path / "whole" / "pairs" / "pairs-00000.safetensors")
     assert state.teacher is not None and made["x1"].dtype == torch.float32
-    asked = {"steps": instantaneous_schedule(2), "label": made["label"], "guidance": 1.5}
+    asked = {"steps": instantaneous_schedule(2), "condition": made["label"], "guidance": 1.5}
     with torch.no_grad(), state.autocast():
         rounded = sample(state.teacher, made["x0"], **asked)
     torch.testing.assert_close(made["x1"], rounded.float(), atol=1e-5, rtol=0)

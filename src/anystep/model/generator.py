@@ -208,7 +208,8 @@ class Generator:
         if not self.conditions:
             raise UsageError("a condition was given, but this model is unconditional: leave it out")
         if not isinstance(condition, Mapping | Tensor):
-            condition = torch.as_tensor(condition, dtype=torch.int64)
+            dtype = torch.float32 if self.conditions.label is None else torch.int64
+            condition = torch.as_tensor(condition, dtype=dtype)
         if isinstance(condition, Tensor) and condition.ndim == 0:
             condition = condition.expand(length)
         given = to(condition, torch.device("cpu"))
@@ -216,6 +217,7 @@ class Generator:
         if label is not None and self.num_classes is not None:
             wrong = label[(label < 0) | (label >= self.num_classes)]
             if len(wrong):
-                raise UsageError(f"label must be in 0..{self.num_classes - 1}, got {int(wrong[0])}")
+                name = self.conditions.label
+                raise UsageError(f"{name} must be in 0..{self.num_classes - 1}, got {int(wrong[0])}")
         self.conditions.check(given, length)
         return given
