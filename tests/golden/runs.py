@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from anystep import load_run, train
+from anystep import load, train
 from anystep.data import Digits, TwoMoons
 from anystep.flow.coupling import CouplingConfig
 from anystep.networks import DiTConfig, MLPConfig
@@ -82,7 +82,7 @@ def measured(name: str, run: Path) -> dict[str, Any]:
     """Train one run and return its losses, a hash of its weights, and its samples as a hash and a few numbers."""
     train(configs()[name], run)
     losses = [json.loads(line)["loss"] for line in (run / "log.jsonl").read_text().splitlines()]
-    generator = load_run(run, device="cpu")
+    generator = load(run, device="cpu")
     result: dict[str, Any] = {"losses": losses, "weights": digest(*generator.network.state_dict().values())}
     for steps in STEPS:
         x = generator.generate(steps=steps, seed=1, index=range(5))

@@ -80,10 +80,11 @@ def known(what: str, asked: Sequence[str], names: Iterable[str]) -> list[str]:
 
 def compare(
     base: Config,
-    out: Path,
+    out: str | Path,
     choices: Choices | None = None,
     *,
     jobs: int = 1,
+    imports: Sequence[str] = (),
     watch: Watch | None = None,
     stop: StopRequest | None = None,
 ) -> Comparison:
@@ -91,11 +92,12 @@ def compare(
 
     Each method has ``base``'s data, network size and optimizer, and the family's choices; ``base``'s own method its own
     options. What is trained or scored already is not made again. ``jobs`` runs are made at a time, in processes that
-    share the cores. A run that fails leaves the others. Raises, before anything is trained, ValueError for what cannot
-    be compared, RunError for run directories that hold something else, DataError.
+    share the cores and import the modules ``imports``, of one's own classes. A run that fails leaves the others.
+    Raises, before anything is trained, ValueError for what cannot be compared, RunError for run directories that hold
+    something else, DataError.
     """
     choices = choices or Choices()
-    trials = plan(base, out, choices)
+    trials = [replace(trial, imports=tuple(imports)) for trial in plan(base, Path(out), choices)]
     if choices.guidance is not None and all(trial.guidance is None for trial in trials):
         told = ", ".join(name for name in NAMES if name in PARTS or OBJECTIVES[name].takes_guidance)
         raise UsageError(f"guidance is for methods whose network is told it ({told}), and none of them is compared")

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from anystep.comparison.trials import News, Result, Trial, Watch, attempt, known
+from anystep.core.registry import import_modules
 from anystep.training.signals import STOPPING, StopRequest
 
 #: seconds between looks at what other processes say
@@ -109,6 +110,7 @@ def _work(trial: Trial, threads: int, heard: Any, pipe: "Connection[Any, Any]") 
 
     Thread(target=listen, daemon=True).start()
     torch.set_num_threads(threads)
+    import_modules(trial.imports)
     result = attempt(trial, watch, stop)
     with suppress(BrokenPipeError):
         pipe.send(result)

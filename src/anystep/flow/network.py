@@ -29,8 +29,12 @@ class Network(Protocol):
 def null_label(network: Network) -> int:
     """Return the label that means "no class": ``num_classes``, never a literal.
 
-    Raises ValueError for an unconditional network.
+    Raises UsageError for an unconditional network, and for one that has no ``num_classes``.
     """
+    if not hasattr(network, "num_classes"):
+        raise UsageError(
+            f"guidance needs {type(network).__name__}.num_classes: the number of classes, also the label of no class"
+        )
     if network.num_classes is None:
         raise UsageError("this network is unconditional: it has no classes and no null label")
     return network.num_classes

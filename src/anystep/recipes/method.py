@@ -68,9 +68,9 @@ def network_for(config: Config, objective: Objective) -> NetworkConfig:
         "prediction": objective.predicts,
     }
     if objective.any_step != config.objective.any_step:
-        usual = type(config.network)().time_scale
+        usual = type(config.network).time_scale
         fields["time_scale"] = SMOOTH_TIME if objective.any_step else usual
-    return replace(config.network, **fields)  # type: ignore[type-var]
+    return config.network.with_inputs(**fields)
 
 
 def from_run(config: Config, run: Path) -> Config:
@@ -88,6 +88,6 @@ def from_run(config: Config, run: Path) -> Config:
             f"velocities, and {objective.name} needs one that says the noise"
         )
     if not objective.uses_step or encoding == "none" or (objective.any_step and encoding == "log2"):
-        network = replace(network, step_encoding=config.network.step_encoding)  # type: ignore[type-var]
-    network = replace(network, guidance_input=objective.takes_guidance)  # type: ignore[type-var]
+        network = network.with_inputs(step_encoding=config.network.step_encoding)
+    network = network.with_inputs(guidance_input=objective.takes_guidance)
     return replace(config, network=network, init=InitConfig(run=str(run)))
