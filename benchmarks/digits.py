@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from anystep.evaluation.evaluate import evaluate
-from anystep.model.load import load_run
+from anystep.model.load import load
 from anystep.recipes import find_recipe
 from anystep.run.config import Config
 from anystep.training.trainer import train
@@ -42,7 +42,7 @@ def attempt(trial: Trial) -> list[dict[str, Any]]:
     train(trial.config, trial.run, resume=True)
     data = trial.config.data
     scores = evaluate(
-        load_run(trial.run), data.open("train"), steps=trial.steps, num=trial.num, heldout=data.open("heldout")
+        load(trial.run), data.open("train"), steps=trial.steps, num=trial.num, heldout=data.open("heldout")
     )
     rows = []
     for score in scores:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from anystep.evaluation.evaluate import evaluate
-from anystep.model.load import load_run
+from anystep.model.load import load
 from anystep.objectives import Shortcut
 from anystep.run.facts import read_config
 from record import write
@@ -24,7 +24,7 @@ def main() -> None:
     args = parser.parse_args()
     rows = []
     for run in args.runs:
-        generator, data = load_run(run), read_config(run).data
+        generator, data = load(run), read_config(run).data
         assert isinstance(generator.objective, Shortcut)
         for order in ORDERS:
             ordered = replace(generator, objective=replace(generator.objective, order=order))

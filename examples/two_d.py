@@ -32,7 +32,7 @@ def compare(data: str, images: int | None, num: int, out: Path) -> Scores:
         if images is not None:
             config = replace(config, training=replace(config.training, images=images))
         anystep.train(config, out / method, resume=True)
-        generator = anystep.load_run(out / method)
+        generator = anystep.load(out / method)
         real = config.data.open("heldout").read(np.arange(num))
         points[method], scores[method] = {}, {}
         for steps in STEPS:

@@ -15,15 +15,15 @@ if "torch" not in sys.modules:
 
 if TYPE_CHECKING:
     from anystep.comparison.compare import Choices, compare
-    from anystep.core.errors import DataError, RunError
-    from anystep.data import Dataset, Digits, Folder, Hub, Npz
+    from anystep.core.errors import DataError, RunError, UsageError
+    from anystep.data import Dataset, Digits, Folder, Hub, Npz, Source
     from anystep.evaluation.evaluate import evaluate
     from anystep.flow.ladder import Ladder, Step, instantaneous_schedule, shortcut_schedule
     from anystep.flow.sampling import interpolate_noise, refine, sample
     from anystep.interchange.reference import network_from_params
     from anystep.model.generator import Generator
-    from anystep.model.load import load_run
-    from anystep.networks import DiTConfig, MLPConfig, dit_preset
+    from anystep.model.load import load
+    from anystep.networks import DiTConfig, MLPConfig, NetworkConfig, dit_preset
     from anystep.objectives import FlowMatching, Objective, Shortcut
     from anystep.recipes import find_recipe, with_method
     from anystep.run.config import Config
@@ -43,18 +43,21 @@ _HOME = {
     "Hub": "data",
     "Ladder": "flow.ladder",
     "MLPConfig": "networks",
+    "NetworkConfig": "networks",
     "Npz": "data",
     "Objective": "objectives",
     "RunError": "core.errors",
     "Shortcut": "objectives",
+    "Source": "data",
     "Step": "flow.ladder",
+    "UsageError": "core.errors",
     "compare": "comparison.compare",
     "dit_preset": "networks",
     "evaluate": "evaluation.evaluate",
     "find_recipe": "recipes",
     "instantaneous_schedule": "flow.ladder",
     "interpolate_noise": "flow.sampling",
-    "load_run": "model.load",
+    "load": "model.load",
     "network_from_params": "interchange.reference",
     "refine": "flow.sampling",
     "sample": "flow.sampling",
@@ -76,18 +79,21 @@ __all__ = [
     "Hub",
     "Ladder",
     "MLPConfig",
+    "NetworkConfig",
     "Npz",
     "Objective",
     "RunError",
     "Shortcut",
+    "Source",
     "Step",
+    "UsageError",
     "compare",
     "dit_preset",
     "evaluate",
     "find_recipe",
     "instantaneous_schedule",
     "interpolate_noise",
-    "load_run",
+    "load",
     "network_from_params",
     "refine",
     "sample",

@@ -14,7 +14,7 @@ from anystep.core.errors import UsageError
 from anystep.evaluation.evaluate import evaluate
 from anystep.evaluation.reference import heldout
 from anystep.flow.penalties import Haar
-from anystep.model.load import load_run
+from anystep.model.load import load
 from anystep.objectives import ImprovedShortcut
 from anystep.recipes import PARTS, find_recipe, with_method
 from anystep.recipes.ablation import with_parts
@@ -112,7 +112,7 @@ def test_the_scale_is_that_of_the_networks_that_are_told_it(command: Command) ->
     run = Path("runs/compare-digits/+twin_ema-seed0")
     data = read_config(run).data
     again = evaluate(
-        load_run(run, device="cpu"), data.open("train"), steps=[2], num=32, guidance=1.5, heldout=heldout(data)
+        load(run, device="cpu"), data.open("train"), steps=[2], num=32, guidance=1.5, heldout=heldout(data)
     )
     (row,) = (row for row in scores if (row["method"], row["steps"]) == ("+twin_ema", 2))
     assert again[0]["frechet"] == row["frechet"] and again[0]["accuracy"] == row["accuracy"]

@@ -17,7 +17,7 @@ from PIL import Image
 
 from anystep.cli.main import VERBS
 from anystep.cli.scores import print_scores
-from anystep.model.load import load_run
+from anystep.model.load import load
 from anystep.recipes import find_recipe, recipe_names
 from anystep.run.config import from_json
 from anystep.run.facts import read_config
@@ -277,8 +277,8 @@ def test_points_are_drawn_as_a_scatter_plot_or_an_array(command: Command) -> Non
 def test_vectors_without_a_picture_are_refused_before_they_are_drawn(
     command: Command, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawn = replace(load_run(runs / "points"), shape=(3,))
-    monkeypatch.setattr("anystep.cli.sample.load_run", lambda *_, **__: drawn)
+    drawn = replace(load(runs / "points"), shape=(3,))
+    monkeypatch.setattr("anystep.cli.sample.load", lambda *_, **__: drawn)
     said = command("sample RUNS/points --steps 1 --out drawn")
     assert said.code == 2 and not Path("drawn").exists()
     assert said.err == "anystep: vectors of 3 numbers have no picture: write arrays with --format npz\n"

@@ -20,7 +20,7 @@ from unittest.mock import patch
 
 import torch
 
-from anystep import load_run, train
+from anystep import load, train
 from anystep.core import random
 from anystep.data import Digits, TwoMoons
 from anystep.flow.coupling import CouplingConfig
@@ -90,7 +90,7 @@ def measured(name: str, run: Path, keys: int) -> dict[str, Any]:
     with patch.object(random, "KEY_VERSION", keys):
         train(configs()[name], run)
     losses = [json.loads(line)["loss"] for line in (run / "log.jsonl").read_text().splitlines()]
-    generator = load_run(run, device="cpu")
+    generator = load(run, device="cpu")
     result: dict[str, Any] = {"losses": losses, "weights": digest(*generator.network.state_dict().values())}
     for steps in STEPS:
         x = generator.generate(steps=steps, seed=1, index=range(5))

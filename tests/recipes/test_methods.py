@@ -11,7 +11,7 @@ from scipy.special import expit, logit
 from tests.training.same import assert_same, stopping
 
 from anystep.core.errors import UsageError
-from anystep.model.load import load_run
+from anystep.model.load import load
 from anystep.objectives import OBJECTIVES, AlphaFlow, Draw, MeanFlow, Reflow, Shortcut
 from anystep.objectives.mean_flow import draw_interval
 from anystep.recipes import FAMILIES, find_recipe, from_run, with_method
@@ -57,7 +57,7 @@ def test_it_is_stopped_goes_on_and_is_drawn_from(family: str, method: str, pictu
     train(config, tmp_path / "parts", stop=stop, watch=watch)
     train(config, tmp_path / "parts", resume=True)
     assert_same(tmp_path / "whole", tmp_path / "parts")
-    generator = load_run(tmp_path / "whole", device="cpu")
+    generator = load(tmp_path / "whole", device="cpu")
     one, three = (generator.generate(steps=steps, seed=0, index=range(3)) for steps in (1, 3))
     assert bool(torch.isfinite(one).all()) and bool(torch.isfinite(three).all())
     again = generator.generate(steps=3, seed=0, index=[2])  # a sample is a function of (seed, number)
@@ -90,7 +90,7 @@ def test_every_method_begins_with_any_run_as_that_runs_output(trained: Path, sou
     theirs = read_trained(trained / source)
     state = State(config, theirs.facts, torch.device("cpu"))
     state.begin_with(theirs)
-    taught = load_run(trained / source, device="cpu").network
+    taught = load(trained / source, device="cpu").network
     g = torch.Generator().manual_seed(0)
     x, t, d = torch.randn(6, 2, generator=g), torch.rand(6, generator=g) + 0.01, torch.zeros(6)
     with torch.no_grad():

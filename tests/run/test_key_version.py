@@ -10,7 +10,7 @@ import pytest
 import torch
 from tests.golden.runs import config
 
-from anystep import load_run, train
+from anystep import load, train
 from anystep.core.errors import RunError
 from anystep.core.random import Keys
 from anystep.objectives import Shortcut
@@ -37,13 +37,13 @@ def test_a_new_run_records_the_newest_version_and_that_of_numpy(short: Config, t
     train(short, tmp_path / "run")
     versions = json.loads((tmp_path / "run" / "run.json").read_text())["versions"]
     assert (versions["keys"], versions["numpy"]) == (2, np.__version__)
-    generator = load_run(tmp_path / "run", device="cpu")
+    generator = load(tmp_path / "run", device="cpu")
     assert torch.equal(generator.noise(5, [7])[0], Keys(5, 2).normal(7, "sample", (1, 8, 8)))
 
 
 def test_a_run_of_0_1_0_samples_the_noise_of_its_version() -> None:
     noise = torch.randn(1, 8, 8, generator=torch.Generator().manual_seed(SEED_OF_SAMPLE_7))
-    assert torch.equal(load_run(OLD, device="cpu").noise(5, [7])[0], noise)
+    assert torch.equal(load(OLD, device="cpu").noise(5, [7])[0], noise)
 
 
 def test_a_resumed_run_trains_with_its_own_version(short: Config, tmp_path: Path) -> None:
@@ -63,6 +63,6 @@ def test_a_resumed_run_trains_with_its_own_version(short: Config, tmp_path: Path
 def test_an_unknown_version_is_refused_by_name(short: Config, tmp_path: Path) -> None:
     train(short, tmp_path / "run")
     with_keys(tmp_path / "run", 3)
-    for refused in (lambda: load_run(tmp_path / "run"), lambda: train(short, tmp_path / "run", resume=True)):
+    for refused in (lambda: load(tmp_path / "run"), lambda: train(short, tmp_path / "run", resume=True)):
         with pytest.raises(RunError, match=r"cannot read .*run\.json: random keys of version 3 are unknown here"):
             refused()

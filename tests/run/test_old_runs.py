@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from anystep import evaluate, load_run, train
+from anystep import evaluate, load, train
 from anystep.evaluation.reference import heldout
 from anystep.run.facts import read_config
 
@@ -23,7 +23,7 @@ def expected(name: str) -> dict[str, Any]:
 
 def check_as_it_was(run: Path, then: dict[str, Any]) -> None:
     """Samples in network units and decoded, and scores, as 0.1.0 had them."""
-    generator = load_run(run, device="cpu")
+    generator = load(run, device="cpu")
     for steps, values in then["samples"].items():
         now = generator.generate(steps=int(steps), seed=2, index=range(3)).flatten()[:8]
         torch.testing.assert_close(now, torch.tensor(values), **TOLERANCE)
@@ -49,7 +49,7 @@ def test_every_metric_is_as_it_was(name: str) -> None:
     source = read_config(OLD / name).data
     metrics = [metric for metric in SCORES[name] if metric != "accuracy_real"]
     (row,) = evaluate(
-        load_run(OLD / name, device="cpu"),
+        load(OLD / name, device="cpu"),
         source.open("train"),
         steps=[1],
         num=48,

@@ -12,7 +12,7 @@ import torch
 from tests.training.same import assert_same
 
 from anystep.core.errors import RunError
-from anystep.model.load import load_run
+from anystep.model.load import load
 from anystep.run import checkpoint
 from anystep.run.checkpoint import Checkpoint
 from anystep.run.config import CheckpointConfig, Config
@@ -102,7 +102,7 @@ def test_a_full_disk_loses_nothing_already_written(
             disk.__exit__(None, None, None)
     assert "\n" not in str(caught.value)
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-00000005"]
-    load_run(run)
+    load(run)
     train(small, run, resume=True)
     assert_same(tmp_path / "whole", run)
 
@@ -114,12 +114,12 @@ def test_a_checkpoint_that_was_kept_can_be_drawn_from(small: Config, tmp_path: P
     run, short = tmp_path / "run", tmp_path / "short"
     train(replace(constant, checkpoint=keep), run)
     train(replace(constant, training=replace(constant.training, images=32 * 10)), short)
-    drawn = load_run(run, device="cpu", step=10).generate(steps=4, seed=0, index=range(3))
-    assert torch.equal(drawn, load_run(short, device="cpu").generate(steps=4, seed=0, index=range(3)))
-    assert not torch.equal(drawn, load_run(run, device="cpu").generate(steps=4, seed=0, index=range(3)))
-    assert load_run(run, step=10).source == "run, step 10"
+    drawn = load(run, device="cpu", step=10).generate(steps=4, seed=0, index=range(3))
+    assert torch.equal(drawn, load(short, device="cpu").generate(steps=4, seed=0, index=range(3)))
+    assert not torch.equal(drawn, load(run, device="cpu").generate(steps=4, seed=0, index=range(3)))
+    assert load(run, step=10).source == "run, step 10"
     with pytest.raises(RunError, match=r"has no checkpoint of step 5; it has those of steps 10, 20, 24$"):
-        load_run(run, step=5)
+        load(run, step=5)
 
 
 @pytest.mark.parametrize("size", [0, 300])
@@ -206,7 +206,7 @@ def test_parameters_of_another_network_are_named(tiny: Config, tmp_path: Path) -
     values = json.loads((run / "config.json").read_text())
     values["network"]["hidden"] = 32
     (run / "config.json").write_text(json.dumps(values))
-    for use in (lambda: load_run(run), lambda: train(read_config(run), run, resume=True)):
+    for use in (lambda: load(run), lambda: train(read_config(run), run, resume=True)):
         with pytest.raises(RunError, match=r"does not fit .*size mismatch for patch_embed\.weight") as caught:
             use()
         assert "\n" not in str(caught.value)

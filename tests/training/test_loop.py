@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from anystep.core.errors import RunError
-from anystep.model.load import load_run
+from anystep.model.load import load
 from anystep.objectives import ConsistencyDistillation, Losses, Objective, Shortcut
 from anystep.recipes.method import network_for
 from anystep.run import checkpoint
@@ -109,7 +109,7 @@ def test_too_many_in_a_row_stop_the_run_and_its_last_checkpoint_is_good(
     with pytest.raises(RunError, match=r"stopped at step 7: .* not finite in 3 updates in a row") as caught:
         train(config, run)
     assert "\n" not in str(caught.value)
-    assert torch.isfinite(load_run(run).generate(steps=2, seed=0, index=range(2))).all()
+    assert torch.isfinite(load(run).generate(steps=2, seed=0, index=range(2))).all()
     monkeypatch.setattr(Sometimes, "bad", frozenset())
     assert train(config, run, resume=True).step == 9
     assert log(run)[-1]["skipped"] == 3  # steps 2, 5, 6: the resumed run made step 7 again, and it was good
@@ -202,7 +202,7 @@ def test_the_compile_option_compiles_and_changes_nothing_else(
     train(replace(tiny, training=replace(tiny.training, compile=True)), tmp_path / "compiled")
     assert len(compiled) == networks and counter.frame_count >= 2  # two that are never trained may share their code
     torch.testing.assert_close(parameters(tmp_path / "compiled"), parameters(tmp_path / "plain"), rtol=0, atol=1e-5)
-    load_run(tmp_path / "compiled")  # its parameters have the names that they always have
+    load(tmp_path / "compiled")  # its parameters have the names that they always have
 
 
 def test_the_precision_of_matrix_products_is_the_runs_while_it_trains_and_then_the_callers_again(

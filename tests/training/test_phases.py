@@ -14,7 +14,7 @@ from anystep.core.errors import RunError, UsageError
 from anystep.core.random import Keys
 from anystep.flow.ladder import instantaneous_schedule
 from anystep.flow.sampling import sample
-from anystep.model.load import load_run
+from anystep.model.load import load
 from anystep.objectives import (
     ConsistencyDistillation,
     Diffusion,
@@ -261,7 +261,7 @@ def test_a_checkpoint_of_a_phase_before_the_last_says_so(small: Config, tmp_path
     names = [part.phase.name for part in segments(config)]
     for step, number in ((1, 0), (12, 0), (13, 1), (18, 1), (19, 2), (24, 2)):
         assert phase_at(config, step) == number
-        drawn = load_run(tmp_path / "run", device="cpu", step=step)
+        drawn = load(tmp_path / "run", device="cpu", step=step)
         if number == 2:
             assert drawn.caution is None and drawn.source == f"run, step {step}"
         else:

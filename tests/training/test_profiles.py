@@ -15,7 +15,7 @@ from tests.training.same import assert_same, assert_same_tensors, stopping
 from torch import Tensor
 
 from anystep.core.errors import RunError, UsageError
-from anystep.model.load import load_run
+from anystep.model.load import load
 from anystep.objectives import ProgressiveDistillation, Reflow
 from anystep.recipes import find_recipe
 from anystep.recipes.method import network_for
@@ -120,30 +120,30 @@ def test_a_width_that_was_kept_is_itself(points: Path, width: float) -> None:
 
 
 def test_a_generator_says_which_average_it_is(points: Path, tmp_path: Path) -> None:
-    generator = load_run(points, weights=0.1, device="cpu")
+    generator = load(points, weights=0.1, device="cpu")
     assert (generator.ema, generator.caution) == ("power 0.1", None)
-    assert load_run(points, device="cpu").ema == "0.99" and load_run(points, weights="raw", device="cpu").ema == "none"
+    assert load(points, device="cpu").ema == "0.99" and load(points, weights="raw", device="cpu").ema == "none"
     state = dict(generator.network.state_dict())  # type: ignore[attr-defined]
     assert all(torch.equal(state[name], tensor) for name, tensor in tracked(points, UPDATES, 0.1).items())
     few = keeping(points, tmp_path / "few", PAPER, 80)
     advice = "ask for one nearer to 0.05 or 0.1, or train with {} among --ema.profiles"
-    assert load_run(few, weights=0.15, device="cpu").caution is not None
-    told = load_run(few, weights=0.2, device="cpu").caution
+    assert load(few, weights=0.15, device="cpu").caution is not None
+    told = load(few, weights=0.2, device="cpu").caution
     assert told == f"the average of width 0.2 is made with a profile 22% off: {advice.format(0.2)}"
     with pytest.raises(RunError, match=r"width 0.01 is too far from what \S+few keeps by step 320: ") as refused:
-        load_run(few, weights=0.01)
+        load(few, weights=0.01)
     assert str(refused.value).endswith(f"{advice.format(0.01)}, or with a smaller --ema.profile-every")
 
 
 def test_what_cannot_be_chosen_is_refused(tiny: Config, points: Path, tmp_path: Path) -> None:
     train(tiny, tmp_path / "run")
     with pytest.raises(RunError, match=r"run keeps no power averages, .*: train it with --ema.profiles 0.05 0.1"):
-        load_run(tmp_path / "run", weights=0.1)
+        load(tmp_path / "run", weights=0.1)
     for wrong in (0.0, -0.1, 1e-160, 0.3, float("nan")):
         with pytest.raises(ValueError, match=r"^weights must be at least 0.001 and at most 0.2886, a plain mean, got"):
-            load_run(points, weights=wrong)
+            load(points, weights=wrong)
     with pytest.raises(ValueError, match=r"^weights must be one of ema, raw, got 'emma'"):
-        load_run(points, weights="emma")  # type: ignore[arg-type]
+        load(points, weights="emma")  # type: ignore[arg-type]
 
 
 def test_a_very_narrow_width_says_that_rounding_counts(
@@ -153,13 +153,13 @@ def test_a_very_narrow_width_says_that_rounding_counts(
     run = keeping(points, tmp_path / "run", PAPER, 8)
     stored = [Profile(n, s) for n in range(8, UPDATES + 1, 8) for s in PAPER]
     gain = mixture(stored, Profile(UPDATES, 0.02)).gain
-    assert load_run(run, weights=0.02, device="cpu").caution is None and 20 < gain < 100
+    assert load(run, weights=0.02, device="cpu").caution is None and 20 < gain < 100
     rounding = rf"rounding counts {gain:.0f}-fold: ask for one nearer to 0.05 or 0.1, or train with 0.02 among"
     monkeypatch.setattr(profiles, "NOISY", 20.0)
-    assert re.search(rounding, load_run(run, weights=0.02, device="cpu").caution or "")
+    assert re.search(rounding, load(run, weights=0.02, device="cpu").caution or "")
     monkeypatch.setattr(profiles, "DROWNED", 20.0)
     with pytest.raises(RunError, match=rf"width 0.02 is too narrow for what \S+run keeps by step 320: .* {gain:.0f}-f"):
-        load_run(run, weights=0.02)
+        load(run, weights=0.02)
 
 
 def test_a_checkpoint_that_is_damaged_is_not_to_be_deleted(points: Path, tmp_path: Path) -> None:
@@ -173,12 +173,12 @@ def test_a_checkpoint_that_is_damaged_is_not_to_be_deleted(points: Path, tmp_pat
         with pytest.raises(
             RunError, match=r"cannot read ema_power_0.05 of \S+320: .*; choose --weights ema, or"
         ) as told:
-            load_run(run, weights=width)
+            load(run, weights=width)
         assert "delete" not in str(told.value)
-    load_run(run, device="cpu")
+    load(run, device="cpu")
     (last / "state.json").write_text("{")
     with pytest.raises(RunError, match=r"cannot read \S+320/state.json: .*; choose another checkpoint with") as told:
-        load_run(run, weights=0.05)
+        load(run, weights=0.05)
     assert "delete" not in str(told.value)
 
 
@@ -192,7 +192,7 @@ def test_a_copy_that_does_not_fit_is_named_and_a_kept_width_reads_none(points: P
     with pytest.raises(
         RunError, match=r"\S+312/state.json: updates: 'updates' is missing; delete \S+312 to do without"
     ):
-        load_run(run, weights=0.06)
+        load(run, weights=0.06)
     state.write_text(json.dumps(values))
     for width in (*PAPER, *OTHERS):
         file = copy / f"ema_power_{width}.safetensors"
@@ -200,12 +200,12 @@ def test_a_copy_that_does_not_fit_is_named_and_a_kept_width_reads_none(points: P
     with pytest.raises(
         RunError, match=r"^\S+312 does not fit \S+320: \S+ is of another size; delete \S+312 to do"
     ) as told:
-        load_run(run, weights=0.06)
+        load(run, weights=0.06)
     assert "\n" not in str(told.value)
     shutil.rmtree(run / "profiles")
     (run / "profiles" / "step-00000008").mkdir(parents=True)  # no state.json
     for width in (*PAPER, *OTHERS):
-        assert load_run(run, weights=width, device="cpu").caution is None
+        assert load(run, weights=width, device="cpu").caution is None
 
 
 def test_a_copy_that_is_damaged_is_named_and_can_be_done_without(points: Path, tmp_path: Path) -> None:
@@ -218,12 +218,12 @@ def test_a_copy_that_is_damaged_is_named_and_can_be_done_without(points: Path, t
     with pytest.raises(
         RunError, match=r"cannot read \S+240/ema_power_0.05.safetensors: .*; delete \S+ to do without it"
     ):
-        load_run(run, weights=0.07)
-    assert load_run(run, weights=0.1).caution is None  # of the checkpoint alone
+        load(run, weights=0.07)
+    assert load(run, weights=0.1).caution is None  # of the checkpoint alone
     for file in last.iterdir():
         file.unlink()
     last.rmdir()
-    load_run(run, weights=0.07)
+    load(run, weights=0.07)
 
 
 @pytest.mark.parametrize("at", [1, 6, 8, 9, 23])
@@ -295,7 +295,7 @@ def test_before_the_first_update_there_is_no_average(small: Config, tmp_path: Pa
         train(config, tmp_path / "run")
     assert copies(tmp_path / "run") == []
     with pytest.raises(RunError, match=r"no update of .*run was finite by step 3: there is no average yet"):
-        load_run(tmp_path / "run", weights=0.1)
+        load(tmp_path / "run", weights=0.1)
 
 
 @pytest.mark.parametrize(
@@ -312,9 +312,9 @@ def test_copies_are_of_the_last_phase(
     train(config, tmp_path / "whole")
     parts = trainer.segments(config)
     assert copies(tmp_path / "whole") == [step for step in range(2, 25, 2) if step > parts[-1].first]
-    generator = load_run(tmp_path / "whole", weights=0.07, device="cpu")
+    generator = load(tmp_path / "whole", weights=0.07, device="cpu")
     assert (generator.ema, generator.caution) == ("power 0.07", None)
-    early = load_run(tmp_path / "whole", weights=0.07, device="cpu", step=parts[0].last)
+    early = load(tmp_path / "whole", weights=0.07, device="cpu", step=parts[0].last)
     assert early.caution is not None
     assert early.caution.startswith("this checkpoint is of phase teacher (1 of ")
     among = "or train with 0.07 among --ema.profiles"

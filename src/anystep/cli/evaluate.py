@@ -23,7 +23,7 @@ from anystep.evaluation.evaluate import evaluate
 from anystep.evaluation.reference import heldout
 from anystep.evaluation.scores import keep_scores, write_scores
 from anystep.model.generator import Generator
-from anystep.model.load import load_run
+from anystep.model.load import load
 from anystep.run.facts import read_config
 
 DESCRIPTION = """Score samples against the run's own training data. Nothing is downloaded.
@@ -84,7 +84,7 @@ def run(argv: Sequence[str]) -> int:
         check_writable(args.json)
     device = pick_device(args.device)
     generators = {  # all, before any is scored; in the computer's memory, so that a GPU holds one at a time
-        name: load_run(args.run, weights=each, device="cpu", step=args.checkpoint) for name, each in weights.items()
+        name: load(args.run, weights=each, device="cpu", step=args.checkpoint) for name, each in weights.items()
     }
     source = read_config(args.run).data
     dataset, kept_back = source.open("train"), heldout(source)

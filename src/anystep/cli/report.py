@@ -19,7 +19,7 @@ from anystep.core.registry import import_modules
 from anystep.figures.grids import interpolation_figure, steps_figure
 from anystep.flow.sampling import interpolate_noise
 from anystep.model.generator import Generator
-from anystep.model.load import load_run
+from anystep.model.load import load
 from anystep.report.page import write_report
 from anystep.report.run import Picture, RunSummary, run_names, told_apart
 
@@ -60,7 +60,7 @@ def run(argv: Sequence[str]) -> int:
         raise UsageError(f"--steps must be at least 1, got {min(args.steps, default=0)}")
     if len({path.resolve() for path in runs}) < len(runs):
         raise UsageError(f"each run once, got {' '.join(map(str, runs))}")
-    generators = [load_run(path, device=args.device) for path in runs]
+    generators = [load(path, device=args.device) for path in runs]
     if len(runs) < len(args.runs):
         files = ", ".join(str(path) for path in args.runs if path not in runs)
         print(f"note: left out, files and no run directories: {files}", file=sys.stderr)
@@ -75,7 +75,7 @@ def run(argv: Sequence[str]) -> int:
             print(out / f"{name}.png")
         page = write_report(
             out / "report.html",
-            title=f"{summaries[0].config['data']['name']}: any number of steps",
+            title=f"{summaries[0].config['data']['name'].rpartition(':')[2]}: any number of steps",
             runs=summaries,
             pictures=list(pictures.values()),
         )

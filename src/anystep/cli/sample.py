@@ -26,7 +26,7 @@ from anystep.flow.condition import rows as some
 from anystep.flow.ladder import Order
 from anystep.flow.sampling import interpolate_noise
 from anystep.model.generator import Generator
-from anystep.model.load import load_run
+from anystep.model.load import load
 
 #: samples by guidance scale W (None: as trained) and number of steps
 Drawn = dict[float | None, dict[int, NDArray[np.generic]]]
@@ -86,7 +86,7 @@ def run(argv: Sequence[str]) -> int:
     import_modules(args.imports)
     check(args)
     weights = read_one(args.weights)
-    generator = load_run(args.run, weights=weights, device=args.device, step=args.checkpoint)
+    generator = load(args.run, weights=weights, device=args.device, step=args.checkpoint)
     if args.order is not None:
         generator = ordered(generator, args.order)
     if args.format == "png" and len(generator.shape) == 1 and generator.shape != (2,):

@@ -79,7 +79,7 @@ def known(what: str, asked: Sequence[str], names: Iterable[str]) -> list[str]:
 
 def compare(
     base: Config,
-    out: Path,
+    out: str | Path,
     choices: Choices | None = None,
     *,
     jobs: int = 1,
@@ -94,7 +94,7 @@ def compare(
     share the cores; these import the modules ``imports`` first. A run that fails leaves the others. Raises what
     `plan_checked` does, before anything is trained.
     """
-    trials = [replace(trial, imports=tuple(imports)) for trial in plan_checked(base, out, choices or Choices())]
+    trials = [replace(trial, imports=tuple(imports)) for trial in plan_checked(base, Path(out), choices or Choices())]
     results = attempt_all(trials, watch or (lambda trial, news: None), stop or StopRequest(), jobs)
     return Comparison(base, forward_units(base), trials, results)
 
@@ -104,7 +104,7 @@ def plan_checked(base: Config, out: Path, choices: Choices) -> list[Trial]:
 
     Raises UsageError for what cannot be compared, RunError for run directories that hold something else, DataError.
     """
-    trials = plan(base, out, choices)
+    trials = plan(base, Path(out), choices)
     if choices.guidance is not None and all(trial.guidance is None for trial in trials):
         told = ", ".join(name for name in NAMES if name in PARTS or OBJECTIVES[name].takes_guidance)
         raise UsageError(f"guidance is for methods whose network is told it ({told}), and none of them is compared")

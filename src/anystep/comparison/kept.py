@@ -8,7 +8,7 @@ from anystep.comparison.compare import Choices, check_place, plan
 from anystep.comparison.outcome import Comparison
 from anystep.comparison.trials import Result, Row, Trial, answers, finished
 from anystep.core.errors import RunError
-from anystep.model.load import load_run
+from anystep.model.load import load
 from anystep.run.config import Config
 from anystep.run.facts import DataFacts
 
@@ -72,7 +72,7 @@ def kept(trial: Trial, facts: DataFacts) -> dict[int, Row]:
         check_place(trial, facts)
         if not finished(trial):
             return {}
-        rows = answers(trial, load_run(trial.run, device=trial.config.training.device))
+        rows = answers(trial, load(trial.run, device=trial.config.training.device))
     except (RunError, ValueError):
         return {}
     return {steps: row for steps, row in rows.items() if row is not None}

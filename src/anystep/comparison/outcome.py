@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from anystep.comparison.trials import Result, Row, Trial
 from anystep.evaluation.scores import measured
-from anystep.model.load import load_run
+from anystep.model.load import load
 from anystep.objectives import Objective
 from anystep.run.config import Config
 from anystep.run.plan import forward_units
@@ -127,7 +127,7 @@ def same_noise(comparison: Comparison, num: int) -> dict[str, dict[int, NDArray[
         finite = [row["steps"] for row in result.rows if not any("not finite" in note for note in row["notes"])]
         if trial.method in drawn or not finite:
             continue
-        generator = load_run(trial.run, device=trial.config.training.device)
+        generator = load(trial.run, device=trial.config.training.device)
         x = {n: generator.generate(steps=n, seed=0, index=range(num), guidance=trial.guidance) for n in finite}
         drawn[trial.method] = {steps: np.asarray(generator.decode(part)) for steps, part in x.items()}
     return drawn

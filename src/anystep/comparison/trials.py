@@ -19,7 +19,7 @@ from anystep.evaluation.protocol import describe_device, describe_guidance, desc
 from anystep.evaluation.reference import heldout
 from anystep.evaluation.scores import keep_scores, read_scores
 from anystep.model.generator import Generator
-from anystep.model.load import load_run
+from anystep.model.load import load
 from anystep.run import checkpoint
 from anystep.run.config import Config
 from anystep.run.facts import DataFacts
@@ -145,7 +145,7 @@ def train_trial(trial: Trial, watch: Watch, stop: StopRequest) -> None:
 def score(trial: Trial, watch: Watch, stop: StopRequest) -> list[Row]:
     """Return a row a budget; what the run's `scores.json` does not answer is drawn and added to it.
 
-    Raises StopError when a signal came, and what `load_run` and `evaluate` raise.
+    Raises StopError when a signal came, and what `load` and `evaluate` raise.
     """
 
     def progress(done: int, total: int) -> None:
@@ -153,7 +153,7 @@ def score(trial: Trial, watch: Watch, stop: StopRequest) -> list[Row]:
             raise StopError
         watch(trial, News("score", done, total))
 
-    generator = load_run(trial.run, device=trial.config.training.device)
+    generator = load(trial.run, device=trial.config.training.device)
     rows = answers(trial, generator)
     missing = [steps for steps, row in rows.items() if row is None]
     if missing:
@@ -207,7 +207,7 @@ def known(trial: Trial) -> Result | None:
     if not finished(trial):
         return None
     try:
-        rows = answers(trial, load_run(trial.run, device=trial.config.training.device))
+        rows = answers(trial, load(trial.run, device=trial.config.training.device))
     except (RunError, ValueError):
         return None  # an attempt will tell
     found = tuple(row for row in rows.values() if row is not None)

@@ -1,20 +1,39 @@
 """Where examples come from: built-in sets, folders, .npz files, parquet and hub sets; and the stateless order.
 
 Images stay uint8 until the batch. `SOURCES` is the one registry: a source is a frozen dataclass that opens as a
-`Dataset`.
+`Dataset`. Its file is imported when it is first used.
 """
 
+from typing import TYPE_CHECKING, Any
+
+from anystep.core.registry import Registry
 from anystep.data.base import Dataset, Normalization, Split, split
-from anystep.data.digits import Digits
-from anystep.data.folder import Folder
-from anystep.data.hub import Hub
-from anystep.data.npz import Npz
 from anystep.data.order import batch_indices
-from anystep.data.planar import Checkerboard, EightGaussians, TwoMoons
 from anystep.data.source import ImageSource, Source
 
-_ALL: tuple[type[Source], ...] = (Digits, TwoMoons, EightGaussians, Checkerboard, Folder, Npz, Hub)
-SOURCES: dict[str, type[Source]] = {source.name: source for source in _ALL}
+if TYPE_CHECKING:
+    from anystep.data.digits import Digits
+    from anystep.data.folder import Folder
+    from anystep.data.hub import Hub
+    from anystep.data.npz import Npz
+    from anystep.data.planar import Checkerboard, EightGaussians, TwoMoons
+
+SOURCES: Registry[type[Source]] = Registry(
+    {
+        "digits": "anystep.data.digits:Digits",
+        "two_moons": "anystep.data.planar:TwoMoons",
+        "eight_gaussians": "anystep.data.planar:EightGaussians",
+        "checkerboard": "anystep.data.planar:Checkerboard",
+        "folder": "anystep.data.folder:Folder",
+        "npz": "anystep.data.npz:Npz",
+        "hub": "anystep.data.hub:Hub",
+    }
+)
+
+
+def __getattr__(name: str) -> Any:
+    return SOURCES.attribute(__name__, name)
+
 
 __all__ = [
     "SOURCES",

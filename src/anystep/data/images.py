@@ -2,13 +2,11 @@
 
 import io
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-Channels = Literal["auto", "grey", "rgb"]
 #: an image as it comes: a file's bytes, where the file is, or pixels [H, W, C] with C = 1 to 4
 Encoded = bytes | Path | NDArray[np.uint8]
 

@@ -9,16 +9,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anystep.core.errors import DataError
 from anystep.data.cache import RowWriter, cache_key, cached
-from anystep.data.images import BadImageError, Channels, Encoded, decode, stored_grey
+from anystep.data.images import BadImageError, Encoded, decode, stored_grey
+from anystep.data.source import Channels, OnBadImage
 
-OnBadImage = Literal["error", "skip"]
 T = TypeVar("T")
 
 logger = logging.getLogger("anystep")

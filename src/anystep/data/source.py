@@ -3,15 +3,19 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from annotated_types import Ge, Interval
 
-from anystep.core.fields import Checked, NotEmpty
+from anystep.core.fields import NotEmpty
+from anystep.core.registry import Option
 from anystep.data.base import Dataset, Split
-from anystep.data.images import Channels
-from anystep.data.pictures import Decoding, OnBadImage
 
+if TYPE_CHECKING:
+    from anystep.data.pictures import Decoding
+
+Channels = Literal["auto", "grey", "rgb"]
+OnBadImage = Literal["error", "skip"]
 #: share of the rows that is held out
 Share = Annotated[float, Interval(ge=0, lt=1)]
 #: a name or a path
@@ -19,10 +23,8 @@ Name = Annotated[str, NotEmpty]
 
 
 @dataclass(frozen=True)
-class Source(Checked, ABC, section="data"):
+class Source(Option, ABC, section="data"):
     """A place that examples come from. Subclasses are frozen dataclasses, validated when they are made."""
-
-    name: ClassVar[str]
 
     @property
     def flip(self) -> bool:
@@ -57,8 +59,10 @@ class ImageSource(Source):
     on_bad_image: OnBadImage = "error"
     """What to do with an image that cannot be read or has the wrong size: stop, or skip and count it."""
 
-    def decoding(self, workers: int = 0) -> Decoding:
+    def decoding(self, workers: int = 0) -> "Decoding":
         """Return how images become rows; ``workers`` threads (0: one a core)."""
+        from anystep.data.pictures import Decoding  # and with it Pillow
+
         return Decoding(self.size, self.channels, self.on_bad_image, workers)
 
 

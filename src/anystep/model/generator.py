@@ -116,8 +116,9 @@ class Generator:
         self,
         *,
         steps: int | Schedule,
-        seed: int,
-        index: Sequence[int],
+        num: int = 16,
+        seed: int = 0,
+        index: Sequence[int] | None = None,
         condition: Condition | Labels = None,
         guidance: float | None = None,
         twice: bool = False,
@@ -126,10 +127,11 @@ class Generator:
         callback: Callback | None = None,
         progress: Progress | None = None,
     ) -> Tensor:
-        """Draw the samples numbered ``index``: `noise` of (seed, index) carried to data by `draw`.
+        """Draw the samples numbered ``index``, by default 0 ... ``num`` - 1: `noise` of (seed, index) carried to data.
 
         ``condition`` None is `usual_condition`. The rest as in `plan` and `draw`, errors too.
         """
+        index = range(num) if index is None else index
         return self.draw(
             self.noise(seed, index),
             self.plan(steps, guidance=guidance, twice=twice, schedule=schedule),

@@ -1,26 +1,38 @@
 """From a run directory to a network that is ready to draw from."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from anystep.core.device import pick_device
 from anystep.core.errors import RunError, misfit
+from anystep.flow.network import Network
 from anystep.model.generator import Generator
 from anystep.run.config import Config
 from anystep.run.plan import phase_at, phases
 from anystep.run.weights import Trained, Weights, read_trained
 
 
-def load_run(run: Path, *, weights: Weights = "ema", device: str = "auto", step: int | None = None) -> Generator:
+def load(
+    run: str | Path,
+    *,
+    weights: Weights = "ema",
+    device: str = "auto",
+    step: int | None = None,
+    imports: Sequence[str] = (),
+) -> Generator:
     """Return the network of a run directory's checkpoint: the newest, or that after ``step`` updates.
 
     ``weights``: ``ema``, the average kept for evaluation (P1 evaluates it), ``raw``, the trained parameters, or a
     number in [0.001, 0.2886], the relative width of a power average, made from those that `ema.profiles` kept (Karras
     et al. 2024, section 3). Checkpoints older than the newest few are there when `checkpoint.keep_every` kept them.
+    ``imports`` are modules that the run's own classes are in: a run never imports one that is not named or imported.
     Raises RunError when ``run`` is no run directory, has no checkpoint yet or not that one, keeps no averages to make
     the width from, or the checkpoint does not fit; ValueError for other ``weights``.
     """
     place = pick_device(device)
-    trained = read_trained(run, weights, step)
+    run = Path(run)
+    trained = read_trained(run, weights, step, imports=imports)
     config, facts = trained.config, trained.facts
     network = config.network.build(facts.shape, facts.conditions, config.objective.M)
     try:
@@ -31,7 +43,7 @@ def load_run(run: Path, *, weights: Weights = "ema", device: str = "auto", step:
     unfinished = phase_of(trained)
     phase = unfinished and f"this checkpoint is of phase {unfinished}: no {config.objective.name} model yet"
     return Generator(
-        network=network.to(place).requires_grad_(False),
+        network=cast(Network, network.to(place).requires_grad_(False)),
         objective=config.objective,
         normalization=facts.normalization,
         shape=facts.shape,

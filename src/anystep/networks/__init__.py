@@ -1,12 +1,15 @@
 """Velocity networks: any module with ``forward(x, t, d, label=None, guidance=None)`` will do; these are ours."""
 
+from anystep.core.registry import Registry
 from anystep.networks.base import NetworkConfig, Prediction, VelocityNetwork
 from anystep.networks.dit import DIT_PRESETS, DiT, DiTConfig, dit_preset
 from anystep.networks.embeddings import StepEncoding
 from anystep.networks.mlp import MLP, MLPConfig
 
-#: Every network that a recipe can name. A new one is a config class here and a file beside these.
-NETWORKS: dict[str, type[NetworkConfig]] = {config.name: config for config in (DiTConfig, MLPConfig)}
+#: Every network that a recipe can name. A new one is a file beside these and a line here.
+NETWORKS: Registry[type[NetworkConfig]] = Registry(
+    {"dit": "anystep.networks.dit:DiTConfig", "mlp": "anystep.networks.mlp:MLPConfig"}
+)
 
 __all__ = [
     "DIT_PRESETS",

@@ -1,12 +1,14 @@
 """What every network of the library shares: how it is configured, what it predicts, and what it is given."""
 
+import dataclasses
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
-from anystep.core.fields import Checked
+from anystep.core.errors import UsageError
+from anystep.core.registry import Option
 from anystep.flow.condition import Condition, ConditionSpec
 from anystep.flow.conventions import to_vp, velocity_from_noise
 from anystep.networks.embeddings import Conditioning, Input, StepEncoding
@@ -74,24 +76,34 @@ class VelocityNetwork(nn.Module, ABC):
         self.condition.fold(name)
 
 
-class NetworkConfig(Checked, ABC, section="network"):
+class NetworkConfig(Option, ABC, section="network"):
     """The hyper-parameters of a network. Subclasses are frozen dataclasses, checked when they are made."""
 
-    name: ClassVar[str]
     #: it has attention, whose fused kernels cannot be differentiated in forward mode
     attends: ClassVar[bool] = False
 
-    #: how the network is told d; subclasses have it as a field
-    step_encoding: StepEncoding
-    #: whether the network is told the guidance scale; subclasses have it as a field
-    guidance_input: bool
-    #: what the last layer says; subclasses have it as a field
-    prediction: Prediction
-    #: what t, and d or its rung, in [0, 1], are multiplied by for their sinusoids; subclasses have it as a field
-    time_scale: float
+    # The inputs of the network. A subclass that can change one has it as a field, of this name.
+    #: encoding of the step size d; "any" for a network that reads d as it likes
+    step_encoding: StepEncoding | Literal["any"] = "any"
+    #: whether the guidance scale is an input
+    guidance_input: bool = False
+    #: what the last layer predicts
+    prediction: Prediction = "velocity"
+    #: factor of t, and of d or its rung, in [0, 1], in their sinusoids
+    time_scale: float = 1.0
+
+    def with_inputs(self, **inputs: object) -> Self:
+        """Return the config with these inputs (fields above). Raises UsageError for one that it needs and lacks."""
+        fields = {field.name for field in dataclasses.fields(self)}  # type: ignore[arg-type]
+        for name in inputs.keys() - fields:
+            free = name == "time_scale" or getattr(self, name) == "any"
+            if not free and inputs[name] != getattr(self, name):
+                raise UsageError(f"network.{name} must be {inputs[name]!r}, and {self.name} has no such field")
+        changed = {name: value for name, value in inputs.items() if name in fields}
+        return dataclasses.replace(self, **changed)  # type: ignore[type-var]
 
     @abstractmethod
-    def build(self, shape: tuple[int, ...], conditions: ConditionSpec, M: int = 128) -> VelocityNetwork:
+    def build(self, shape: tuple[int, ...], conditions: ConditionSpec, M: int = 128) -> nn.Module:
         """Return the network for examples of ``shape`` (no batch axis), freshly initialised from torch's global seed.
 
         ``conditions`` says what an example is given (`UNCONDITIONAL`: nothing); ``M`` is the number of smallest steps

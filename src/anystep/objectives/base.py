@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from anystep.core.errors import UsageError
-from anystep.core.fields import Checked
 from anystep.core.random import Draw
+from anystep.core.registry import Option
 from anystep.flow.condition import Condition, ConditionSpec, where
 from anystep.flow.guidance import GuidanceRule
 from anystep.flow.ladder import Schedule, Step
@@ -131,14 +131,13 @@ def check_built_in(guidance: float, label_drop: float, conditions: ConditionSpec
         raise UsageError("objective.guidance needs a trained null label: set objective.label_drop above 0, e.g. 0.1")
 
 
-class Objective(Checked, ABC, section="objective"):
+class Objective(Option, ABC, section="objective"):
     """One method. Subclasses are frozen dataclasses whose fields are the method's hyper-parameters."""
 
-    name: ClassVar[str]
     #: number of smallest steps of the ladder, a power of two; subclasses have it as a field
-    M: int
+    M: int = 128
     #: probability that training replaces a label by the null label; subclasses have it as a field
-    label_drop: float
+    label_drop: float = 0.0
     #: whether the network needs the step d as an input
     uses_step: ClassVar[bool] = False
     #: whether d takes any value in [0, 1], not rungs of the ladder only: the network's step encoding is continuous then

@@ -80,6 +80,6 @@ def from_run(config: Config, run: Path) -> Config:
             f"{network.prediction}, and {objective.name} needs one that predicts {objective.predicts}"
         )
     if not objective.uses_step or network.step_encoding not in inputs["step_encoding"]:
-        network = replace(network, step_encoding=config.network.step_encoding)  # type: ignore[type-var]
-    network = replace(network, guidance_input=objective.takes_guidance)  # type: ignore[type-var]
+        network = network.with_inputs(step_encoding=config.network.step_encoding)
+    network = network.with_inputs(guidance_input=objective.takes_guidance)
     return replace(config, network=network, init=InitConfig(run=str(run)))

@@ -71,7 +71,7 @@ class RunSummary:
         """The method's name, or the run's where the config does not say."""
         objective = self.config.get("objective")
         name = objective.get("name") if isinstance(objective, Mapping) else None
-        return str(name or self.name)
+        return str(name or self.name).rpartition(":")[2]  # "module:Class" of one's own
 
     @property
     def images(self) -> int | None:

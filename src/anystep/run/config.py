@@ -3,17 +3,19 @@
 import dataclasses
 import json
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Interval
+from torch import nn
 
 from anystep.core.errors import UsageError
 from anystep.core.fields import Checked, Fraction, PositiveFloat, check_value, field_types, require
-from anystep.data import SOURCES, Source
+from anystep.core.registry import Registry, check_option, find_class
+from anystep.data import SOURCES, Dataset, Source
 from anystep.flow.coupling import CouplingConfig
 from anystep.flow.penalties import PENALTIES, WEIGHTS, Haar, NoWeight, Own, Penalty, Weight
 from anystep.networks import NETWORKS, NetworkConfig
@@ -160,10 +162,14 @@ class Config:
     log: LogConfig = field(default_factory=LogConfig)
 
     def __post_init__(self) -> None:
+        check_value("recipe", self.recipe, str)
+        for section, base in SECTIONS.items():
+            value = getattr(self, section)
+            check_option(section, value, base, _misplaced(value))
         objective = self.objective
         for name, allowed in objective.network_inputs().items():
             value = getattr(self.network, name)
-            if value not in allowed:
+            if value not in allowed and value != "any":
                 needs = " or ".join(map(str, allowed))
                 raise UsageError(f"objective {objective.name} needs network.{name} {needs}, got {value}")
         if self.training.batch // self.training.accumulate % objective.group:
@@ -201,8 +207,25 @@ def check_loss(objective: Objective, penalty: Penalty, weight: Weight) -> None:
             )
 
 
-#: sections whose type a name chooses
-REGISTRIES: Mapping[str, Mapping[str, type]] = {
+#: section -> the class that it is, or that its classes derive from
+SECTIONS: Mapping[str, type] = {name: kind for name, kind in typing.get_type_hints(Config).items() if name != "recipe"}
+
+
+def _misplaced(value: object) -> str | None:
+    """Return what to pass in place of a data set or a network, which a config cannot write down; None for the rest."""
+    if isinstance(value, Dataset):
+        return "a Dataset: write a dataclass that derives from Source, with an open(split) that returns it"
+    if isinstance(value, nn.Module):
+        name = type(value).__name__
+        return (
+            f"an nn.Module: pass TheConfig(), of\n\n@dataclass(frozen=True)\nclass TheConfig(anystep.NetworkConfig):\n"
+            f"    def build(self, shape, conditions, M=128):\n        return {name}(...)"
+        )
+    return None
+
+
+#: sections whose class a name chooses
+REGISTRIES: Mapping[str, Registry[Any]] = {
     "data": SOURCES,
     "network": NETWORKS,
     "objective": OBJECTIVES,
@@ -214,35 +237,37 @@ VERSION = 2
 
 
 def to_json(config: Config) -> dict[str, Any]:
-    """Return the complete config as plain JSON values; sections with a choice of type carry its ``name``."""
-    result: dict[str, Any] = {"version": VERSION}
-    for f in dataclasses.fields(config):
-        value = getattr(config, f.name)
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            name = {"name": value.name} if f.name in REGISTRIES else {}  # type: ignore[attr-defined]
-            value = name | dataclasses.asdict(value)
-        result[f.name] = value
+    """Return the complete config as plain JSON values; sections with a choice of class have its ``name``."""
+    result: dict[str, Any] = {"version": VERSION, "recipe": config.recipe}
+    for section in SECTIONS:
+        value = getattr(config, section)
+        name = {"name": REGISTRIES[section].written(type(value))} if section in REGISTRIES else {}
+        result[section] = name | dataclasses.asdict(value)
     return typing.cast(dict[str, Any], json.loads(json.dumps(result)))
 
 
-def from_json(values: Mapping[str, Any]) -> Config:
-    """Return the config that `to_json` wrote. Raises UsageError that names the field at fault."""
-    types = typing.get_type_hints(Config)
-    sections: dict[str, Any] = {}
+def from_json(values: Mapping[str, Any], *, complete: bool = False) -> Config:
+    """Return the config that `to_json` wrote. Raises UsageError that names the field at fault.
+
+    Fields that are left out have their defaults. A ``complete`` config, that of a run, has all fields of the user's own
+    classes: these have changed where one is missing.
+    """
+    known = ("recipe", *SECTIONS)
+    made: dict[str, Any] = {}
     for name, value in upgrade(values).items():
-        _known("config", name, types)
+        _check_known("config", name, known)
         if name == "recipe":
-            sections[name] = check_value("recipe", value, str)
+            made[name] = check_value("recipe", value, str)
         elif not isinstance(value, Mapping):
             raise UsageError(f"config.{name} must be an object, got {value!r}")
         elif name in REGISTRIES:
-            sections[name] = _named(name, value, REGISTRIES[name])
+            made[name] = _chosen(name, value, complete)
         else:
-            sections[name] = _section(name, value, types[name])
-    missing = [f.name for f in dataclasses.fields(Config) if f.name not in sections and _required(f)]
+            made[name] = _section(name, value, SECTIONS[name])
+    missing = [f.name for f in dataclasses.fields(Config) if f.name not in made and _required(f)]
     if missing:
         raise UsageError(f"config lacks {', '.join(missing)}")
-    return Config(**sections)
+    return Config(**made)
 
 
 def upgrade(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -253,7 +278,7 @@ def upgrade(values: Mapping[str, Any]) -> dict[str, Any]:
     values = dict(values)
     version = values.pop("version", 1)
     if version not in range(1, VERSION + 1):
-        raise ValueError(f"config.version must be at most {VERSION}, got {version!r}: a later anystep wrote this")
+        raise UsageError(f"config.version must be at most {VERSION}, got {version!r}: a later anystep wrote this")
     if version == 1 and isinstance(values.get("loss"), Mapping):
         loss = dict(values.pop("loss"))
         if loss.pop("kind", "objective") == "objective":
@@ -267,24 +292,38 @@ def _required(f: "dataclasses.Field[Any]") -> bool:
     return f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
 
 
-def _named(section: str, values: Mapping[str, Any], registry: Mapping[str, type]) -> object:
-    name = str(values.get("name"))
-    if name not in registry:
+def _chosen(section: str, values: Mapping[str, Any], complete: bool) -> object:
+    """Return a section whose class has a name: of the library, or "module:Class" of the user's own."""
+    name, registry = str(values.get("name")), REGISTRIES[section]
+    given = {field: value for field, value in values.items() if field != "name"}
+    if name in registry:
+        return _section(section, given, registry[name])
+    if ":" not in name:
         raise UsageError(f"{section}.name must be one of {', '.join(registry)}, got {name!r}")
-    return _section(section, {k: v for k, v in values.items() if k != "name"}, registry[name])
+    kind: Any = find_class(name, SECTIONS[section])
+    fields = field_types(kind)
+    gone, new = [f for f in given if f not in fields], [f for f in fields if f not in given]
+    if complete and (gone or new):
+        changes = [f"{word}: {', '.join(names)}" for word, names in (("gone", gone), ("new", new)) if names]
+        raise UsageError(f"{section} {name} has changed since the run ({'; '.join(changes)}): restore its fields")
+    return _section(section, given, kind)
 
 
 def _section(section: str, values: Mapping[str, Any], kind: Callable[..., Any]) -> object:
     types = field_types(kind)
     for name in values:
-        _known(section, name, types)
+        _check_known(section, name, types)
     required = [f.name for f in dataclasses.fields(kind) if _required(f) and f.name not in values]  # type: ignore[arg-type]
     if required:
         raise UsageError(f"{section} lacks {', '.join(required)}")
-    return kind(**{name: check_value(f"{section}.{name}", value, types[name]) for name, value in values.items()})
+    checked = {name: check_value(f"{section}.{name}", value, types[name]) for name, value in values.items()}
+    try:
+        return kind(**checked)
+    except ValueError as error:  # a check of the user's own class may be of any kind
+        raise error if isinstance(error, UsageError) else UsageError(f"{section}: {error}") from error
 
 
-def _known(where: str, name: str, allowed: Mapping[str, Any]) -> None:
+def _check_known(where: str, name: str, allowed: Iterable[str]) -> None:
     if name not in allowed:
         near = get_close_matches(name, allowed, n=2)
         raise UsageError(f"unknown field {where}.{name}" + (f"; did you mean {' or '.join(near)}?" if near else ""))

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from anystep.core import files, random
-from anystep.core.errors import RunError, reason
+from anystep.core.errors import RunError, UsageError, reason
 from anystep.core.random import Keys
+from anystep.core.registry import import_modules
 from anystep.data import Dataset, Normalization
 from anystep.flow.condition import UNCONDITIONAL, ConditionSpec, class_labels
 from anystep.run.config import Config, from_json
@@ -90,9 +91,14 @@ def key_version(run: Path) -> int:
     return DataFacts.read(run).key_version if started else random.KEY_VERSION
 
 
-def read_config(run: Path) -> Config:
-    """Read the config of a run directory, or a config.json. Raises RunError when missing, ValueError when wrong."""
-    path = run / "config.json" if run.is_dir() else run
+def read_config(run: str | Path, *, imports: Sequence[str] = ()) -> Config:
+    """Read the config of a run directory, or a config.json.
+
+    ``imports``: modules of the user's own that the config names classes of (`import_modules`). Raises RunError when the
+    file is missing or that of a run directory is wrong, UsageError when a config.json is wrong.
+    """
+    import_modules(imports)
+    path = Path(run, "config.json") if Path(run).is_dir() else Path(run)
     try:
         values = json.loads(path.read_text())
     except OSError as error:
@@ -101,4 +107,9 @@ def read_config(run: Path) -> Config:
         raise RunError(f"{path} is not JSON: {error}") from error
     if not isinstance(values, dict):
         raise RunError(f"{path} is not a config: an object is expected")
-    return from_json(values)
+    if not Path(run).is_dir():
+        return from_json(values)
+    try:
+        return from_json(values, complete=True)
+    except UsageError as error:
+        raise RunError(f"{path}: {error}") from error

@@ -3,7 +3,7 @@
 ``profiles/step-00000200/`` holds one group a width of `ema.profiles`, ``ema_power_0.05``, and the updates averaged.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -53,12 +53,15 @@ class Trained:
     caution: str | None = None
 
 
-def read_trained(run: Path, weights: Weights = "ema", step: int | None = None) -> Trained:
+def read_trained(
+    run: Path, weights: Weights = "ema", step: int | None = None, *, imports: Sequence[str] = ()
+) -> Trained:
     """Read the weights of a run directory's checkpoint: the newest, or that after ``step`` updates.
 
     ``weights``: ``ema``, the average kept for evaluation, ``raw``, the trained parameters, or a number, the relative
     width of a power average, made from those that the run keeps (`profiles.power_average`, which says what else it
-    raises). Raises RunError when ``run`` is no run directory, or has no checkpoint yet or not that one.
+    raises). ``imports``: as for `read_config`. Raises RunError when ``run`` is no run directory, or has no checkpoint
+    yet or not that one.
     """
     if isinstance(weights, str):
         one_of("weights", weights, Literal["ema", "raw"])
@@ -68,7 +71,7 @@ def read_trained(run: Path, weights: Weights = "ema", step: int | None = None) -
         raise RunError(f"no run directory {run}")
     if not (run / "config.json").exists():
         raise RunError(f"{run} is not a run directory: it has no config.json")
-    config, facts = read_config(run), DataFacts.read(run)
+    config, facts = read_config(run, imports=imports), DataFacts.read(run)
     found = dict(checkpoint.listing(run / "checkpoints"))
     if not found:
         raise RunError(f"{run} has no checkpoint yet: train it first, or go on with --resume")

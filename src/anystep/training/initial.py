@@ -4,7 +4,7 @@ import logging
 from dataclasses import asdict
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from anystep.core.errors import RunError, misfit
 from anystep.networks import VelocityNetwork
@@ -17,7 +17,7 @@ from anystep.run.weights import Trained
 INPUTS: dict[Input, str] = {"step": "condition.step.", "guidance": "condition.guidance."}
 
 
-def adopt(network: VelocityNetwork, config: Config, facts: DataFacts, trained: Trained) -> None:
+def adopt(network: nn.Module, config: Config, facts: DataFacts, trained: Trained) -> None:
     """Give ``network``, which is as ``config`` says, the trained weights.
 
     An input that they lack, d or W, is made to contribute exactly nothing. Where theirs means something else, or there
@@ -54,7 +54,7 @@ def adopt(network: VelocityNetwork, config: Config, facts: DataFacts, trained: T
     except RuntimeError as error:
         raise RunError(f"the weights of init.run {trained.run} do not fit: {misfit(error)}") from error
     for name, prefix in INPUTS.items():
-        if any(parameter.startswith(prefix) for parameter in fresh):
+        if isinstance(network, VelocityNetwork) and any(parameter.startswith(prefix) for parameter in fresh):
             network.forget(name)
 
 
@@ -82,6 +82,9 @@ def without(inputs: list[Input], facts: DataFacts, trained: Trained) -> dict[str
         return trained.weights
     with torch.random.fork_rng(devices=[]):
         network = trained.config.network.build(facts.shape, facts.conditions, trained.config.objective.M)
+    if not isinstance(network, VelocityNetwork):
+        name = trained.config.network.name
+        raise RunError(f"init.run {trained.run}: a network {name} cannot leave out or change its {inputs[0]}")
     network.load_state_dict(trained.weights)
     for name in inputs:
         network.fold(name)

@@ -113,7 +113,8 @@ def begin(folder: Path, how: dict[str, Any]) -> None:
 @torch.no_grad()
 def make_shard(state: State, dataset: Dataset, pairs: Pairs, shard: int, rows: int) -> dict[str, Tensor]:
     """Return the pairs of one file: x0, x1, and labels where the data has any."""
-    assert state.teacher is not None
+    teacher = state.networks.teacher
+    assert teacher is not None
     size = state.config.training.batch
     numbers = range(shard * SHARD, shard * SHARD + rows)
     x0 = torch.stack([state.keys.normal(i, "pairs", state.facts.shape) for i in numbers])
@@ -125,7 +126,7 @@ def make_shard(state: State, dataset: Dataset, pairs: Pairs, shard: int, rows: i
         part = slice(first, first + size)
         with state.autocast():
             x1 = sample(
-                state.teacher,
+                teacher,
                 x0[part].to(state.device),
                 steps=instantaneous_schedule(pairs.steps),
                 condition=None if label is None else label[part].to(state.device),

@@ -4,13 +4,14 @@ import copy
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from anystep.core.errors import RunError, misfit
 from anystep.core.random import Keys
-from anystep.networks import VelocityNetwork
+from anystep.flow.network import Network
 from anystep.objectives import Networks
 from anystep.run import checkpoint
 from anystep.run.checkpoint import Checkpoint
@@ -36,13 +37,13 @@ class State:
             #: what the penalty and the weight have seen and learned, over all phases
             self.loss = nn.ModuleDict({name: part.start(*about) for name, part in parts.items()})
         self.config, self.facts, self.device = config, facts, device
-        self.network: VelocityNetwork = network.to(device).train()
+        self.network: nn.Module = network.to(device).train()
         decays = {"evaluation": config.ema.evaluation}
         if config.objective.uses_target:
             decays["target"] = config.ema.target
         self.averages = {name: Ema(self.network, decay, config.ema.warmup) for name, decay in decays.items()}
         self.averages |= {power_name(width): PowerEma(self.network, width) for width in config.ema.profiles}
-        self.teacher: VelocityNetwork | None = None
+        self.teacher: nn.Module | None = None
         if config.training.compile:
             self.network.compile()
             if "target" in self.averages:
@@ -58,7 +59,8 @@ class State:
     def networks(self) -> Networks:
         """The networks as the objective sees them."""
         target = self.averages.get("target")
-        return Networks(self.network, None if target is None else target.network, self.teacher)
+        every = (self.network, None if target is None else target.network, self.teacher)
+        return Networks(*(cast(Network, network) for network in every))
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return the context that the network is computed in: autocast, unless the method needs float32."""

@@ -51,7 +51,7 @@ class Outcome:
 
 def train(
     config: Config,
-    out: Path,
+    out: str | Path,
     *,
     resume: bool = False,
     watch: Watch | None = None,
@@ -65,6 +65,7 @@ def train(
     checkpoint, divergence), DataError (data) and ValueError (a config that does not fit the data, or differs from the
     run's in more than its length and device); on the last two nothing has been written.
     """
+    out = Path(out)
     device = pick_device(config.training.device)
     parts = segments(config)
     if resume and (out / "config.json").exists():
@@ -159,10 +160,11 @@ def begin(state: State, facts: DataFacts, out: Path, resume: bool) -> int:
                 f"training.images is {state.config.training.images}, and {out} has seen "
                 f"{state.step * state.config.training.batch} already: ask for more, or choose another --out"
             )
+        text = json.dumps(to_json(state.config), indent=2) + "\n"
         out.mkdir(parents=True, exist_ok=True)
         if not (out / "run.json").exists():
             facts.write(out, version("anystep"), list(notes(state.config, facts.num_classes)))
-        files.write_text(out / "config.json", json.dumps(to_json(state.config), indent=2) + "\n")
+        files.write_text(out / "config.json", text)
     except OSError as error:
         raise RunError(f"cannot write the run directory {out}: {reason(error)}") from error
     return offset

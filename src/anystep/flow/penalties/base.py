@@ -8,20 +8,19 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from anystep.core.registry import Option
 from anystep.flow.query import Query
 
 #: error(prediction, target, query): how far each prediction is off, [B]
 RowError = Callable[[Tensor, Tensor, Query], Tensor]
 
 
-class LossPart(ABC):
+class LossPart(Option, ABC):
     """A part of the loss that may have a state. Subclasses are frozen dataclasses whose fields are their options.
 
     The state is an ``nn.Module``: its buffers are statistics, its parameters are learned. Every micro-batch of an
     update is charged with the state that the updates before it left.
     """
-
-    name: ClassVar[str]
 
     def start(
         self, shape: tuple[int, ...], tags: Sequence[str], marked: Sequence[str], device: torch.device
@@ -34,11 +33,11 @@ class LossPart(ABC):
         """
         return nn.Module()
 
-    def observe(self, state: nn.Module, total: dict[str, Tensor]) -> None:  # noqa: B027  most have no statistics
+    def observe(self, state: nn.Module, total: dict[str, Tensor]) -> None:
         """Take an applied update into the state: its `statistics`, summed, float64 on the CPU."""
 
 
-class Penalty(LossPart):
+class Penalty(LossPart, section="penalty"):
     """How far off a prediction is, one value per row."""
 
     #: whether it stands in place of the objective's own error, which must be the squared one then

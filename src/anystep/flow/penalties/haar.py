@@ -3,13 +3,14 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from annotated_types import Ge, Interval
 from torch import Tensor, nn
 
 from anystep.core.errors import UsageError
-from anystep.core.fields import at_least, finite, in_range, one_of, positive
+from anystep.core.fields import Finite, PositiveFloat
 from anystep.flow.penalties.bands import (
     DETAILS,
     BandNorm,
@@ -34,30 +35,22 @@ class Haar(Penalty):
 
     name: ClassVar[str] = "haar"
 
-    levels: int | None = None
+    levels: Annotated[int, Ge(1)] | None = None
     """Halvings of every side, at least 1; None: as many as the sides allow, 5 at 32 x 32."""
     norm: BandNorm = "l2"
     """Of a coefficient w: `l2` w^2, `l1` |w|, `charbonnier` sqrt(w^2 + eps^2) - eps."""
-    eps: float = 1e-3
+    eps: PositiveFloat = 1e-3
     """Where `charbonnier` turns from a parabola into the distance, in units of normalised data, above 0."""
     bands: Bands = "whitened"
     """`whitened`: weights 1 / E[w^2] of targets, mean 1 over elements, all 1 in the first update; `fixed`: `weights`;
     `flat`: 1."""
-    weights: tuple[float, ...] | None = None
+    weights: Annotated[tuple[float, ...], Ge(0), Finite] | None = None
     """With `fixed`: of the low band, then of each level's details, coarse to fine, levels + 1 in all; not negative."""
-    decay: float = 0.99
+    decay: Annotated[float, Interval(ge=0, lt=1)] = 0.99
     """With `whitened`: decay an update of the moving average of energies, in [0, 1)."""
 
-    def __post_init__(self) -> None:
-        one_of("penalty.norm", self.norm, BandNorm)
-        one_of("penalty.bands", self.bands, Bands)
-        if self.levels is not None:
-            at_least("penalty.levels", self.levels, 1)
-        positive("penalty.eps", self.eps)
-        in_range("penalty.decay", self.decay, 0, 1, open_end=True)
-        for weight in self.weights or ():
-            finite("penalty.weights", weight)
-            in_range("penalty.weights", weight, 0, float("inf"))
+    def check_combinations(self) -> None:
+        """Raise UsageError for options without effect, and for those that amount to the squared error."""
         if self.norm != "charbonnier":
             self._refuse("eps", "norm charbonnier")
         if self.bands != "whitened":

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from anystep.core.fields import positive
+from anystep.core.fields import PositiveFloat
 from anystep.flow.penalties.base import Penalty, RowError
 from anystep.flow.query import Query
 
@@ -26,12 +26,9 @@ class PseudoHuber(Penalty):
 
     name: ClassVar[str] = "pseudo_huber"
 
-    c: float = 0.00108
+    c: PositiveFloat = 0.00108
     """Where the square turns into the distance, over the root of the number of elements, greater than 0 (Song &
     Dhariwal 2023, for data of unit variance: twice their 0.00054)."""
-
-    def __post_init__(self) -> None:
-        positive("penalty.c", self.c)
 
     def rows(
         self, state: nn.Module, prediction: Tensor, target: Tensor, query: Query, tag: Tensor, own: RowError

@@ -3,18 +3,19 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Ge, Interval
 from torch import Tensor, nn
 
-from anystep.core.fields import in_range, positive, require
+from anystep.core.fields import Finite, Fraction, PositiveFloat, in_range
 from anystep.flow.penalties.base import LossPart
 from anystep.flow.progress import Progress
 from anystep.flow.query import Query
 
 
-class Weight(LossPart):
+class Weight(LossPart, section="weight"):
     """How much each row's penalty counts. The log shows the loss without it."""
 
     @abstractmethod
@@ -62,26 +63,22 @@ class OwnErrorWeight(Weight):
 
     name: ClassVar[str] = "own_error"
 
-    cap: float = 20.0
+    cap: Annotated[float, Ge(1), Finite] = 20.0
     """Largest factor, at least 1."""
-    floor: float = 1e-3
+    floor: PositiveFloat = 1e-3
     """Added to each row's error, in units of normalised data squared, greater than 0."""
-    power: float = 1.0
+    power: Annotated[float, Interval(gt=0, le=2)] = 1.0
     """Power of the ratio, in (0, 2]: 1/2 weighs half as strongly, in logarithms."""
-    none_until: float = 0.0
+    none_until: Fraction = 0.0
     """Fraction of the phase, in [0, 1], up to which every row counts 1."""
-    full_from: float = 0.0
+    full_from: Fraction = 0.0
     """Fraction of the phase, in [none_until, 1], from which on the factor is w."""
-    decay: float = 0.99
+    decay: Annotated[float, Interval(ge=0, lt=1)] = 0.99
     """Decay per update of the running mean, in [0, 1)."""
 
-    def __post_init__(self) -> None:
-        require(1 <= self.cap < float("inf"), "weight.cap", self.cap, "at least 1 and finite")
-        positive("weight.floor", self.floor)
-        require(0 < self.power <= 2, "weight.power", self.power, "in (0, 2]")
-        in_range("weight.none_until", self.none_until, 0, 1)
+    def check_combinations(self) -> None:
+        """Raise UsageError unless the factor is full after it begins to rise."""
         in_range("weight.full_from", self.full_from, self.none_until, 1)
-        in_range("weight.decay", self.decay, 0, 1, open_end=True)
 
     def start(
         self, shape: tuple[int, ...], tags: Sequence[str], marked: Sequence[str], device: torch.device
