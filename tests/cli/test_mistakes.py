@@ -122,7 +122,7 @@ USAGE = [
     ("sample RUNS/digits --steps 1 --device gpu9", "device 'gpu9' is not available here"),
     ("sample RUNS/points --steps 1 --guidance 1.5", "guidance 1.5 needs classes, and this model is unconditional"),
     ("sample RUNS/points --steps 1 --label 1", "this model is unconditional"),
-    ("sample RUNS/guided --steps 1 --guidance 2", "already built into this model's steps .* would guide twice"),
+    ("sample RUNS/guided --steps 1 --guidance 2", "already built into these steps: guiding by 2 would guide twice"),
     ("evaluate RUNS/guided --steps 1 --guidance 2", "would guide twice"),
     ("evaluate RUNS/points --steps 1 --guidance 2", "this model is unconditional"),
     ("evaluate RUNS/points --steps 1 --metrics accuracy", "accuracy needs classes"),

@@ -97,6 +97,8 @@ def test_a_scale_is_finite(method: Objective, guidance: float) -> None:
 def test_one_step_that_is_guided_already_refuses_the_whole_budget() -> None:
     plain, guided = GuidanceRule(as_trained=1.5), GuidanceRule(built_in=1.5)
     assert guidance_scales([plain, guided], None) == ([1.5, 1.0], [])
-    with pytest.raises(UsageError, match=r"guidance 1\.5 is already built into 1 of the 2 steps: 3 would guide twice"):
+    with pytest.raises(
+        UsageError, match=r"1\.5 is already built into 1 of these 2 steps: guiding by 3 would guide twice"
+    ):
         guidance_scales([plain, guided], 3.0)
     assert guidance_scales([plain, guided], 3.0, twice=True) == ([3.0, 3.0], [])

@@ -146,7 +146,7 @@ def test_reflow_is_not_guided_twice() -> None:
     plan = plain.schedule(2)
     assert scales(plain, plan, 1.5) == [1.5, 1.5]
     assert scales(built_in, plan, None) == [1.0, 1.0]
-    with pytest.raises(ValueError, match=r"guidance 1\.5 is already built into the steps: 1\.5 would guide twice"):
+    with pytest.raises(ValueError, match=r"1\.5 is already built into these steps: guiding by 1\.5 would guide"):
         scales(built_in, plan, 1.5)
     for method in (Reflow(label_drop=0.0), LiveReflow(label_drop=0.0)):
         with pytest.raises(ValueError, match="null condition, which was never trained"):

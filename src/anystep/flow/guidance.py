@@ -91,10 +91,9 @@ def guidance_scales(
             f"guidance {requested:g} needs the null condition, which was never trained: {hint}; {otherwise}"
         )
     if built_in and not twice:
-        where = "the steps" if len(built_in) == len(rules) else f"{len(built_in)} of the {len(rules)} steps"
-        raise UsageError(
-            f"guidance {built_in[0]:g} is already built into {where}: {requested:g} would guide twice ({otherwise})"
-        )
+        where = "these steps" if len(built_in) == len(rules) else f"{len(built_in)} of these {len(rules)} steps"
+        has = f"guidance {built_in[0]:g} is already built into {where}"
+        raise UsageError(f"{has}: guiding by {requested:g} would guide twice; {otherwise}")
     uses = f"guidance {requested:g} uses the null condition"
     if never:
         return scales, [f"{uses}, which was never trained"]
