@@ -7,7 +7,7 @@ import pytest
 import torch
 from tests.reference.arrange import Recorded, arrange
 from tests.reference.recorded import ATOL, image, integers, load, network, under
-from torch import Tensor
+from torch import Tensor, nn
 
 from anystep.interchange.reference import UNUSED, reference_params
 from anystep.networks import DiT
@@ -49,7 +49,9 @@ def test_three_training_steps() -> None:
     online: DiT = network(FILE, "params0", side=4)
     average = Ema(online, FLAGS["target_update_rate"], warmup=False)
     rate, decay = FLAGS["lr"], FLAGS["weight_decay"]
-    optimizer = build(online, OptimizerConfig(lr=rate, betas=(FLAGS["beta1"], FLAGS["beta2"]), weight_decay=decay))
+    optimizer = build(
+        online, nn.Module(), OptimizerConfig(lr=rate, betas=(FLAGS["beta1"], FLAGS["beta2"]), weight_decay=decay)
+    )
     parameters = list(online.parameters())
     head = head_average = float(np.linalg.norm(FILE[f"params0/{UNUSED}"]))  # no gradient: it only decays
 

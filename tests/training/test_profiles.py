@@ -24,7 +24,7 @@ from anystep.run import weights as profiles
 from anystep.run.averages import Profile, mixture
 from anystep.run.config import CheckpointConfig, Config, EmaConfig, LogConfig
 from anystep.run.weights import read_trained
-from anystep.training import trainer
+from anystep.training import trainer, update
 from anystep.training.state import State
 from anystep.training.trainer import train
 
@@ -291,7 +291,7 @@ def test_before_the_first_update_there_is_no_average(small: Config, tmp_path: Pa
     """Updates that are not finite are skipped: nothing is stored."""
     config = with_profiles(replace(small, training=replace(small.training, images=32 * 3)), 1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "get_total_norm", lambda _: torch.tensor(float("nan")))
+        patch.setattr(update, "get_total_norm", lambda _: torch.tensor(float("nan")))
         train(config, tmp_path / "run")
     assert copies(tmp_path / "run") == []
     with pytest.raises(RunError, match=r"no update of .*run was finite by step 3: there is no average yet"):
