@@ -21,4 +21,4 @@ def import_modules(names: Sequence[str]) -> None:
             import_module(name)
         except Exception as error:  # a module may raise anything when it is imported
             why = f"{type(error).__name__}: {error}".partition("\n")[0]
-            raise UsageError(f"cannot import {name} (looked in {folder} first): {why}") from error
+            raise UsageError(f"cannot import {name}, looked for in {folder} too: {why}") from error
