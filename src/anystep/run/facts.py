@@ -56,7 +56,7 @@ class DataFacts:
         path = run / "run.json"
         try:
             stored = json.loads(path.read_text())
-            values = stored["data"] | {"key_version": Keys(0, stored["versions"].get("keys", 1)).version}
+            values = stored["data"] | {"key_version": Keys(0, dict(stored.get("versions", {})).get("keys", 1)).version}
             names = values["class_names"]
             tuples = {"shape": tuple(values["shape"]), "class_names": None if names is None else tuple(names)}
             return cls(**(values | tuples))
