@@ -93,7 +93,7 @@ def test_the_table_has_every_method_and_what_it_cost(command: Command) -> None:
     text = Path("runs/compare-two_moons/table.txt").read_text()
     assert all(line in text.splitlines() for line in table if line.startswith("  "))
     assert "32 samples against 20,000 of two_moons" in text and "Energy distance" in text
-    assert "of two_moons, raw values, seed 0" in text
+    assert "of two_moons, normalised columns, seed 0" in text
     assert max(map(len, said.out.splitlines())) <= 100
 
 

@@ -25,7 +25,8 @@ def images(height, width, channels):
 )
 def test_the_largest_size_with_at_most_4096_features_that_divides_the_side(size, resize):
     data = images(*size)
-    features = pixels(data.normalization(), data.shape)
+    codec = data.codec.fit(data)
+    features = pixels(codec, codec.shape())
     assert features.resize == resize
     assert features.name == ("raw_pixels" if resize == "none" else "averaged_pixels")
     assert features(data.read(np.arange(1))).shape[1] <= 4096
@@ -33,12 +34,13 @@ def test_the_largest_size_with_at_most_4096_features_that_divides_the_side(size,
 
 def test_an_averaged_pixel_is_the_mean_of_its_square():
     data = images(64, 64, 3)
-    raw, normalization = data.read(np.arange(3)), data.normalization()
-    whole = RawPixels(normalization)(raw).reshape(3, 3, 32, 2, 32, 2)
-    found = pixels(normalization, data.shape)(raw).reshape(3, 3, 32, 32)
+    raw, codec = data.read(np.arange(3)), data.codec.fit(data)
+    whole = RawPixels(codec)(raw).reshape(3, 3, 32, 2, 32, 2)
+    found = pixels(codec, codec.shape())(raw).reshape(3, 3, 32, 32)
     np.testing.assert_allclose(found, whole.mean((3, 5)), atol=1e-6)
 
 
 def test_vectors_are_never_averaged():
     data = Dataset.from_arrays("wide", np.random.default_rng(0).standard_normal((3, 5000)).astype(np.float32))
-    assert pixels(data.normalization(), data.shape).resize == "none"
+    codec = data.codec.fit(data)
+    assert pixels(codec, codec.shape()).resize == "none"

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
+from anystep.codecs import Pixels
 from anystep.core.random import generator
-from anystep.data.base import Normalization
 from anystep.flow.ladder import Step, instantaneous_schedule
 from anystep.model.generator import Generator
 from anystep.objectives import FlowMatching, ImprovedShortcut, Shortcut
@@ -50,9 +50,8 @@ class Still(nn.Module):
 
 
 def make(network, objective=None):
-    return Generator(
-        network, objective or FlowMatching(), Normalization(127.5, 127.5, "image"), (1, 4, 4), network.num_classes
-    )
+    codec = Pixels().fitted(size=(4, 4, 1), mean=127.5, std=127.5)
+    return Generator(network, objective or FlowMatching(), codec, (1, 4, 4), network.num_classes)
 
 
 def test_noise_depends_on_seed_and_number_alone():

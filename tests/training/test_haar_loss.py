@@ -129,7 +129,7 @@ def test_the_gradient_and_the_logged_loss_of_an_update_are_those_of_the_formula(
 
     facts = trainer.DataFacts.of(config.data.open("train"))
     state = State(config, facts, torch.device("cpu"))
-    data = trainer.DataExamples(config.data.open("train"), facts.normalization)
+    data = trainer.DataExamples(config.data.open("train"), facts.codec)
     (index,) = trainer.batches(len(data), config, 0, 1)
     draw = Draw(3, 0, 32, slice(0, 32))
     targets = config.objective.targets(state.networks, data.batch(data.read(index), index, draw), draw, Progress(0, 1))

@@ -13,11 +13,12 @@ from anystep.comparison.processes import attempt_all
 from anystep.comparison.trials import FAILED, Trial, Watch
 from anystep.core.device import pick_device
 from anystep.core.errors import RunError, UsageError
+from anystep.data import Dataset
 from anystep.evaluation.evaluate import METRICS
 from anystep.objectives import OBJECTIVES
 from anystep.recipes import PARTS, with_method
 from anystep.run.config import Config
-from anystep.run.directory import check_facts, difference
+from anystep.run.directory import check_data, difference
 from anystep.run.facts import DataFacts, read_config
 from anystep.run.plan import forward_units, segments
 from anystep.training.signals import StopRequest
@@ -166,7 +167,7 @@ def check(trials: Sequence[Trial]) -> None:
     config, metrics = trials[0].config, trials[0].metrics or ()
     pick_device(config.training.device)
     dataset = config.data.open("train")
-    facts = DataFacts.of(dataset)
+    facts = DataFacts.of(dataset, config.codec)
     if "accuracy" in metrics and facts.num_classes is None:
         raise UsageError("accuracy needs classes, and this data has none: leave it out of the metrics")
     if facts.num_classes is None:
@@ -180,10 +181,10 @@ def check(trials: Sequence[Trial]) -> None:
         trial.config.objective.check(facts.num_classes)
         trial.config.coupling.check(facts.num_classes)
         trial.config.loss.build(facts.shape)
-        check_place(trial, facts)
+        check_place(trial, dataset)
 
 
-def check_place(trial: Trial, facts: DataFacts) -> None:
+def check_place(trial: Trial, dataset: Dataset) -> None:
     """Raise UsageError or RunError unless the run directory is free, or holds this very run on this very data."""
     run, ours = trial.run, {"run.json", FAILED}
     if (run / "config.json").exists():
@@ -194,6 +195,6 @@ def check_place(trial: Trial, facts: DataFacts) -> None:
                 "give another --out, or delete that run to train it anew"
             )
         if (run / "run.json").exists():
-            check_facts(DataFacts.read(run), facts, run)
+            check_data(DataFacts.read(run), dataset, run)
     elif run.exists() and (not run.is_dir() or any(p.name not in ours and p.name[0] != "." for p in run.iterdir())):
         raise RunError(f"{run} is in the way and holds no run: give another --out")

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from anystep.core.errors import DataError, RunError
 from anystep.core.files import write_text
-from anystep.evaluation.evaluate import IMAGE_METRICS, VECTOR_METRICS, evaluate
+from anystep.evaluation.evaluate import evaluate, usual_metrics
 from anystep.evaluation.protocol import describe_device, describe_guidance, describe_schedule
 from anystep.evaluation.reference import heldout
 from anystep.evaluation.scores import keep_scores, read_scores
@@ -176,7 +176,7 @@ def answers(trial: Trial, generator: Generator) -> dict[int, Row | None]:
     kept = trial.run / SCORES
     there: list[Row] = read_scores(kept) if kept.exists() else []
     facts = DataFacts.read(trial.run)
-    metrics = trial.metrics or (IMAGE_METRICS if facts.kind == "image" else VECTOR_METRICS)
+    metrics = trial.metrics or usual_metrics(facts.codec)
 
     def answer(steps: int) -> Row | None:
         plan = generator.plan(steps, guidance=trial.guidance)

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from anystep.core.errors import DataError
 from anystep.data.base import Dataset, Split, part
+from anystep.data.image_source import ImageSource
 from anystep.data.images import EXTENSIONS
 from anystep.data.pictures import Pictures, decode_all
-from anystep.data.source import ImageSource, absolute, at_least, not_empty
+from anystep.data.source import absolute, at_least, not_empty
 
 
 class _File(NamedTuple):

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from anystep.codecs import Codec
 from anystep.data.base import Dataset
 from anystep.evaluation.features.pixels import Features, pixels
 from anystep.evaluation.metrics.energy import energy_distance
@@ -66,7 +67,7 @@ def evaluate(
     cannot be had, k or fewer samples, no budget or scale, a reference of another shape, and what `Generator.plan`
     raises.
     """
-    wanted = _metrics(metrics, reference)
+    wanted = _metrics(metrics, generator.codec)
     if not steps:
         raise ValueError("steps must name at least one budget, got none")
     fewest = max(2, k + 1)
@@ -80,8 +81,8 @@ def evaluate(
         (budget, scale, generator.plan(budget, guidance=scale, twice=twice)) for scale in scales for budget in steps
     ]
     _check_shape(generator, reference)
-    chosen = features or pixels(generator.normalization, generator.shape)
-    real = prepare(reference, chosen, rows=rows, heldout=heldout, judge="accuracy" in wanted)
+    chosen = features or pixels(generator.codec, _viewed_shape(generator, reference))
+    real = prepare(reference, generator.codec, chosen, rows=rows, heldout=heldout, judge="accuracy" in wanted)
     if generator.num_classes is None:
         real = replace(real, judge=None, judge_missing="accuracy needs classes, and this model is unconditional")
     if metrics is not None and "accuracy" in wanted and real.judge is None:
@@ -95,10 +96,15 @@ def evaluate(
     return results
 
 
-def _metrics(asked: Sequence[str] | None, reference: Dataset) -> list[str]:
+def usual_metrics(codec: Codec) -> tuple[str, ...]:
+    """Return the metrics to compute for examples that look as the codec's do."""
+    return IMAGE_METRICS if codec.looks == "picture" else VECTOR_METRICS
+
+
+def _metrics(asked: Sequence[str] | None, codec: Codec) -> list[str]:
     """Return the metrics in their fixed order, recall with accuracy."""
     if asked is None:
-        return list(IMAGE_METRICS if reference.kind == "image" else VECTOR_METRICS)
+        return list(usual_metrics(codec))
     if not asked:
         raise ValueError(f"metrics must name at least one of {', '.join(METRICS)}, got none")
     for name in asked:
@@ -111,12 +117,21 @@ def _metrics(asked: Sequence[str] | None, reference: Dataset) -> list[str]:
 
 
 def _check_shape(generator: Generator, reference: Dataset) -> None:
-    """Raise ValueError unless the reference's examples are shaped like the samples."""
-    if tuple(reference.shape) != tuple(generator.shape):
+    """Raise ValueError unless the reference's examples are encoded to the samples' shape."""
+    try:
+        found = tuple(generator.codec.encode(reference.read(np.arange(1)), None).shape[1:])
+    except ValueError as error:
+        raise ValueError(f"reference {reference.name!r} does not fit the model: {error}") from error
+    if found != tuple(generator.shape):
         raise ValueError(
-            f"reference {reference.name!r} has examples of shape {tuple(reference.shape)}, "
-            f"the model makes {tuple(generator.shape)}"
+            f"reference {reference.name!r} has examples of shape {found}, the model makes {tuple(generator.shape)}"
         )
+
+
+def _viewed_shape(generator: Generator, reference: Dataset) -> tuple[int, ...]:
+    """Return the shape of a decoded example in the units that distances are taken in."""
+    codec = generator.codec
+    return tuple(codec.normalised(codec.view(reference.read(np.arange(1)))).shape[1:])
 
 
 def _shifted(progress: Progress | None, before: int, calls: int, total: int) -> Progress | None:
@@ -180,7 +195,7 @@ class _Sweep:
             seconds += time.perf_counter() - begun
             finite = torch.isfinite(x.flatten(1)).all(1)
             bad += int((~finite).sum())
-            values = self.real.features(self.generator.decode(x[finite]))
+            values = self.real.features(torch.from_numpy(self.generator.decode(x[finite])))
             moments.update(values)
             room = max(0, self.rows - start)
             kept.append(values[:room])
@@ -226,7 +241,7 @@ class _Sweep:
             reference_num=len(data),
             features=self.real.features.name,
             resize=self.real.features.resize,
-            quantised="uint8" if data.kind == "image" else "none",
+            quantised="uint8" if generator.codec.looks == "picture" else "none",
             steps=budget,
             schedule=describe_schedule(plan.schedule),
             guidance=describe_guidance(generator.objective, guidance, plan.guidance),

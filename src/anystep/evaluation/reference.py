@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from anystep.codecs import Codec
 from anystep.core.errors import DataError
 from anystep.core.random import generator
 from anystep.data import Dataset, Source
@@ -49,21 +50,24 @@ def heldout(source: Source) -> Dataset | None:
         return None
 
 
-def prepare(dataset: Dataset, features: Features, *, rows: int, heldout: Dataset | None, judge: bool) -> Reference:
-    """Read the reference once. ``rows`` bounds the part that is kept for distances between points.
+def prepare(
+    dataset: Dataset, codec: Codec, features: Features, *, rows: int, heldout: Dataset | None, judge: bool
+) -> Reference:
+    """Read the reference once, as ``codec`` shows it.
 
-    ``judge`` asks for a classifier fitted to ``heldout``. Raises ValueError for fewer than 2 examples.
+    ``rows`` bounds the part that is kept for distances between points. ``judge`` asks for a classifier
+    fitted to ``heldout``. Raises ValueError for fewer than 2 examples.
     """
     if len(dataset) < 2:
         raise ValueError(f"reference {dataset.name!r} needs at least 2 examples, got {len(dataset)}")
     moments = Moments()
     for start in range(0, len(dataset), READ_ROWS):
-        moments.update(features(dataset.read(np.arange(start, min(start + READ_ROWS, len(dataset))))))
-    part = _read(dataset, features, _some(len(dataset), rows))
+        moments.update(_read(dataset, codec, features, np.arange(start, min(start + READ_ROWS, len(dataset)))))
+    part = _read(dataset, codec, features, _some(len(dataset), rows))
     missing = _judge_missing(dataset, heldout) if judge else "accuracy was not asked for"
     if missing or heldout is None:
         return Reference(dataset, features, moments, part, judge_missing=missing)
-    fitted = _labelled(heldout, features, rows)
+    fitted = _labelled(heldout, codec, features, rows)
     model = class_judge(*fitted)
     return Reference(
         dataset,
@@ -71,7 +75,7 @@ def prepare(dataset: Dataset, features: Features, *, rows: int, heldout: Dataset
         moments,
         part,
         model,
-        judge_real=model.accuracy(*_labelled(dataset, features, rows)),
+        judge_real=model.accuracy(*_labelled(dataset, codec, features, rows)),
         judge_data={
             "heldout": heldout.name,
             "heldout_hash": heldout.fingerprint,
@@ -90,15 +94,17 @@ def _judge_missing(dataset: Dataset, heldout: Dataset | None) -> str:
     return ""
 
 
-def _labelled(dataset: Dataset, features: Features, rows: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def _labelled(
+    dataset: Dataset, codec: Codec, features: Features, rows: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     assert dataset.labels is not None
     index = _some(len(dataset), rows)
-    return _read(dataset, features, index), np.asarray(dataset.labels)[index]
+    return _read(dataset, codec, features, index), np.asarray(dataset.labels)[index]
 
 
-def _read(dataset: Dataset, features: Features, index: NDArray[np.int64]) -> NDArray[np.float64]:
-    parts = [features(dataset.read(index[start : start + READ_ROWS])) for start in range(0, len(index), READ_ROWS)]
-    return np.concatenate(parts)
+def _read(dataset: Dataset, codec: Codec, features: Features, index: NDArray[np.int64]) -> NDArray[np.float64]:
+    parts = [index[start : start + READ_ROWS] for start in range(0, len(index), READ_ROWS)]
+    return np.concatenate([features(codec.view(dataset.read(part))) for part in parts])
 
 
 def _some(total: int, rows: int) -> NDArray[np.int64]:

@@ -33,7 +33,7 @@ def load_run(run: Path, *, weights: Weights = "ema", device: str = "auto", step:
     return Generator(
         network=network.to(place).requires_grad_(False),
         objective=config.objective,
-        normalization=facts.normalization,
+        codec=facts.codec,
         shape=facts.shape,
         num_classes=facts.num_classes,
         class_names=facts.class_names,

@@ -1,5 +1,6 @@
 """Recipes on the 8x8 digits that ship inside scikit-learn: minutes on two CPU cores."""
 
+from anystep.codecs import Pixels
 from anystep.data import Digits
 from anystep.networks import DiTConfig
 from anystep.objectives import AlphaFlow, ImprovedShortcut, Objective, Shortcut
@@ -23,6 +24,7 @@ def digits() -> Family:
     base = Config(
         recipe="digits-flow_matching",
         data=Digits(),
+        codec=Pixels(),
         network=DiTConfig(hidden=256, depth=4, heads=4, patch=4, step_encoding="none"),
         objective=CHOICES["flow_matching"],
         optimizer=OptimizerConfig(lr=2e-3, betas=(0.9, 0.99), clip_norm=1.0, warmup=25_600, decay=0.5),

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from anystep.codecs import Pixels
 from anystep.data import SOURCES
 from anystep.networks import DiTConfig, dit_preset
 from anystep.objectives import FlowMatching
@@ -18,6 +19,7 @@ def images(source: str) -> Family:
     base = Config(
         recipe=f"{source}-flow_matching",
         data=SOURCES[source](path=PATHS[source]),  # type: ignore[call-arg]
+        codec=Pixels(),
         network=dit_preset("S/4", step_encoding="none"),
         objective=FlowMatching(),
         optimizer=OptimizerConfig(lr=3e-4, clip_norm=1.0, warmup=50_000),

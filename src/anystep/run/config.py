@@ -10,6 +10,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union
 
+from anystep.codecs import CODECS, Auto, Codec
 from anystep.core.fields import at_least, in_range, one_of, positive, require
 from anystep.data import SOURCES, Source
 from anystep.flow.coupling import CouplingConfig
@@ -178,6 +179,7 @@ class Config:
     data: Source
     network: NetworkConfig
     objective: Objective
+    codec: Codec = field(default_factory=Auto)
     init: InitConfig = field(default_factory=InitConfig)
     coupling: CouplingConfig = field(default_factory=CouplingConfig)
     loss: LossConfig = field(default_factory=LossConfig)
@@ -226,17 +228,42 @@ class Config:
 
 
 #: sections whose type a name chooses
-REGISTRIES: Mapping[str, Mapping[str, type]] = {"data": SOURCES, "network": NETWORKS, "objective": OBJECTIVES}
+REGISTRIES: Mapping[str, Mapping[str, type]] = {
+    "data": SOURCES,
+    "codec": CODECS,
+    "network": NETWORKS,
+    "objective": OBJECTIVES,
+}
+#: of `config.json`; files of 0.1.0 have no number
+VERSION = 2
+
+
+def upgrade(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a `config.json`, without its version, as this release has them; 0.1.0's have no version.
+
+    Raises ValueError for a version that this release does not know.
+    """
+    now = dict(values)
+    version = now.pop("version", 1)
+    if version not in (1, VERSION):
+        raise ValueError(f"config.version is {version!r}, and this anystep reads up to {VERSION}: use a newer one")
+    if version == 1:
+        data = now.get("data")
+        if isinstance(data, Mapping) and "flip" in data:
+            now["data"] = {name: value for name, value in data.items() if name != "flip"}
+            if data["flip"]:
+                now["codec"] = {"name": "pixels", "mirror": data["flip"]}
+    return now
 
 
 def to_json(config: Config) -> dict[str, Any]:
     """Return the complete config as plain JSON values; sections with a choice of type carry its ``name``."""
-    result: dict[str, Any] = {}
+    result: dict[str, Any] = {"version": VERSION}
     for f in dataclasses.fields(config):
         value = getattr(config, f.name)
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             name = {"name": value.name} if f.name in REGISTRIES else {}  # type: ignore[attr-defined]
-            value = name | dataclasses.asdict(value)
+            value = name | {option.name: getattr(value, option.name) for option in _options(value)}
         result[f.name] = value
     return typing.cast(dict[str, Any], json.loads(json.dumps(result)))
 
@@ -245,7 +272,7 @@ def from_json(values: Mapping[str, Any]) -> Config:
     """Return the config that `to_json` wrote. Raises ValueError that names the field at fault."""
     types = typing.get_type_hints(Config)
     sections: dict[str, Any] = {}
-    for name, value in values.items():
+    for name, value in upgrade(values).items():
         _known("config", name, types)
         if name == "recipe":
             sections[name] = _value("recipe", value, str)
@@ -261,6 +288,11 @@ def from_json(values: Mapping[str, Any]) -> Config:
     return Config(**sections)
 
 
+def _options(section: Any) -> "list[dataclasses.Field[Any]]":
+    """Return the fields that a user can set; the statistics of a codec are not."""
+    return [f for f in dataclasses.fields(section) if f.init]
+
+
 def _required(f: "dataclasses.Field[Any]") -> bool:
     return f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
 
@@ -274,14 +306,14 @@ def _named(section: str, values: Mapping[str, Any], registry: Mapping[str, type]
 
 def _section(section: str, values: Mapping[str, Any], kind: Callable[..., Any]) -> object:
     types = typing.get_type_hints(kind)
-    allowed = {f.name: types[f.name] for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    allowed = {f.name: types[f.name] for f in _options(kind)}
     for name in values:
         _known(section, name, allowed)
     checked = {name: _value(f"{section}.{name}", value, allowed[name]) for name, value in values.items()}
     try:
         return kind(**checked)
     except TypeError:
-        required = [f.name for f in dataclasses.fields(kind) if _required(f) and f.name not in checked]  # type: ignore[arg-type]
+        required = [f.name for f in _options(kind) if _required(f) and f.name not in checked]
         raise ValueError(f"{section} lacks {', '.join(required)}") from None
     except ValueError as error:  # a field's own check may not know which section it is in
         text = str(error)
