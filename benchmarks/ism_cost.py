@@ -50,7 +50,7 @@ class Run:
     def __init__(self, config: Config, data: Dataset, device: torch.device) -> None:
         facts = DataFacts.of(data)
         self.config, self.state, self.part = config, State(config, facts, device), segments(config)[0]
-        plain, batch = DataExamples(data, facts.normalization), config.training.batch
+        plain, batch = DataExamples(data, facts.codec), config.training.batch
         self.examples: Examples = plain
         if config.coupling.batches:
             last = config.training.steps

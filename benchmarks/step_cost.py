@@ -37,7 +37,7 @@ CASES: dict[str, tuple[NetworkConfig | None, float]] = {
 def step_seconds(states: dict[str, State], facts: DataFacts, data: Dataset, repeats: int) -> dict[str, list[float]]:
     """Return the seconds of each update, the methods taking turns; three updates each are not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in states}
-    examples = DataExamples(data, facts.normalization)
+    examples = DataExamples(data, facts.codec)
     for n in range(repeats + 3):
         for name, state in states.items():
             index = torch.arange(state.config.training.batch).numpy() % len(data)

@@ -2,8 +2,8 @@
 
     python examples/write_a_method.py [FOLDER]
 
-Flow matching that looks at noisy times more often. A method is a frozen dataclass: its fields are options, and `targets`
-maps a batch to a regression. The run is then loaded in a new process, which imports this file by name.
+Flow matching that looks at noisy times more often. A method is a frozen dataclass: its fields are options, and
+`targets` maps a batch to a regression. The run is then loaded in a new process, which imports this file by name.
 """
 
 import subprocess

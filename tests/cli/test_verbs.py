@@ -17,7 +17,6 @@ from PIL import Image
 
 from anystep.cli.main import VERBS
 from anystep.cli.scores import print_scores
-from anystep.model.load import load
 from anystep.recipes import find_recipe, recipe_names
 from anystep.run.config import from_json
 from anystep.run.facts import read_config
@@ -242,7 +241,7 @@ def test_vectors_have_a_recipe_and_a_dit_sends_them_there(command: Command) -> N
     with np.load("drawn/samples_2.npz") as file:
         assert file["samples"].shape == (3, 5)
     said = command(f"train npz-shortcut --data.images vectors {words} --network.heads 2 --out other")
-    assert "got (5,); vectors: recipes vectors-*" in said.err
+    assert re.search(r"expects uint8 pictures .*, got float32 \[\d+, 5\]; vectors: recipes vectors-\*", said.err)
     assert (
         "own.npz: no array 'labels'; the file holds vectors; without classes: --data.labels None"
         in command("train vectors-shortcut --data.path own.npz TINY --out other").err
@@ -275,14 +274,19 @@ def test_points_are_drawn_as_a_scatter_plot_or_an_array(command: Command) -> Non
         assert np.isfinite(file["samples"]).all()
 
 
-def test_vectors_without_a_picture_are_refused_before_they_are_drawn(
-    command: Command, runs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    drawn = replace(load(runs / "points"), shape=(3,))
-    monkeypatch.setattr("anystep.cli.sample.load", lambda *_, **__: drawn)
-    said = command("sample RUNS/points --steps 1 --out drawn")
-    assert said.code == 2 and not Path("drawn").exists()
-    assert said.err == "anystep: vectors of 3 numbers have no picture: write arrays with --format npz\n"
+def test_vectors_of_any_length_have_a_picture_of_their_columns(command: Command) -> None:
+    for width in (1, 3):
+        vectors = np.random.default_rng(0).normal(size=(64, width))
+        np.savez("own.npz", vectors=vectors)
+        words = "--data.path own.npz --data.labels None --network.hidden 8 --images 64 --batch 32 --device cpu"
+        assert command(f"train vectors-flow_matching {words} --out v{width}").code == 0
+        assert command(f"sample v{width} --steps 1 2 --num 50").out == f"v{width}/samples/samples.png\n"
+        said = command(f"report v{width} --steps 1 2 --out report")
+        assert said.out.splitlines() == ["report/columns.png", "report/report.html"]
+        assert "Each column in 1 to many steps" in Path("report/report.html").read_text()
+    Path("own.npz").unlink()
+    said = command("report v3 --steps 1 --out report")
+    assert said.code == 0 and "note: the data is not shown: " in said.err
 
 
 def test_order_is_the_objectives(command: Command) -> None:

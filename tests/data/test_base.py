@@ -6,63 +6,48 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from anystep.codecs import Pixels, Vectors
 from anystep.core.errors import DataError
-from anystep.data import Dataset, Normalization, split
+from anystep.data import Dataset, split
 
 
 def images(rng, n=20, side=4, channels=3):
     return rng.integers(256, size=(n, side, side, channels), dtype=np.uint8)
 
 
-@given(mean=st.floats(0, 255), std=st.floats(1, 200))
-def test_uint8_survives_encode_and_decode_bit_for_bit(mean, std):
-    every = np.arange(256, dtype=np.uint8).reshape(1, 8, 8, 4)
-    normalization = Normalization(mean, std, "image")
-    np.testing.assert_array_equal(normalization.decode(normalization.encode(every)), every)
-
-
-def test_encode_is_channels_first_and_unit_variance(rng):
-    raw = images(rng, n=50)
-    x = Dataset.from_arrays("noise", raw).normalization().encode(raw)
-    assert x.dtype == torch.float32 and x.is_contiguous() and x.shape == (50, 3, 4, 4)
-    torch.testing.assert_close(x.mean(), torch.tensor(0.0), atol=1e-5, rtol=0)
-    torch.testing.assert_close(x.std(correction=0), torch.tensor(1.0), atol=1e-5, rtol=0)
-    red = torch.from_numpy(raw[3, :, :, 0].astype(np.float32))
-    torch.testing.assert_close(x[3, 0].argmax(), red.argmax())
-
-
-def test_decode_clips_rounds_and_turns_nan_to_black():
-    normalization = Normalization(100.0, 10.0, "image")
-    x = torch.tensor([100.0, -100.0, torch.nan, 0.06]).reshape(1, 1, 2, 2)
-    np.testing.assert_array_equal(normalization.decode(x).ravel(), [255, 0, 0, 101])
-
-
-def test_vectors_round_trip(rng):
-    raw = rng.normal(3, 5, (40, 2)).astype(np.float32)
-    normalization = Dataset.from_arrays("points", raw).normalization()
-    np.testing.assert_allclose(normalization.decode(normalization.encode(raw)), raw, atol=1e-5)
-
-
-def test_encode_refuses_what_is_not_stored_data(rng):
-    with pytest.raises(ValueError, match="image rows must be uint8 with 4 axes, got float32"):
-        Normalization(0.0, 1.0, "image").encode(np.zeros((1, 2, 2, 1), np.float32))
-    with pytest.raises(ValueError, match="std above 0"):
-        Normalization(0.0, 0.0, "image")
-
-
-def test_statistics_of_large_sets_are_taken_at_a_fixed_stride():
-    raw = np.repeat(np.float32([[1.0], [3.0]]), 10_000, axis=0)  # sorted: the first 4,096 rows would all be 1
-    normalization = Dataset.from_arrays("sorted", raw).normalization()
-    assert (normalization.mean, normalization.std) == (2.0, 1.0)
-
-
-def test_constant_and_empty_data_are_refused():
-    with pytest.raises(DataError, match="every value is 7"):
-        Dataset.from_arrays("flat", np.full((3, 2, 2, 1), 7, np.uint8)).normalization()
+def test_empty_data_and_arrays_without_a_usual_codec_are_refused():
     with pytest.raises(DataError, match="empty"):
         Dataset.from_arrays("none", np.empty((0, 2, 2, 1), np.uint8))
     with pytest.raises(DataError, match="got float64"):
         Dataset.from_arrays("wide", np.zeros((3, 2)))
+
+
+def test_a_function_of_the_row_number_is_a_data_set_equal_to_its_array(rng):
+    """Same rows, split and fingerprint, whether an array or a function stores them."""
+    raw, labels = images(rng, 40), np.arange(40) % 4
+    array = Dataset.from_arrays("array", raw, labels)
+    function = Dataset.from_function("function", 40, lambda number: raw[number], codec=Pixels(), labels=labels)
+    assert array.codec == function.codec == Pixels()
+    assert array.fingerprint == function.fingerprint
+    for one, other in zip(split(array, 0.25), split(function, 0.25), strict=True):
+        assert torch.equal(one.read(np.arange(len(one))), other.read(np.arange(len(other))))
+        assert one.fingerprint == other.fingerprint
+
+
+def test_a_given_fingerprint_stands_for_rows_that_are_not_read(rng):
+    """A subset's is that of the whole with its row numbers, so that opening a large set reads nothing."""
+
+    def never(number):
+        raise AssertionError("a row was read")
+
+    def make(fingerprint, labels=None):
+        return Dataset.from_function("big", 10**6, never, codec=Vectors(), fingerprint=fingerprint, labels=labels)
+
+    whole = make("v1")
+    parts = [whole, make("v2"), make("v1", np.zeros(10**6, int)), *split(whole, 0.1), whole.subset(np.arange(10**6))]
+    assert len({part.fingerprint for part in parts}) == len(parts)
+    assert make("v1").fingerprint == whole.fingerprint
+    assert split(make("v1"), 0.1)[1].fingerprint == split(whole, 0.1)[1].fingerprint
 
 
 @pytest.mark.parametrize(
@@ -104,7 +89,7 @@ def test_a_split_is_disjoint_complete_stratified_and_the_same_again(labels, held
     array = np.arange(n, dtype=np.float32)[:, None]
     dataset = Dataset.from_arrays("rows", array, None if labels is None else np.array(labels))
     train, held = split(dataset, heldout)
-    rows = [part.read(np.arange(len(part)))[:, 0].astype(int) for part in (train, held)]
+    rows = [part.read(np.arange(len(part))).numpy()[:, 0].astype(int) for part in (train, held)]
     assert sorted(np.concatenate(rows)) == list(range(n))
     assert abs(len(held) - heldout * n) <= 0.5 + 1e-6
     np.testing.assert_array_equal(split(dataset, heldout)[1].rows, held.rows)

@@ -28,7 +28,7 @@ def test_sub_folders_are_classes_and_deeper_images_belong_to_them(folder, save):
     np.testing.assert_array_equal(dataset.labels, [0, 0, 0, 1])
     expected = [decode(path, size=None, grey=False) for path in [*sorted(cats), dog]]
     np.testing.assert_array_equal(everything(dataset), expected)
-    assert isinstance(dataset.array, np.memmap) and dataset.array.dtype == np.uint8
+    assert isinstance(dataset.stored.array, np.memmap) and dataset.stored.array.dtype == np.uint8
 
 
 def test_images_directly_in_the_folder_have_no_class(folder, save):
@@ -111,18 +111,18 @@ def test_the_first_image_rules_the_size(folder, save, caplog):
         Folder(path=str(folder)).open()
     assert len(Folder(path=str(folder), on_bad_image="skip").open()) == 2
     resized = Folder(path=str(folder), size=4).open()
-    assert len(resized) == 3 and resized.shape == (3, 4, 4)
+    assert len(resized) == 3 and resized.stored.array.shape[1:] == (4, 4, 3)
 
 
 def test_channels_are_grey_only_if_every_image_is(folder, save):
     save("a.png", shape=(8, 8))
     save("b.png", np.full((8, 8), 65535, np.uint16))
-    assert Folder(path=str(folder)).open().shape == (1, 8, 8)
+    assert Folder(path=str(folder)).open().stored.array.shape[1:] == (8, 8, 1)
     assert everything(Folder(path=str(folder)).open())[1].min() == 255
-    assert Folder(path=str(folder), channels="rgb").open().shape == (3, 8, 8)
+    assert Folder(path=str(folder), channels="rgb").open().stored.array.shape[1:] == (8, 8, 3)
     save("c.png", shape=(8, 8, 4))
-    assert Folder(path=str(folder)).open().shape == (3, 8, 8)
-    assert Folder(path=str(folder), channels="grey").open().shape == (1, 8, 8)
+    assert Folder(path=str(folder)).open().stored.array.shape[1:] == (8, 8, 3)
+    assert Folder(path=str(folder), channels="grey").open().stored.array.shape[1:] == (8, 8, 1)
 
 
 def test_the_cache_is_used_again_until_a_file_or_an_option_changes(folder, save, cache):

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from anystep.codecs import Vectors
 from anystep.core.errors import DataError
 from anystep.data import Npz
 
@@ -30,9 +31,9 @@ def write(tmp_path: Path):
 def test_pixels_and_labels_are_taken_as_they_are(write, rng, cache):
     grey, rgb = (rng.integers(256, size=shape, dtype=np.uint8) for shape in ((4, 6, 6), (4, 6, 6, 3)))
     path = write(grey=grey, rgb=rgb, labels=[0, 2, 1, 2], names=["ant", "bee", "cat"])
-    np.testing.assert_array_equal(Npz(path=path, images="grey").open().array[..., 0], grey)
+    np.testing.assert_array_equal(Npz(path=path, images="grey").open().stored.array[..., 0], grey)
     dataset = Npz(path=path, images="rgb", classes="names").open()
-    np.testing.assert_array_equal(dataset.array, rgb)
+    np.testing.assert_array_equal(dataset.stored.array, rgb)
     np.testing.assert_array_equal(dataset.labels, [0, 2, 1, 2])
     assert dataset.class_names == ("ant", "bee", "cat")
     assert not cache.exists()
@@ -46,9 +47,9 @@ def test_our_own_samples_are_read(write, rng):
 def test_size_and_channels_change_pixels_in_memory_too(write, rng):
     clear = np.zeros((3, 8, 12, 4), np.uint8)
     path = write(images=clear, other=rng.integers(256, size=(3, 8, 8), dtype=np.uint8))
-    assert (Npz(path=path, labels=None, size=4).open().array == 255).all()
-    assert Npz(path=path, labels=None).open().shape == (3, 8, 12)
-    assert Npz(path=path, labels=None, images="other", channels="rgb").open().shape == (3, 8, 8)
+    assert (Npz(path=path, labels=None, size=4).open().stored.array == 255).all()
+    assert Npz(path=path, labels=None).open().stored.array.shape[1:] == (8, 12, 3)
+    assert Npz(path=path, labels=None, images="other", channels="rgb").open().stored.array.shape[1:] == (8, 8, 3)
 
 
 def test_encoded_images_lie_end_to_end(write, rng, encoded, caplog):
@@ -58,7 +59,7 @@ def test_encoded_images_lie_end_to_end(write, rng, encoded, caplog):
     offsets = np.cumsum([0, *map(len, files)])
     path = write(images=data, offsets=offsets, labels=[0, 1, 3, 2])
     dataset = Npz(path=path, offsets="offsets", on_bad_image="skip").open()
-    np.testing.assert_array_equal(dataset.array, pixels)
+    np.testing.assert_array_equal(dataset.stored.array, pixels)
     np.testing.assert_array_equal(dataset.labels, [0, 1, 2])
     assert dataset.num_classes == 4 and "skipped 1 of 4" in caplog.text
     with pytest.raises(DataError, match=r"set\.npz, images, row 2: no readable"):
@@ -68,9 +69,10 @@ def test_encoded_images_lie_end_to_end(write, rng, encoded, caplog):
 def test_vectors_are_finite_float32(write, rng):
     path = write(images=rng.normal(size=(5, 3)), labels=np.zeros(5, int))
     dataset = Npz(path=path).open()
-    assert dataset.shape == (3,) and dataset.array.dtype == np.float32 and dataset.kind == "vector"
-    with pytest.raises(DataError, match="holds vectors, and flip is for images"):
-        Npz(path=path, flip=True).open()
+    assert dataset.codec == Vectors() and dataset.stored.array.dtype == np.float32
+    assert dataset.codec.fit(dataset).shape() == (3,)
+    with pytest.raises(DataError, match="holds vectors, and size is for images"):
+        Npz(path=path, size=8).open()
 
 
 @pytest.mark.parametrize(
@@ -108,7 +110,7 @@ def test_missing_truncated_and_foreign_files_are_named(write, tmp_path):
 def test_fashion_mnist_is_read_as_published():
     source = Npz(path=shared("fashion_mnist"), images="test_images", labels="test_labels", classes="classes")
     dataset = source.open()
-    assert len(dataset) == 10_000 and dataset.shape == (1, 28, 28)
+    assert len(dataset) == 10_000 and dataset.codec.fit(dataset).shape() == (1, 28, 28)
     np.testing.assert_array_equal(np.bincount(dataset.labels), 1000)
     assert dataset.class_names[0].startswith("T-shirt")
 
@@ -117,7 +119,7 @@ def test_imagenette_is_decoded_to_32_pixels():
     dataset = Npz(
         path=shared("imagenette64"), images="val_jpeg", offsets="val_offsets", labels="val_labels", size=32
     ).open()
-    assert len(dataset) == 3925 and dataset.shape == (3, 32, 32) and dataset.num_classes == 10
-    normalization = dataset.normalization()
+    codec = dataset.codec.fit(dataset)
+    assert len(dataset) == 3925 and codec.shape() == (3, 32, 32) and dataset.num_classes == 10
     # ImageNet's mean is about 0.45 and its standard deviation, all channels together, about 0.28 at this size.
-    assert abs(normalization.mean / 255 - 0.45) < 0.03 and abs(normalization.std / 255 - 0.27) < 0.03
+    assert abs(codec.mean / 255 - 0.45) < 0.03 and abs(codec.std / 255 - 0.27) < 0.03

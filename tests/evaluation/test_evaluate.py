@@ -49,11 +49,12 @@ def pictures(n=200, classes=4):
 
 
 def generator(data, network, objective=None):
+    codec = data.codec.fit(data)
     return Generator(
         network,
         objective or Shortcut(),
-        data.normalization(),
-        data.shape,
+        codec,
+        codec.shape(),
         UNCONDITIONAL if network.num_classes is None else class_labels(data.class_names),
         source="run-7",
         ema="0.99",
@@ -62,8 +63,8 @@ def generator(data, network, objective=None):
 
 def stripes(data):
     """A generator of exact class means."""
-    norm = data.normalization()
-    x = norm.encode(data.read(np.arange(len(data))))
+    norm = data.codec.fit(data)
+    x = norm.encode(data.read(np.arange(len(data))), None)
     means = torch.stack([x[data.labels == c].mean(0) for c in range(4)])
     return generator(data, To(means, 4))
 
@@ -71,8 +72,8 @@ def stripes(data):
 def test_one_point_is_at_the_closed_form_distance():
     """All samples at c: no covariance, so |mu - c|^2 + Tr S in network units, whatever the number of samples."""
     data = points()
-    norm, c = data.normalization(), torch.tensor([[0.5, -1.0]])
-    x = norm.encode(data.read(np.arange(len(data)))).double().numpy()
+    norm, c = data.codec.fit(data), torch.tensor([[0.5, -1.0]])
+    x = norm.encode(data.read(np.arange(len(data))), None).double().numpy()
     expected = ((x.mean(0) - c.numpy()) ** 2).sum() + np.trace(np.cov(x, rowvar=False))
     rows = evaluate(generator(data, To(c)), data, steps=[1, 4], num=200, batch=70)
     for row in rows:
@@ -161,7 +162,12 @@ def test_a_wrong_question_is_refused(asked, message):
 
 
 def test_a_reference_of_another_shape_is_refused():
-    with pytest.raises(ValueError, match=r"'points' has examples of shape \(2,\), the model makes \(1, 4, 4\)"):
+    wide = Dataset.from_arrays("wide", np.zeros((20, 4, 8, 1), np.uint8))
+    with pytest.raises(ValueError, match=r"'wide' has examples of shape \(1, 4, 8\), the model makes \(1, 4, 4\)"):
+        evaluate(stripes(pictures()), wide, steps=[1], num=20)
+    with pytest.raises(
+        ValueError, match=r"'points' does not fit the model: .* uint8 pictures .*, got float32 \[1, 2\]"
+    ):
         evaluate(stripes(pictures()), points(), steps=[1], num=20)
 
 
@@ -178,7 +184,7 @@ def test_a_set_sorted_by_class_covers_itself(rows):
     def real(noise, plan, *, condition, **rest):
         """Real rows of the classes that were asked for."""
         index = 500 * condition.numpy() + rng.integers(500, size=len(condition))
-        return data.normalization().encode(data.read(index))
+        return data.codec.fit(data).encode(data.read(index), None)
 
     g = generator(data, To(torch.zeros(2, 2), 2))
     object.__setattr__(g, "draw", real)

@@ -32,7 +32,8 @@ def images(height, width, channels):
 )
 def test_the_largest_size_with_at_most_4096_features_that_divides_the_side(size, resize):
     data = images(*size)
-    space = build(data.normalization(), data.shape, torch.device("cpu"))
+    codec = data.codec.fit(data)
+    space = build(codec, codec.shape(), torch.device("cpu"))
     assert space.resize == resize
     assert space.name == ("raw_pixels" if resize == "none" else "averaged_pixels")
     assert features(space, data.read(np.arange(1))).shape[1] <= 4096
@@ -40,14 +41,15 @@ def test_the_largest_size_with_at_most_4096_features_that_divides_the_side(size,
 
 def test_an_averaged_pixel_is_the_mean_of_its_square():
     data = images(64, 64, 3)
-    raw, normalization = data.read(np.arange(3)), data.normalization()
-    whole = Normalised(normalization)(raw)["features"].reshape(3, 3, 32, 2, 32, 2)
-    found = features(build(normalization, data.shape, torch.device("cpu")), raw).reshape(3, 3, 32, 32)
+    raw, codec = data.read(np.arange(3)), data.codec.fit(data)
+    whole = Normalised(codec)(raw)["features"].reshape(3, 3, 32, 2, 32, 2)
+    found = features(build(codec, codec.shape(), torch.device("cpu")), raw).reshape(3, 3, 32, 32)
     np.testing.assert_allclose(found, whole.mean((3, 5)), atol=1e-6)
 
 
 def test_vectors_are_never_averaged():
     data = Dataset.from_arrays("wide", np.random.default_rng(0).standard_normal((3, 5000)).astype(np.float32))
-    space = build(data.normalization(), data.shape, torch.device("cpu"))
+    codec = data.codec.fit(data)
+    space = build(codec, codec.shape(), torch.device("cpu"))
     assert (space.name, space.resize) == ("columns", "none")
     assert features(space, data.read(np.arange(3))).shape == (3, 5000)

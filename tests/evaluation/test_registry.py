@@ -46,7 +46,8 @@ def points(n=300):
 
 
 def noise_of(data):
-    return Generator(Still(), Shortcut(), data.normalization(), data.shape)
+    codec = data.codec.fit(data)
+    return Generator(Still(), Shortcut(), codec, codec.shape())
 
 
 @dataclass(frozen=True)
@@ -70,10 +71,10 @@ def test_a_new_metric_is_in_the_record_the_json_the_table_the_curves_and_the_rep
     monkeypatch.setitem(METRICS, "mean_offset", MeanOffset(power=2))
     data = images()
     rows = evaluate(noise_of(data), data, steps=[1, 4], num=60)
-    x = data.normalization().encode(data.read(np.arange(len(data)))).flatten(1).numpy().astype(np.float64)
+    x = data.codec.fit(data).encode(data.read(np.arange(len(data))), None).flatten(1).numpy().astype(np.float64)
     drawn = noise_of(data)
     samples = drawn.decode(drawn.generate(steps=1, seed=0, index=range(60)))
-    fake = data.normalization().encode(samples).flatten(1).numpy().astype(np.float64)
+    fake = data.codec.fit(data).encode(torch.as_tensor(samples), None).flatten(1).numpy().astype(np.float64)
     assert rows[0]["mean_offset"] == pytest.approx(((x.mean(0) - fake.mean(0)) ** 2).sum())
     assert rows[0]["protocol"]["metrics"]["mean_offset"] == {"space": "data", "power": 2}
     assert measured(rows) == ["frechet", "precision", "recall", "accuracy", "mean_offset"]
@@ -149,7 +150,7 @@ def test_names_and_instances_go_together(monkeypatch):
 def test_the_floor_is_the_distance_of_rows_drawn_with_replacement():
     data = points()
     (row,) = evaluate(noise_of(data), data, steps=[1], num=150, seed=4, rows=100, metrics=["frechet", "energy"])
-    x = data.normalization().encode(data.array).double().numpy()
+    x = data.codec.fit(data).encode(data.read(np.arange(len(data))), None).double().numpy()
     index = torch.randint(300, (150,), generator=keyed(4, 0, "floor")).numpy()
     assert len(set(index)) < 150  # with replacement
     assert row["frechet_floor"] == pytest.approx(frechet_distance(Moments.of(x), Moments.of(x[index])), rel=1e-9)

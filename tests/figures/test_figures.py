@@ -7,6 +7,7 @@ import pytest
 
 from anystep.figures import canvas
 from anystep.figures.grids import GAP, MARGIN, grid, guidance_figure, interpolation_figure, steps_figure
+from anystep.figures.marginals import marginals
 from anystep.figures.scatter import scatter
 from anystep.report.curves import loss_figure, score_figure
 
@@ -157,6 +158,28 @@ def test_points_are_drawn_beside_the_data():
     assert canvas.picture(figure, dpi=40).mode == "RGB"
     with pytest.raises(ValueError, match=r"points must have shape \[n, 2\], got \[3, 3\]"):
         scatter({"shortcut": {1: np.eye(3)}})
+
+
+def test_columns_are_drawn_against_the_data_and_in_pairs_that_depend_on_each_other():
+    """Column 3 is 100 times column 0 with a little noise, column 1 is one value, column 2 depends on nothing."""
+    rng = np.random.default_rng(0)
+    first = rng.standard_normal(400)
+    data = np.stack([first, np.full(400, 7.0), rng.standard_normal(400), 100 * first + rng.standard_normal(400)], 1)
+    figure = marginals({1: data + 1, 8: data}, data)
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    assert [axes.get_title(loc="left") for axes in shown[:4]] == [f"column {n}" for n in range(4)]
+    pairs = [(axes.get_xlabel(), axes.get_ylabel()) for axes in shown[4:]]
+    assert pairs[:2] == [("column 0", "column 3")] * 2 and len(pairs) == 3 * 2
+    assert not any("column 1" in pair for pair in pairs)
+    for axes in shown[:4]:
+        real, one, eight = (patch.get_data().values for patch in axes.patches)
+        np.testing.assert_array_equal(real, eight)
+        assert real.sum() == pytest.approx(1, abs=0.02) and not np.array_equal(real, one)
+    assert len(marginals({1: np.zeros((5, 1))}).axes) == 4, "one column of one value, and no pair"
+    with pytest.raises(ValueError, match=r"vectors must have shape \[n, D\]"):
+        marginals({1: data, 2: data[:, :2]})
+    with pytest.raises(ValueError, match="nothing to draw"):
+        marginals({})
 
 
 def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):

@@ -6,9 +6,9 @@ import torch
 from tests.toys import WithNull
 from torch import nn
 
+from anystep.codecs import Pixels
 from anystep.core.errors import UsageError
 from anystep.core.random import Keys
-from anystep.data.base import Normalization
 from anystep.flow.condition import UNCONDITIONAL, ConditionSpec, Entry, class_labels, feature_vector
 from anystep.flow.ladder import Step, instantaneous_schedule
 from anystep.model.generator import Generator
@@ -53,7 +53,8 @@ class Still(nn.Module):
 def make(network, objective=None, conditions=None):
     classes = getattr(network, "num_classes", None)
     conditions = conditions or (UNCONDITIONAL if classes is None else class_labels(classes))
-    return Generator(network, objective or FlowMatching(), Normalization(127.5, 127.5, "image"), (1, 4, 4), conditions)
+    codec = Pixels().fitted(size=(4, 4, 1), mean=127.5, std=127.5)
+    return Generator(network, objective or FlowMatching(), codec, (1, 4, 4), conditions)
 
 
 def test_noise_depends_on_seed_and_number_alone():

@@ -14,6 +14,7 @@ from scipy.optimize import linear_sum_assignment
 from tests.training.same import assert_same, assert_same_tensors, stopping
 from torch import Tensor
 
+from anystep.codecs import Pixels
 from anystep.core.errors import DataError, RunError
 from anystep.core.random import Keys
 from anystep.data import Dataset, Digits, batch_indices
@@ -46,7 +47,7 @@ def digits() -> Dataset:
 
 
 def rows(dataset: Dataset, flip: bool = False) -> DataExamples:
-    return DataExamples(dataset, dataset.normalization(), flip)
+    return DataExamples(dataset, Pixels(mirror=flip).fit(dataset))
 
 
 def batches(examples: DataExamples | CoupledExamples, steps: range, parts: int = 1) -> list[Batch]:

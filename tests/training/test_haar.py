@@ -131,7 +131,7 @@ def test_the_gradient_and_the_logged_loss_of_an_update_are_those_of_the_formula(
     config = replace(small, penalty=WHITENED)
     facts = trainer.DataFacts.of(config.data.open("train"))
     state, (segment,) = State(config, facts, torch.device("cpu")), segments(config)
-    data = trainer.DataExamples(config.data.open("train"), facts.normalization)
+    data = trainer.DataExamples(config.data.open("train"), facts.codec)
     units = torch.eye(64).reshape(64, 8, 8).numpy()
     low, *details = pywt.wavedec2(units, "haar", level=3, axes=(-2, -1))
     bands = [low, *(band for level in details for band in level)]

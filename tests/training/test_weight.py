@@ -48,7 +48,7 @@ def test_marked_rows_pull_with_the_factor_of_the_formula(
     config = replace(small, weight=weight, training=replace(small.training, accumulate=accumulate))
     data = config.data.open("train")
     facts = DataFacts.of(data)
-    state, examples, (segment,) = State(config, facts, CPU), DataExamples(data, facts.normalization), segments(config)
+    state, examples, (segment,) = State(config, facts, CPU), DataExamples(data, facts.codec), segments(config)
     gradients: list[Tensor] = []
     norm = update.get_total_norm
 

@@ -262,11 +262,9 @@ def protocol_line(comparison: Comparison, scores: Sequence[Row]) -> str:
     protocol = scores[0]["protocol"]
     scales = {trial.guidance for trial in comparison.trials} - {None}
     told = "".join(f", guidance {scale:g} where the network is told it" for scale in scales)
-    pixels = comparison.base.data.open("train").kind == "image"
-    features = protocol["features"] if pixels else protocol["features"].replace("pixels", "values")
     return (
         f"{protocol['num']:,} samples against {protocol['reference_num']:,} of {protocol['reference']}, "
-        f"{features.replace('_', ' ')}, seed {protocol['seed']}{told}\n{budget}"
+        f"{protocol['features'].replace('_', ' ')}, seed {protocol['seed']}{told}\n{budget}"
     )
 
 
@@ -279,11 +277,12 @@ def pictures(comparison: Comparison, summary: Sequence[Row], scores: Sequence[Ro
     if not runs:
         return made
     facts = DataFacts.read(runs[0])
-    if facts.kind == "image" and (drawn := same_noise(comparison, IMAGES)):
+    if facts.codec.looks == "picture" and (drawn := same_noise(comparison, IMAGES)):
         made["samples.png"] = methods_figure(drawn)
-    if facts.shape == (2,) and can_draw() and (drawn := same_noise(comparison, POINTS)):
+    planar = facts.codec.looks == "vector" and facts.shape == (2,)
+    if planar and can_draw() and (drawn := same_noise(comparison, POINTS)):
         data = comparison.base.data.open("train")
-        points = np.asarray(data.read(np.arange(min(len(data), 2 * POINTS))), np.float32)
+        points = facts.codec.view(data.read(np.arange(min(len(data), 2 * POINTS)))).numpy()
         ordered = {name: drawn[name] for names in grouped(drawn).values() for name in names}
         budgets = sorted({row["steps"] for row in summary}, reverse=True)
         made["samples.png"] = picture(scatter(ordered, points, budgets=budgets, side=1.3), dpi=110)

@@ -19,6 +19,7 @@ from anystep.networks import NetworkConfig
 from anystep.objectives import OBJECTIVES, Objective
 from anystep.recipes import FAMILIES, PARTS, example_data, find_recipe, recipe_names
 from anystep.run.config import Config, to_json
+from anystep.run.facts import DataFacts
 from anystep.run.plan import forward_units, pair_units
 from anystep.training.speed import measure
 
@@ -95,7 +96,8 @@ def print_cost(config: Config) -> dict[str, Any]:
         return found
     speed = measure(config, dataset)
     classes = f"{dataset.num_classes} classes" if dataset.num_classes else "no classes"
-    print(f"parameters  {speed.parameters:,}, for {dataset.name} of {' x '.join(map(str, dataset.shape))}, {classes}")
+    shape = " x ".join(map(str, DataFacts.of(dataset, config.codec).shape))
+    print(f"parameters  {speed.parameters:,}, for {dataset.name} of {shape}, {classes}")
     threads = f", threads: {torch.get_num_threads()}" if speed.device == "cpu" else ""
     print(f"time        about {duration(speed.seconds)} ({speed.device}{threads}; measured on {speed.images:,} images)")
     return found | speed._asdict()

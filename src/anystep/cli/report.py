@@ -14,7 +14,7 @@ from PIL import Image
 from anystep.cli.files import write_picture
 from anystep.cli.parse import Imports, parse
 from anystep.cli.scores import print_scores
-from anystep.core.errors import RunError, UsageError, reason
+from anystep.core.errors import DataError, RunError, UsageError, reason
 from anystep.core.registry import import_modules
 from anystep.figures.grids import interpolation_figure, steps_figure
 from anystep.flow.sampling import interpolate_noise
@@ -22,6 +22,7 @@ from anystep.model.generator import Generator
 from anystep.model.load import load
 from anystep.report.page import write_report
 from anystep.report.run import Picture, RunSummary, run_names, told_apart
+from anystep.run.facts import read_config
 
 DESCRIPTION = """Write a page (one HTML file, nothing loaded from elsewhere) of one run, or of several side by side: the
 same noise at several budgets, scores of `anystep evaluate`, loss curves, configs, the commands that make it again.
@@ -66,7 +67,7 @@ def run(argv: Sequence[str]) -> int:
         print(f"note: left out, files and no run directories: {files}", file=sys.stderr)
     summaries = told_apart([RunSummary.read(path) for path in runs], runs)
     out = args.out or runs[0] / "report"
-    pictures = draw(dict(zip(run_names(summaries), generators, strict=True)), args.steps, args.seed)
+    pictures = draw(dict(zip(run_names(summaries), generators, strict=True)), args.steps, args.seed, runs[0])
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, picture in pictures.items():
@@ -88,13 +89,15 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def draw(generators: dict[str, Generator], steps: Sequence[int], seed: int) -> dict[str, Picture]:
-    """Return the pictures of runs on the same data: the same noise at each budget, and noises in between."""
-    kinds = {generator.normalization.kind for generator in generators.values()}
-    if kinds == {"vector"}:
-        return {"steps": planar(generators, steps, seed)} if all(g.shape == (2,) for g in generators.values()) else {}
-    if kinds != {"image"} or len({generator.shape for generator in generators.values()}) > 1:
+def draw(generators: dict[str, Generator], steps: Sequence[int], seed: int, run: Path) -> dict[str, Picture]:
+    """Return the pictures of runs on the data of ``run``: the same noise at each budget, and noises in between."""
+    if len({(generator.codec.looks, generator.shape) for generator in generators.values()}) > 1:
         raise UsageError("a report shows runs on the same kind and size of data side by side: give them one at a time")
+    one = next(iter(generators.values()))
+    if one.codec.looks != "picture":
+        if one.shape == (2,):
+            return {"steps": planar(generators, steps, seed)}
+        return columns(generators, steps, seed, run)
     rows = {name: budgets(generator, steps, seed, COLUMNS) for name, generator in generators.items()}
     same = Picture(
         steps_figure(rows), "The same noise in 1 to many steps", f"Every column starts from one noise (seed {seed})."
@@ -125,6 +128,31 @@ def interpolation(name: str, generator: Generator, seed: int) -> Picture:
         f", class {label}." if label is not None else "."
     )
     return Picture(interpolation_figure(rows), "Between two noises", caption)
+
+
+def columns(generators: dict[str, Generator], steps: Sequence[int], seed: int, run: Path) -> dict[str, Picture]:
+    """Return a figure for each run: columns of its vectors, and pairs of these, against the data of ``run``."""
+    from anystep.figures.canvas import picture
+    from anystep.figures.marginals import marginals
+
+    try:
+        data = read_config(run).data.open("train")
+    except DataError as error:
+        print(f"note: the data is not shown: {error}", file=sys.stderr)
+        data = None
+    figures = {}
+    for number, (name, generator) in enumerate(generators.items()):
+        real = None
+        if data is not None:
+            index = np.arange(min(POINTS, len(data))) * len(data) // min(POINTS, len(data))
+            real = generator.codec.view(data.read(index)).flatten(1).numpy()
+        drawn = {n: generator.generate(steps=n, seed=seed, index=range(POINTS), batch=POINTS) for n in steps}
+        image = picture(marginals({n: generator.decode(x).reshape(POINTS, -1) for n, x in drawn.items()}, real))
+        caption = f"{POINTS} vectors of seed {seed}{'' if real is None else ' against the data'}, {name}."
+        figures[f"columns_{number}" if len(generators) > 1 else "columns"] = Picture(
+            image, "Each column in 1 to many steps, and pairs of columns", caption
+        )
+    return figures
 
 
 def planar(generators: dict[str, Generator], steps: Sequence[int], seed: int) -> Picture:

@@ -89,8 +89,6 @@ def run(argv: Sequence[str]) -> int:
     generator = load(args.run, weights=weights, device=args.device, step=args.checkpoint)
     if args.order is not None:
         generator = ordered(generator, args.order)
-    if args.format == "png" and len(generator.shape) == 1 and generator.shape != (2,):
-        raise UsageError(f"vectors of {generator.shape[0]} numbers have no picture: write arrays with --format npz")
     index = list(range(args.num)) if args.refine is None else args.refine
     noise = generator.noise(args.seed, index)
     condition = generator.usual_condition(index) if args.label is None else torch.full((len(index),), args.label)
@@ -117,7 +115,8 @@ def run(argv: Sequence[str]) -> int:
             label = generator.conditions.class_label(condition)
             paths = write_arrays(out, drawn, None if label is None else label.numpy())
         else:
-            paths = write_pictures(out, drawn, args.interpolate)
+            looks = generator.codec.looks
+            paths = write_grids(out, drawn, args.interpolate) if looks == "picture" else write_plots(out, drawn)
         for path in paths:
             print(path)
     except OSError as error:
@@ -187,18 +186,34 @@ def write_arrays(out: Path, drawn: Drawn, label: NDArray[np.int64] | None) -> li
     return paths
 
 
-def write_pictures(out: Path, drawn: Drawn, columns: int | None) -> list[Path]:
-    """Write a picture a budget and guidance scale, and one of all of them where there are several.
+def write_plots(out: Path, drawn: Drawn) -> list[Path]:
+    """Write samples.png: points of the plane, a row a guidance scale and a column a budget.
 
-    That is guidance.png, a row a scale and a column a budget, or with one scale steps.png, a row a budget.
+    Of other vectors: histograms of their columns and pairs of these, a file for each guidance scale.
     """
     first, *others = drawn.values()
-    if next(iter(first.values())).ndim == 2:
+    if next(iter(first.values())).shape[1:] == (2,):
         from anystep.figures.scatter import scatter
 
         rows = {f"W = {scale:g}": by for scale, by in drawn.items()} if others else {"samples": first}
         write_picture(out / "samples.png", picture(scatter(rows)))
         return [out / "samples.png"]
+    from anystep.figures.marginals import marginals
+
+    paths = []
+    for scale, by in drawn.items():
+        paths.append(out / (f"samples_w{scale:g}.png" if others else "samples.png"))
+        flat = {n: samples.reshape(len(samples), -1) for n, samples in by.items()}
+        write_picture(paths[-1], picture(marginals(flat)))
+    return paths
+
+
+def write_grids(out: Path, drawn: Drawn, columns: int | None) -> list[Path]:
+    """Write a picture a budget and guidance scale, and one of all of them where there are several.
+
+    That is guidance.png, a row a scale and a column a budget, or with one scale steps.png, a row a budget.
+    """
+    first, *others = drawn.values()
     pictures: dict[Path, Image.Image] = {}
     for name, samples in names(drawn).items():
         across = columns or min(len(samples), max(1, round(len(samples) ** 0.5)))

@@ -13,12 +13,13 @@ from anystep.comparison.processes import attempt_all
 from anystep.comparison.trials import FAILED, Trial, Watch
 from anystep.core.device import pick_device
 from anystep.core.errors import RunError, UsageError
+from anystep.data import Dataset
 from anystep.evaluation.evaluate import build_spaces
 from anystep.evaluation.metrics import METRICS, choose_metrics, find_metric
 from anystep.objectives import OBJECTIVES
 from anystep.recipes import PARTS, with_method
 from anystep.run.config import Config
-from anystep.run.directory import check_facts, difference
+from anystep.run.directory import check_data, difference
 from anystep.run.facts import DataFacts, read_config
 from anystep.run.plan import forward_units, segments
 from anystep.training.signals import StopRequest
@@ -174,11 +175,11 @@ def check(trials: Sequence[Trial]) -> None:
     config, metrics = trials[0].config, trials[0].metrics or ()
     device = pick_device(config.training.device)
     dataset = config.data.open("train")
-    facts = DataFacts.of(dataset)
+    facts = DataFacts.of(dataset, config.codec)
     for name in metrics:
         if "conditions" in find_metric(name).needs and facts.num_classes is None:
             raise UsageError(f"{name} needs classes, and this data has none: leave it out of the metrics")
-    build_spaces({name: find_metric(name) for name in metrics}, facts.normalization, facts.shape, device)
+    build_spaces({name: find_metric(name) for name in metrics}, facts.codec, facts.shape, device)
     if facts.num_classes is None:
         if any(trial.guidance not in {None, 1} for trial in trials):
             raise UsageError("guidance needs classes, and this data has none: leave it out")
@@ -191,10 +192,10 @@ def check(trials: Sequence[Trial]) -> None:
         trial.config.coupling.check(facts.conditions)
         for part in (trial.config.penalty, trial.config.weight):
             part.start(facts.shape, trial.config.objective.tags, trial.config.objective.marked, torch.device("cpu"))
-        check_place(trial, facts)
+        check_place(trial, dataset)
 
 
-def check_place(trial: Trial, facts: DataFacts) -> None:
+def check_place(trial: Trial, dataset: Dataset) -> None:
     """Raise UsageError or RunError unless the run directory is free, or holds this very run on this very data."""
     run, ours = trial.run, {"run.json", FAILED}
     if (run / "config.json").exists():
@@ -205,6 +206,6 @@ def check_place(trial: Trial, facts: DataFacts) -> None:
                 "give another --out, or delete that run to train it anew"
             )
         if (run / "run.json").exists():
-            check_facts(DataFacts.read(run), facts, run)
+            check_data(DataFacts.read(run), dataset, run)
     elif run.exists() and (not run.is_dir() or any(p.name not in ours and p.name[0] != "." for p in run.iterdir())):
         raise RunError(f"{run} is in the way and holds no run: give another --out")

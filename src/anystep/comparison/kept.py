@@ -8,9 +8,9 @@ from anystep.comparison.compare import Choices, check_place, plan
 from anystep.comparison.outcome import Comparison
 from anystep.comparison.trials import Result, Row, Trial, answers, finished
 from anystep.core.errors import RunError
+from anystep.data import Dataset
 from anystep.model.load import load
 from anystep.run.config import Config
-from anystep.run.facts import DataFacts
 
 #: method, seed, steps and guidance of a score
 Key = tuple[str, int, int, float]
@@ -25,14 +25,14 @@ def with_earlier(found: Comparison, out: Path, choices: Choices) -> tuple[Compar
     more = earlier(out / "compare.json") - keys(found)
     if not more:
         return found, 0
-    facts = DataFacts.of(found.base.data.open("train"))
+    dataset = found.base.data.open("train")
     steps = tuple(sorted({steps for _, _, steps, _ in more | keys(found)}))
     pairs = zip(found.trials, found.results, strict=True)
     made = {(trial.method, trial.seed): (replace(trial, steps=steps), result) for trial, result in pairs}
     for who in sorted({(method, seed) for method, seed, *_ in more}):
         trial, result = made.get(who) or (planned(found.base, out, choices, *who, steps), Result())
         if trial is not None and not result.failed:
-            rows = kept(trial, facts) | {row["steps"]: row for row in result.rows}
+            rows = kept(trial, dataset) | {row["steps"]: row for row in result.rows}
             if rows:
                 made[who] = trial, Result(tuple(rows[n] for n in sorted(rows)))
     trials, results = zip(*made.values(), strict=True)
@@ -66,10 +66,10 @@ def planned(base: Config, out: Path, choices: Choices, method: str, seed: int, s
     return trial
 
 
-def kept(trial: Trial, facts: DataFacts) -> dict[int, Row]:
+def kept(trial: Trial, dataset: Dataset) -> dict[int, Row]:
     """Return the rows that the trial's run holds, by budget; nothing for a run that is another, or not finished."""
     try:
-        check_place(trial, facts)
+        check_place(trial, dataset)
         if not finished(trial):
             return {}
         rows = answers(trial, load(trial.run, device=trial.config.training.device))

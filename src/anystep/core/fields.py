@@ -79,7 +79,8 @@ def field_types(options: Any) -> Mapping[str, Any]:
         types = get_type_hints(options, include_extras=True)
     except NameError as error:
         raise UsageError(f"{options.__name__}: the type of a field cannot be read: {error}") from error
-    return {f.name: readable(types[f.name], f"{options.__name__}.{f.name}") for f in dataclasses.fields(options)}
+    fields = [f for f in dataclasses.fields(options) if f.init]  # what a codec fits is no option
+    return {f.name: readable(types[f.name], f"{options.__name__}.{f.name}") for f in fields}
 
 
 def readable(kind: Any, field: str) -> Any:

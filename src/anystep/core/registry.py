@@ -128,7 +128,7 @@ def check_option(section: str, option: object, base: type, got: str | None = Non
         where = f"{type(option).__name__}.{field.name}"
         if field.name == "name":
             raise UsageError(f"{where} cannot be a field: a config writes the name of the class there")
-        if not field.init:
+        if not field.init and "statistic" not in field.metadata:
             raise UsageError(f"{where} cannot have init=False: a config holds what the class is made from")
 
 

@@ -7,9 +7,10 @@ Images stay uint8 until the batch. `SOURCES` is the one registry: a source is a 
 from typing import TYPE_CHECKING, Any
 
 from anystep.core.registry import Registry
-from anystep.data.base import Dataset, Normalization, Split, split
+from anystep.data.base import Dataset, Split, split
+from anystep.data.image_source import ImageSource
 from anystep.data.order import batch_indices
-from anystep.data.source import ImageSource, Source
+from anystep.data.source import Source
 
 if TYPE_CHECKING:
     from anystep.data.digits import Digits
@@ -44,7 +45,6 @@ __all__ = [
     "Folder",
     "Hub",
     "ImageSource",
-    "Normalization",
     "Npz",
     "Source",
     "Split",

@@ -1,7 +1,7 @@
-"""What a data set is to the rest of the library: rows of one array, labels or none, and a way to network units."""
+"""What a data set is to the rest of the library: rows by number, the codec that reads them, and labels or none."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -9,87 +9,72 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from anystep.codecs import Codec, RowReader, Rows, usual
 from anystep.core.errors import DataError
 from anystep.core.random import generator
 from anystep.flow.condition import UNCONDITIONAL, Condition, ConditionSpec, class_labels
 
-Kind = Literal["image", "vector"]
 Split = Literal["train", "heldout"]
 
-#: rows that mean and standard deviation are taken over, at most
-STATISTICS_ROWS = 4096
 #: beyond this a label is taken for a mistake, not for a class
 MAX_CLASSES = 100_000
 _CHUNK = 1024
 
 
-@dataclass(frozen=True)
-class Normalization:
-    """Stored values <-> network units: ``(stored - mean) / std``, with scalars in the units of the stored data.
+@dataclass(frozen=True, eq=False)
+class ArrayRows:
+    """The rows of an array in memory, or in a memory-mapped file."""
 
-    Raises ValueError unless ``std`` is positive.
-    """
+    name: str
+    array: NDArray[Any]
 
-    mean: float
-    std: float
-    kind: Kind
+    def __len__(self) -> int:
+        return len(self.array)
 
-    def __post_init__(self) -> None:
-        if not (np.isfinite(self.mean) and np.isfinite(self.std) and self.std > 0):
-            raise ValueError(f"normalization needs a finite mean and a std above 0, got {self.mean}, {self.std}")
-        if self.kind not in ("image", "vector"):
-            raise ValueError(f"normalization kind must be image or vector, got {self.kind!r}")
+    def read(self, index: NDArray[np.int64]) -> Rows:
+        """Return a copy of these rows."""
+        return torch.from_numpy(np.ascontiguousarray(self.array[index]))
 
-    def encode(self, raw: NDArray[Any]) -> Tensor:
-        """Return network units, float32: images uint8 [n, H, W, C] -> [n, C, H, W]; vectors float32 [n, D] alike.
 
-        Raises ValueError for another type or number of axes.
-        """
-        dtype, axes = (np.uint8, 4) if self.kind == "image" else (np.float32, 2)
-        if raw.dtype != dtype or raw.ndim != axes:
-            raise ValueError(f"{self.kind} rows must be {dtype.__name__} with {axes} axes, got {raw.dtype} {raw.shape}")
-        x = torch.from_numpy(np.require(raw, requirements=["C", "W"]))
-        if self.kind == "image":
-            x = x.permute(0, 3, 1, 2)
-        return (x.to(torch.float32, memory_format=torch.contiguous_format) - self.mean) / self.std
+@dataclass(frozen=True, eq=False)
+class ComputedRows:
+    """Rows that a function of the row number returns, tensors or arrays of one shape and type."""
 
-    def decode(self, x: Tensor) -> NDArray[Any]:
-        """Return stored units of ``x`` [n, ...], the inverse of `encode`.
+    name: str
+    length: int
+    function: Callable[[int], Any]
 
-        Images are rounded and clipped to uint8 [n, H, W, C] (a value that is not a number becomes 0).
-        """
-        stored = x.detach().to("cpu", torch.float32) * self.std + self.mean
-        if self.kind == "vector":
-            return stored.numpy()
-        pixels = stored.nan_to_num(0.0).round().clamp(0, 255).to(torch.uint8)
-        return pixels.permute(0, 2, 3, 1).contiguous().numpy()
+    def __len__(self) -> int:
+        return self.length
+
+    def read(self, index: NDArray[np.int64]) -> Rows:
+        """Call the function for each of these rows."""
+        return torch.stack([torch.as_tensor(self.function(int(number))) for number in index])
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Rows of an array that lies in memory or in a memory-mapped file. Make one with `from_arrays`.
+    """Rows by number, with the codec that makes network inputs of them.
 
-    ``array``: uint8 [n, H, W, C] for images, float32 [n, D] for vectors. ``labels``: int64 [n] or None.
-    ``rows``: which rows of ``array`` belong to the set, in order (None: all); ``labels`` has theirs only.
-    Raises DataError for an empty set and for an array of another type or shape.
+    ``stored`` reads rows as they are stored; its ``read`` is pure, and may be called from one background thread. Make
+    a data set of an array with `from_arrays`, of a function of the row number with `from_function`.
+
+    ``codec``: unfitted, the one for these rows. ``labels``: int64 [n] or None. ``rows``: which of the stored rows
+    belong to the set, in order (None: all); ``labels`` has theirs only. ``checksum`` stands for the content of
+    ``stored`` where reading all of it would take long (None: the content is hashed). Raises DataError for an empty set.
     """
 
     name: str
-    array: NDArray[Any]
+    stored: RowReader
+    codec: Codec
     labels: NDArray[np.int64] | None = None
     class_names: tuple[str, ...] | None = None
     rows: NDArray[np.int64] | None = None
+    checksum: str | None = None
 
     def __post_init__(self) -> None:
-        image = self.array.dtype == np.uint8 and self.array.ndim == 4
-        if not image and not (self.array.dtype == np.float32 and self.array.ndim == 2):
-            raise DataError(
-                f"{self.name}: expected uint8 images [n, H, W, C] or float32 vectors [n, D], "
-                f"got {self.array.dtype} {list(self.array.shape)}"
-            )
-        if len(self) == 0 or self.array.size == 0:
+        if len(self) == 0:
             raise DataError(f"{self.name}: the data set is empty")
         if (self.labels is None) != (self.class_names is None):
             raise ValueError(f"{self.name}: labels and class_names go together")
@@ -101,34 +86,46 @@ class Dataset:
         array: NDArray[Any],
         labels: NDArray[Any] | None = None,
         class_names: Sequence[str] | None = None,
+        *,
+        codec: Codec | None = None,
     ) -> "Dataset":
-        """Return a data set after checking its labels; without ``class_names`` classes are called "0", "1", ...
+        """Return the rows of an array, after checking the labels; classes without names are called "0", "1", ...
 
-        Raises DataError as `check_labels` does.
+        ``codec`` None: pixels for uint8 [n, H, W, C], vectors for float32 [n, D]. Raises DataError for another array
+        without a codec, for an empty one, and as `check_labels` does.
         """
-        if labels is None:
-            return cls(name, array)
-        classes = None if class_names is None else len(class_names)
-        checked = check_labels(labels, rows=len(array), classes=classes, where=f"{name}, labels")
-        if class_names is None:
-            class_names = [str(k) for k in range(int(checked.max(initial=-1)) + 1)]
-        return cls(name, array, checked, tuple(class_names))
+        codec = codec or usual(array.dtype, array.ndim)
+        if codec is None:
+            raise DataError(
+                f"{name}: expected uint8 images [n, H, W, C] or float32 vectors [n, D], "
+                f"got {array.dtype} {list(array.shape)}"
+            )
+        if array.size == 0:
+            raise DataError(f"{name}: the data set is empty")
+        return cls(name, ArrayRows(name, array), codec, *_classes(name, len(array), labels, class_names))
+
+    @classmethod
+    def from_function(
+        cls,
+        name: str,
+        length: int,
+        read: Callable[[int], Any],
+        *,
+        codec: Codec,
+        fingerprint: str | None = None,
+        labels: NDArray[Any] | None = None,
+        class_names: Sequence[str] | None = None,
+    ) -> "Dataset":
+        """Return the rows that ``read(0)``, ..., ``read(length - 1)`` return: tensors or arrays of one shape and type.
+
+        ``read`` must return the same row for the same number. ``fingerprint`` changes when any row does; None: every
+        row is read once to hash the content. Raises DataError as `from_arrays` does.
+        """
+        names = _classes(name, length, labels, class_names)
+        return cls(name, ComputedRows(name, length, read), codec, *names, checksum=fingerprint)
 
     def __len__(self) -> int:
-        return len(self.array) if self.rows is None else len(self.rows)
-
-    @property
-    def kind(self) -> Kind:
-        """Images or vectors."""
-        return "image" if self.array.ndim == 4 else "vector"
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """A row's shape as the network sees it: (C, H, W) or (D,)."""
-        if self.kind == "vector":
-            return (self.array.shape[1],)
-        height, width, channels = self.array.shape[1:]
-        return (channels, height, width)
+        return len(self.stored) if self.rows is None else len(self.rows)
 
     @property
     def num_classes(self) -> int | None:
@@ -144,36 +141,45 @@ class Dataset:
         """Return what these rows are given."""
         return None if self.labels is None else torch.from_numpy(self.labels[index])
 
-    def read(self, index: NDArray[np.int64]) -> NDArray[Any]:
-        """Return rows in stored units: uint8 [n, H, W, C] or float32 [n, D], a copy."""
-        return np.asarray(self.array[index if self.rows is None else self.rows[index]])
+    def read(self, index: NDArray[np.int64]) -> Rows:
+        """Return rows as they are stored, rows first."""
+        return self.stored.read(index if self.rows is None else self.rows[index])
 
     @cached_property
     def fingerprint(self) -> str:
         """The sha256 (hex) of the content: type, shape, every row in order, labels. Names do not count."""
-        digest = hashlib.sha256(f"{self.array.dtype} {len(self)} {self.shape}".encode())
-        for start in range(0, len(self), _CHUNK):
-            digest.update(self.read(np.arange(start, min(start + _CHUNK, len(self)))).tobytes())
+        if self.checksum is None:
+            first = self.read(np.arange(1))
+            kind, (*sides, last) = str(first.dtype).removeprefix("torch."), first.shape[1:] or (1,)
+            digest = hashlib.sha256(f"{kind} {len(self)} {(last, *sides)}".encode())  # as runs of 0.1.0 have it
+            for start in range(0, len(self), _CHUNK):
+                rows = self.read(np.arange(start, min(start + _CHUNK, len(self))))
+                digest.update(rows.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        else:
+            digest = hashlib.sha256(self.checksum.encode())
+            if self.rows is not None:
+                digest.update(self.rows.astype("<i8").tobytes())
         if self.labels is not None:
             digest.update(b"labels" + self.labels.astype("<i8").tobytes())
         return digest.hexdigest()
-
-    def normalization(self) -> Normalization:
-        """Return mean and standard deviation over at most 4,096 rows at a fixed stride, all rows of smaller sets.
-
-        Raises DataError when every value is the same.
-        """
-        count = min(len(self), STATISTICS_ROWS)
-        values = self.read(np.arange(count) * len(self) // count).astype(np.float64)
-        mean, std = float(values.mean()), float(values.std())
-        if std == 0:
-            raise DataError(f"{self.name}: every value is {mean:g}, there is nothing to learn")
-        return Normalization(mean, std, self.kind)
 
     def subset(self, index: NDArray[np.int64]) -> "Dataset":
         """Return the rows of ``index``, in that order, without copying; classes stay those of the whole."""
         rows = index if self.rows is None else self.rows[index]
         return replace(self, rows=rows, labels=None if self.labels is None else self.labels[index])
+
+
+def _classes(
+    name: str, rows: int, labels: NDArray[Any] | None, class_names: Sequence[str] | None
+) -> tuple[NDArray[np.int64] | None, tuple[str, ...] | None]:
+    """Return checked labels and the names of their classes, or None twice."""
+    if labels is None:
+        return None, None
+    classes = None if class_names is None else len(class_names)
+    checked = check_labels(labels, rows=rows, classes=classes, where=f"{name}, labels")
+    if class_names is None:
+        class_names = [str(k) for k in range(int(checked.max(initial=-1)) + 1)]
+    return checked, tuple(class_names)
 
 
 def check_labels(values: NDArray[Any], *, rows: int, classes: int | None, where: str) -> NDArray[np.int64]:

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from anystep.core.errors import DataError
 from anystep.data.base import Dataset, Split, part
+from anystep.data.image_source import ImageSource
 from anystep.data.images import EXTENSIONS
 from anystep.data.pictures import Pictures, decode_all
-from anystep.data.source import ImageSource, Name, absolute
+from anystep.data.source import Name, absolute
 
 
 class _File(NamedTuple):

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from anystep.core.errors import DataError
 from anystep.data.base import Dataset, Split, check_labels, part
+from anystep.data.image_source import ImageSource
 from anystep.data.images import Encoded
 from anystep.data.pictures import Pictures, decode_all
-from anystep.data.source import ImageSource, Name, absolute
+from anystep.data.source import Name, absolute
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from anystep.core.errors import DataError, UsageError
 from anystep.data.base import Dataset, Split, check_labels, part
+from anystep.data.image_source import ImageSource
 from anystep.data.images import Encoded
 from anystep.data.pictures import Pictures, decode_all
-from anystep.data.source import ImageSource, Name, absolute
+from anystep.data.source import Name, absolute
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Npz(ImageSource):
         return part(Dataset.from_arrays(path.stem, array, labels, names), self.heldout, split)
 
     def _only_images(self, where: str) -> None:
-        for field, unset in (("size", None), ("channels", "auto"), ("flip", False)):
+        for field, unset in (("size", None), ("channels", "auto")):
             if getattr(self, field) != unset:
                 raise DataError(f"{where}: holds vectors, and {field} is for images; leave it at {unset}")
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from anystep.core.errors import UsageError
-from anystep.data.base import Dataset, Normalization
+from anystep.codecs import Codec
+from anystep.core.errors import RunError, UsageError
+from anystep.data.base import Dataset
 from anystep.evaluation.collect import Collector, Wanted
 from anystep.evaluation.features import FEATURES
-from anystep.evaluation.features.base import FeatureSpace, Stored, extract
+from anystep.evaluation.features.base import FeatureSpace, extract
 from anystep.evaluation.metrics import choose_metrics
 from anystep.evaluation.metrics.base import Kept, Metric
 from anystep.evaluation.protocol import (
@@ -26,9 +26,6 @@ from anystep.evaluation.protocol import (
 )
 from anystep.evaluation.reference import Reference, read_reference
 from anystep.model.generator import Generator, Plan, Progress
-
-#: how people look at a kind of data
-LOOKS = {"image": "picture", "vector": "vector"}
 
 
 def evaluate(
@@ -63,7 +60,7 @@ def evaluate(
     cannot be computed, features that are not installed, too few samples, no steps or scale, a reference of another
     shape, and what `Generator.plan` raises.
     """
-    chosen = choose_metrics(metrics, LOOKS[reference.kind])
+    chosen = choose_metrics(metrics, generator.codec.looks)
     if not steps:
         raise UsageError("steps must name at least one number of steps, got none")
     scales = guidance if isinstance(guidance, Sequence) else [guidance]
@@ -71,17 +68,15 @@ def evaluate(
         raise UsageError("guidance must name at least one scale, got none")
     _check_numbers(chosen, num, rows, reference)
     plans = [(count, scale, generator.plan(count, guidance=scale, twice=twice)) for scale in scales for count in steps]
-    if tuple(reference.shape) != tuple(generator.shape):
-        raise UsageError(
-            f"reference {reference.name!r} has examples of shape {tuple(reference.shape)}, "
-            f"the model makes {tuple(generator.shape)}"
-        )
+    if lack := generator.codec.lacks():
+        raise RunError(f"samples of {generator.source or 'this model'} cannot be decoded: {lack}")
+    shape = _viewed_shape(generator, reference)
     lacking = {name: why for name, metric in chosen.items() if (why := _lacks(metric, generator, reference, heldout))}
     if metrics is not None and lacking:
         raise UsageError(" ".join(next(iter(lacking.items()))))
-    spaces = build_spaces(chosen, generator.normalization, generator.shape, generator.device)
+    spaces = build_spaces(chosen, generator.codec, shape, generator.device)
     possible = {name: metric for name, metric in chosen.items() if name not in lacking}
-    real = read_reference(reference, possible, spaces, heldout=heldout, rows=rows, num=num, seed=seed)
+    real = read_reference(reference, generator.codec, possible, spaces, heldout=heldout, rows=rows, num=num, seed=seed)
     shared = _protocol(generator, real, chosen, spaces, num, seed)
 
     total, before, records = num * sum(plan.network_calls for *_, plan in plans), 0, []
@@ -118,7 +113,7 @@ def evaluate(
 
 
 def build_spaces(
-    metrics: Mapping[str, Metric], normalization: Normalization, shape: tuple[int, ...], device: torch.device
+    metrics: Mapping[str, Metric], codec: Codec, shape: tuple[int, ...], device: torch.device
 ) -> dict[str, FeatureSpace]:
     """Return the feature spaces of these metrics, by key, for examples of a shape.
 
@@ -130,7 +125,7 @@ def build_spaces(
             raise UsageError(f"{name}: features must be among {', '.join(FEATURES)}, got {metric.space!r}")
         if metric.space not in spaces:
             try:
-                spaces[metric.space] = FEATURES[metric.space](normalization, shape, device)
+                spaces[metric.space] = FEATURES[metric.space](codec, shape, device)
             except UsageError as error:
                 raise UsageError(f"{name}: {error}") from error
     return spaces
@@ -153,7 +148,9 @@ def sample_batches(
         seconds += time.perf_counter() - begun
         finite = torch.isfinite(x.flatten(1)).all(1)
         bad += int((~finite).sum())
-        features = extract(wanted.spaces, {rounded: _decoded(generator, x[finite], rounded) for rounded in forms})
+        features = extract(
+            wanted.spaces, {rounded: generator.codec.decode(x[finite], rounded=rounded) for rounded in forms}
+        )
         place = np.asarray(index)[finite.numpy()]
         label = generator.conditions.class_label(condition)
         collector.add(features, place, None if label is None else label[finite].numpy())
@@ -161,12 +158,18 @@ def sample_batches(
     return collector.kept(), bad, seconds
 
 
-def _decoded(generator: Generator, x: Tensor, rounded: bool) -> Stored:
-    """Return samples in the stored form; not rounded: float32 in the same unit."""
-    if rounded or generator.normalization.kind == "vector":
-        return generator.decode(x)
-    stored: Stored = (x * generator.normalization.std + generator.normalization.mean).permute(0, 2, 3, 1).numpy()
-    return stored
+def _viewed_shape(generator: Generator, reference: Dataset) -> tuple[int, ...]:
+    """Return the shape of an example in normalised units. Raises UsageError for a reference that does not fit."""
+    codec, row = generator.codec, reference.read(np.arange(1))
+    try:
+        found = tuple(codec.encode(row, None).shape[1:])
+    except ValueError as error:
+        raise UsageError(f"reference {reference.name!r} does not fit the model: {error}") from error
+    if found != tuple(generator.shape):
+        raise UsageError(
+            f"reference {reference.name!r} has examples of shape {found}, the model makes {tuple(generator.shape)}"
+        )
+    return tuple(codec.normalised(codec.view(row)).shape[1:])
 
 
 def _check_numbers(metrics: Mapping[str, Metric], num: int, rows: int, reference: Dataset) -> None:
@@ -223,7 +226,7 @@ def _protocol(
     seed: int,
 ) -> EvaluationProtocol:
     """Return the record of the call, without what differs between its plans."""
-    picture, used = real.dataset.kind == "image", list(spaces.values())
+    picture, used = generator.codec.looks == "picture", list(spaces.values())
     return EvaluationProtocol(
         num=num,
         reference=real.dataset.name,

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from anystep.codecs import Codec
 from anystep.core.errors import DataError
 from anystep.core.random import generator
 from anystep.data import Dataset, Source
@@ -42,6 +43,7 @@ def heldout(source: Source) -> Dataset | None:
 
 def read_reference(
     dataset: Dataset,
+    codec: Codec,
     metrics: Mapping[str, Metric],
     spaces: Mapping[str, FeatureSpace],
     *,
@@ -62,8 +64,8 @@ def read_reference(
     wanted, nothing, floor = (Wanted.by(group, spaces, rows) for group in (metrics.values(), (), distances.values()))
     held: Mapping[str, Kept] = {}
     if heldout is not None and judging:
-        held, _ = _read(heldout, Wanted.by(judging, spaces, rows), nothing, drawn[:0], {})
-    kept, again = _read(dataset, wanted, floor, drawn, held)
+        held, _ = _read(heldout, codec, Wanted.by(judging, spaces, rows), nothing, drawn[:0], {})
+    kept, again = _read(dataset, codec, wanted, floor, drawn, held)
     prepared = {name: metric.prepare(kept[metric.space]) for name, metric in metrics.items()}
     return Reference(
         dataset,
@@ -80,7 +82,12 @@ def read_reference(
 
 
 def _read(
-    dataset: Dataset, wanted: Wanted, floor: Wanted, drawn: NDArray[np.int64], heldout: Mapping[str, Kept]
+    dataset: Dataset,
+    codec: Codec,
+    wanted: Wanted,
+    floor: Wanted,
+    drawn: NDArray[np.int64],
+    heldout: Mapping[str, Kept],
 ) -> tuple[dict[str, Kept], dict[str, Kept]]:
     """Return a data set, and the rows that were ``drawn`` of it, in each feature space; every row is read once."""
     order = _shuffled(len(dataset))
@@ -93,7 +100,7 @@ def _read(
         visited = np.unique(np.concatenate([order[: whole.size], drawn]))
     for start in range(0, len(visited), READ_ROWS):
         index = visited[start : start + READ_ROWS]
-        stored, labels = dataset.read(index), None if dataset.labels is None else dataset.labels[index]
+        stored, labels = codec.view(dataset.read(index)), None if dataset.labels is None else dataset.labels[index]
         features = extract(wanted.spaces, dict.fromkeys((True, False), stored))
         whole.add(features, place[index], labels)
         here = np.flatnonzero((drawn >= index[0]) & (drawn <= index[-1]))

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from anystep.core.errors import UsageError
+from anystep.codecs import Codec
+from anystep.core.errors import RunError, UsageError
 from anystep.core.random import KEY_VERSION, Keys
-from anystep.data.base import Normalization
 from anystep.flow.condition import UNCONDITIONAL, Condition, ConditionSpec, to
 from anystep.flow.condition import rows as some
 from anystep.flow.guidance import guidance_scales
@@ -56,7 +56,7 @@ class Generator:
 
     network: Network
     objective: Objective
-    normalization: Normalization
+    codec: Codec
     shape: tuple[int, ...]
     conditions: ConditionSpec = UNCONDITIONAL
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -190,8 +190,13 @@ class Generator:
         return torch.cat(done) if done else noise.clone()
 
     def decode(self, x: Tensor) -> NDArray[np.generic]:
-        """Return raw examples from model space: uint8 [n, H, W, C] rounded and clipped, or float32 [n, D]."""
-        return self.normalization.decode(x)
+        """Return examples from model space as the codec has them: pictures uint8 [n, H, W, C], vectors float32 [n, D].
+
+        Raises RunError when the codec lacks something here that it needs.
+        """
+        if lack := self.codec.lacks():
+            raise RunError(f"samples of {self.source or 'this model'} cannot be decoded: {lack}")
+        return self.codec.decode(x).cpu().numpy()
 
     def _normal(self, seed: int, index: Sequence[int], stream: str) -> Tensor:
         """Return standard normal noise [n, *shape], float32 on the CPU: a key of its own for each row."""

@@ -45,7 +45,7 @@ def load(
     return Generator(
         network=cast(Network, network.to(place).requires_grad_(False)),
         objective=config.objective,
-        normalization=facts.normalization,
+        codec=facts.codec,
         shape=facts.shape,
         conditions=facts.conditions,
         device=place,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from anystep.codecs import Pixels
 from anystep.data import Digits
 from anystep.networks import DiTConfig
 from anystep.objectives import AlphaFlow, ImprovedShortcut, Objective, Shortcut
@@ -18,6 +19,7 @@ def digits() -> Config:
     return Config(
         recipe="digits-shortcut",
         data=Digits(),
+        codec=Pixels(),
         network=DiTConfig(hidden=256, depth=4, heads=4, patch=4, step_encoding="log2"),
         # 1/8 of each batch for self-consistency, as in the authors' code: many steps stay close to flow matching's
         objective=Shortcut(M=32, share=0.125, time="uniform"),

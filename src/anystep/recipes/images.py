@@ -6,6 +6,7 @@ Without `--data.path` the images are expected at the paths of `PATHS`. A recipe 
 
 from collections.abc import Mapping
 
+from anystep.codecs import Pixels
 from anystep.data import ImageSource
 from anystep.networks import DiTConfig, dit_preset
 from anystep.objectives import AlphaFlow, MeanFlow, Objective, Shortcut
@@ -23,6 +24,7 @@ def images(data: ImageSource) -> Config:
     return Config(
         recipe=f"{data.name}-shortcut",
         data=data,
+        codec=Pixels(),
         network=dit_preset("S/4", step_encoding="log2"),
         objective=Shortcut(M=128, share=0.25, time="discrete"),
         optimizer=OptimizerConfig(lr=3e-4, clip_norm=1.0, warmup=50_000),
@@ -38,6 +40,7 @@ def images32(data: ImageSource) -> Config:
     return Config(
         recipe=f"{data.name}32-shortcut",
         data=data,
+        codec=Pixels(),
         network=DiTConfig(hidden=256, depth=8, heads=4, patch=2, step_encoding="log2"),
         objective=Shortcut(M=32, share=0.25, time="uniform"),
         optimizer=OptimizerConfig(lr=1e-3, betas=(0.9, 0.99), clip_norm=1.0, warmup=50_000, decay=0.5),

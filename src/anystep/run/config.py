@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Interval
 from torch import nn
 
+from anystep.codecs import CODECS, Auto, Codec
 from anystep.core.errors import UsageError
 from anystep.core.fields import Checked, Fraction, PositiveFloat, check_value, field_types, require
 from anystep.core.registry import Registry, check_option, find_class
@@ -151,6 +152,7 @@ class Config:
     data: Source
     network: NetworkConfig
     objective: Objective
+    codec: Codec = field(default_factory=Auto)
     init: InitConfig = field(default_factory=InitConfig)
     coupling: CouplingConfig = field(default_factory=CouplingConfig)
     penalty: Penalty = field(default_factory=Own)
@@ -227,6 +229,7 @@ def _misplaced(value: object) -> str | None:
 #: sections whose class a name chooses
 REGISTRIES: Mapping[str, Registry[Any]] = {
     "data": SOURCES,
+    "codec": CODECS,
     "network": NETWORKS,
     "objective": OBJECTIVES,
     "penalty": PENALTIES,
@@ -242,7 +245,7 @@ def to_json(config: Config) -> dict[str, Any]:
     for section in SECTIONS:
         value = getattr(config, section)
         name = {"name": REGISTRIES[section].written(type(value))} if section in REGISTRIES else {}
-        result[section] = name | dataclasses.asdict(value)
+        result[section] = name | {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
     return typing.cast(dict[str, Any], json.loads(json.dumps(result)))
 
 
@@ -279,6 +282,11 @@ def upgrade(values: Mapping[str, Any]) -> dict[str, Any]:
     version = values.pop("version", 1)
     if version not in range(1, VERSION + 1):
         raise UsageError(f"config.version must be at most {VERSION}, got {version!r}: a later anystep wrote this")
+    data = values.get("data")
+    if version == 1 and isinstance(data, Mapping) and "flip" in data:
+        values["data"] = {name: value for name, value in data.items() if name != "flip"}
+        if data["flip"]:
+            values["codec"] = {"name": "pixels", "mirror": data["flip"]}
     if version == 1 and isinstance(values.get("loss"), Mapping):
         loss = dict(values.pop("loss"))
         if loss.pop("kind", "objective") == "objective":
@@ -313,7 +321,7 @@ def _section(section: str, values: Mapping[str, Any], kind: Callable[..., Any]) 
     types = field_types(kind)
     for name in values:
         _check_known(section, name, types)
-    required = [f.name for f in dataclasses.fields(kind) if _required(f) and f.name not in values]  # type: ignore[arg-type]
+    required = [f.name for f in dataclasses.fields(kind) if f.init and _required(f) and f.name not in values]  # type: ignore[arg-type]
     if required:
         raise UsageError(f"{section} lacks {', '.join(required)}")
     checked = {name: check_value(f"{section}.{name}", value, types[name]) for name, value in values.items()}

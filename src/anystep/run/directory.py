@@ -1,10 +1,13 @@
 """A run directory: whether it may be written, and whether it holds this very run."""
 
 from collections.abc import Container
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from anystep.codecs import Auto
 from anystep.core.errors import RunError, UsageError
+from anystep.data import Dataset
 from anystep.run.config import Config, to_json
 from anystep.run.facts import DataFacts
 from anystep.run.plan import phases
@@ -12,6 +15,8 @@ from anystep.run.plan import phases
 
 def check_unchanged(stored: Config, config: Config, out: Path) -> None:
     """Raise UsageError unless the resumed run differs at most in its device, and in its length if that is no matter."""
+    if isinstance(stored.codec, Auto) and (out / "run.json").exists():  # a run of 0.1.0
+        stored = replace(stored, codec=DataFacts.read(out).codec)
     count, objective = len(phases(config)), config.objective
     why = f"the {count} phases of {objective.name} are shares of it" if count > 1 else None
     if objective.scheduled:
@@ -29,6 +34,8 @@ def check_unchanged(stored: Config, config: Config, out: Path) -> None:
 def difference(stored: Config, config: Config, free: Container[str]) -> tuple[str, Any, Any] | None:
     """Return the first option in which two runs differ, with its values, those apart that are ``free`` to."""
     before, after = options(stored), options(config)
+    if isinstance(stored.codec, Auto) or isinstance(config.codec, Auto):  # whatever the data set has
+        after = {name: value for name, value in after.items() if not name.startswith("codec.")}
     other = (name for name, value in after.items() if name not in free and value != before.get(name))
     return next(((name, before.get(name), after[name]) for name in other), None)
 
@@ -36,19 +43,15 @@ def difference(stored: Config, config: Config, free: Container[str]) -> tuple[st
 def options(config: Config) -> dict[str, Any]:
     """Return every value of a config by its dotted name, paths made absolute; `network.name` before what is in it."""
     values = to_json(config.located())
-    inner = {
-        f"{s}.{name}": value
-        for s, fields in values.items()
-        if isinstance(fields, dict)
-        for name, value in fields.items()
-    }
+    sections = {name: fields for name, fields in values.items() if isinstance(fields, dict)}
+    inner = {f"{section}.{name}": value for section, fields in sections.items() for name, value in fields.items()}
     return {"recipe": values["recipe"], **inner}
 
 
-def check_facts(recorded: DataFacts, facts: DataFacts, out: Path) -> None:
+def check_data(recorded: DataFacts, dataset: Dataset, out: Path) -> None:
     """Raise RunError unless the data is what it was when the run began."""
-    if recorded.fingerprint != facts.fingerprint:
+    if recorded.fingerprint != dataset.fingerprint:
         raise RunError(
-            f"the data of {out} has changed since the run began ({recorded.size} examples then, {facts.size} now): "
+            f"the data of {out} has changed since the run began ({recorded.size} examples then, {len(dataset)} now): "
             "restore it, or start a new run with another --out"
         )

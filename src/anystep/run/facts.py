@@ -2,93 +2,119 @@
 
 import json
 import platform
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from anystep import codecs
+from anystep.codecs import Auto, Codec, chosen
 from anystep.core import files, random
 from anystep.core.errors import RunError, UsageError, reason
 from anystep.core.random import Keys
 from anystep.core.registry import import_modules
-from anystep.data import Dataset, Normalization
-from anystep.flow.condition import UNCONDITIONAL, ConditionSpec, class_labels
-from anystep.run.config import Config, from_json
+from anystep.data import Dataset
+from anystep.flow.condition import UNCONDITIONAL, ConditionSpec, Entry, class_labels
+from anystep.run.config import Config, from_json, upgrade
 
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What a network must know of its data to be sampled from without it; `run.json` holds it."""
+    """What a network must know of its data to be sampled from without it; `run.json` holds it.
+
+    ``shape`` is that of an example as the network sees it; ``codec`` has its statistics.
+    """
 
     name: str
-    kind: str
     shape: tuple[int, ...]
-    num_classes: int | None
-    class_names: tuple[str, ...] | None
-    mean: float
-    std: float
+    codec: Codec
+    conditions: ConditionSpec
     size: int
     fingerprint: str
     key_version: int = random.KEY_VERSION
 
     @classmethod
-    def of(cls, dataset: Dataset) -> "DataFacts":
-        """Return the facts of a data set."""
-        normalization = dataset.normalization()
+    def of(cls, dataset: Dataset, codec: Codec | None = None) -> "DataFacts":
+        """Return the facts of a data set, with this codec fitted to it (None, or `Auto`: the data set's own)."""
+        fitted = chosen(codec or Auto(), dataset.codec).fit(dataset)
         return cls(
             name=dataset.name,
-            kind=dataset.kind,
-            shape=tuple(dataset.shape),
-            num_classes=dataset.num_classes,
-            class_names=dataset.class_names,
-            mean=normalization.mean,
-            std=normalization.std,
+            shape=fitted.shape(),
+            codec=fitted,
+            conditions=dataset.conditions,
             size=len(dataset),
             fingerprint=dataset.fingerprint,
+            key_version=random.KEY_VERSION,
         )
 
     @classmethod
     def read(cls, run: Path) -> "DataFacts":
-        """Read the facts of a run directory. Raises RunError when the file is missing or foreign."""
+        """Read the facts of a run directory. Raises RunError when the file is missing, foreign or contradictory."""
         path = run / "run.json"
         try:
             stored = json.loads(path.read_text())
             values = stored["data"] | {"key_version": Keys(0, dict(stored.get("versions", {})).get("keys", 1)).version}
-            names = values["class_names"]
-            tuples = {"shape": tuple(values["shape"]), "class_names": None if names is None else tuple(names)}
-            return cls(**(values | tuples))
+            if "codec" not in values:
+                values = _of_first_release(values, run)
+            shape, codec = tuple(values["shape"]), codecs.from_json(values["codec"])
+            if codec.shape() != shape:
+                raise ValueError(
+                    f"its codec {codec.name} is fitted to examples of shape {list(codec.shape())}, "
+                    f"and the network has {list(shape)}"
+                )
+            read = {"shape": shape, "codec": codec, "conditions": _conditions(values["conditions"])}
+            return cls(**(values | read))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"cannot read {path}: {reason(error)}") from error
 
     def write(self, run: Path, version: str, notes: Sequence[str] = ()) -> None:
-        """Write `run.json`: these facts, the versions that made the run, and what a person should know of it."""
+        """Write `run.json`: these facts, the versions that made the run, and what a user should know of it."""
         versions: dict[str, Any] = {"anystep": version, "torch": torch.__version__, "numpy": np.__version__}
         versions |= {"python": platform.python_version(), "keys": self.key_version}
-        data = {name: value for name, value in asdict(self).items() if name != "key_version"}
+        entries = {name: entry._asdict() for name, entry in self.conditions.entries.items()}
+        data = vars(self) | {
+            "codec": codecs.to_json(self.codec),
+            "conditions": {"single": self.conditions.single, "entries": entries},
+        }
+        data.pop("key_version")
         text = json.dumps({"versions": versions, "data": data, "notes": list(notes)}, indent=2)
         files.write_text(run / "run.json", text + "\n")
 
     @property
-    def conditions(self) -> ConditionSpec:
-        """What an example is given."""
-        return UNCONDITIONAL if self.class_names is None else class_labels(self.class_names)
-
-    @property
-    def normalization(self) -> Normalization:
-        """Map between stored data and what the network sees."""
-        return Normalization(mean=self.mean, std=self.std, kind="image" if self.kind == "image" else "vector")
+    def num_classes(self) -> int | None:
+        """Number of classes, or None without class labels."""
+        return self.conditions.num_classes
 
 
-def key_version(run: Path) -> int:
-    """Return the version of a run's random keys: its own, or the newest if it has not started."""
-    try:
-        started = (run / "run.json").exists()
-    except OSError as error:
-        raise RunError(f"cannot read {run}: {reason(error)}") from error
-    return DataFacts.read(run).key_version if started else random.KEY_VERSION
+def _conditions(values: Mapping[str, Any]) -> ConditionSpec:
+    """Return the conditions that `DataFacts.write` wrote."""
+    entries = {}
+    for name, entry in values["entries"].items():
+        classes = entry["classes"]
+        entries[name] = Entry(
+            entry["kind"], tuple(entry["shape"]), None if classes is None else tuple(classes), entry["drop"]
+        )
+    return ConditionSpec(entries, values["single"])
+
+
+def _of_first_release(values: Mapping[str, Any], run: Path) -> dict[str, Any]:
+    """Return the facts that a run of 0.1.0 wrote, with a codec in place of their kind, mean and std.
+
+    0.1.0 had one mean and deviation for all columns of vectors. Whether it mirrored pictures is in the config.
+    """
+    kept = {name: values[name] for name in ("name", "shape", "size", "fingerprint", "key_version")}
+    spec = UNCONDITIONAL if values["class_names"] is None else class_labels(values["class_names"])
+    entries = {name: entry._asdict() for name, entry in spec.entries.items()}
+    kept["conditions"] = {"single": spec.single, "entries": entries}
+    mean, std, shape = values["mean"], values["std"], values["shape"]
+    if values["kind"] == "image":
+        options = upgrade(json.loads((run / "config.json").read_text())).get("codec", {"name": "pixels"})
+        channels, *sides = shape
+        return kept | {"codec": {**options, "size": [*sides, channels], "mean": mean, "std": std}}
+    return kept | {"codec": {"name": "vectors", "mean": [mean] * shape[0], "std": [std] * shape[0]}}
 
 
 def read_config(run: str | Path, *, imports: Sequence[str] = ()) -> Config:

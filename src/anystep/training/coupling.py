@@ -1,6 +1,6 @@
 """Pooled optimal transport in training (P2; METHODS 9.5): which of a window's noise meets which of its data.
 
-Window w is the updates wK ... wK + K - 1. Its pool holds their data, mirrored where ``data.flip`` says so, and the
+Window w is the updates wK ... wK + K - 1. Its pool holds their data, as the codec encodes it with their draws, and the
 noise that each update would draw without coupling. One assignment over the pool (`anystep.flow.coupling`) says which
 noise each row of data is given; all else (times, levels, scales, dropped labels) is drawn per update, as without it.
 
@@ -13,13 +13,13 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from math import inf
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from anystep.codecs import Rows
 from anystep.core.errors import DataError, RunError
 from anystep.core.random import Keys
 from anystep.data import batch_indices
@@ -58,11 +58,11 @@ class CoupledExamples:
     def __len__(self) -> int:
         return len(self.data)
 
-    def read(self, index: NDArray[np.int64]) -> NDArray[Any]:
+    def read(self, index: NDArray[np.int64]) -> Rows:
         """Return the rows as they are stored."""
         return self.data.read(index)
 
-    def batch(self, rows: NDArray[Any], index: NDArray[np.int64], draw: Draw) -> Batch:
+    def batch(self, rows: Rows, index: NDArray[np.int64], draw: Draw) -> Batch:
         """Return our part of the rows with their coupled noise. Raises RunError when the assignment fails."""
         window, step = divmod(draw.step, self.size)
         x1, condition = self.data.clean(rows, index, draw)

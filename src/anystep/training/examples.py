@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anystep.data import Dataset, Normalization
+from anystep.codecs import Codec, Rows
+from anystep.data import Dataset
 from anystep.flow.condition import Condition, to
 from anystep.objectives import Batch, Draw
 
@@ -28,28 +28,24 @@ class Examples(Protocol):
 
 @dataclass(frozen=True)
 class DataExamples:
-    """Rows of a data set: normalised, mirrored by chance with ``flip``, each with noise of its own."""
+    """Rows of a data set, encoded, each with its own noise."""
 
     dataset: Dataset
-    normalization: Normalization
-    flip: bool = False
+    codec: Codec
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def read(self, index: NDArray[np.int64]) -> NDArray[Any]:
+    def read(self, index: NDArray[np.int64]) -> Rows:
         """Return the rows as they are stored; pictures are uint8 until `batch`."""
         return self.dataset.read(index)
 
-    def batch(self, rows: NDArray[Any], index: NDArray[np.int64], draw: Draw) -> Batch:
-        """Return our part of the rows: normalised data, its noise, what each is given."""
+    def batch(self, rows: Rows, index: NDArray[np.int64], draw: Draw) -> Batch:
+        """Return our part of the rows: encoded data, its noise, what each is given."""
         x1, condition = self.clean(rows, index, draw)
         return Batch(x1=x1, x0=draw.normal("noise", x1.shape[1:]), condition=condition)
 
-    def clean(self, rows: NDArray[Any], index: NDArray[np.int64], draw: Draw) -> tuple[Tensor, Condition]:
-        """Return our part of the rows without noise: normalised data and what each example is given."""
-        x1 = self.normalization.encode(rows[draw.rows]).to(draw.device)
-        if self.flip:
-            mirrored = (draw.uniform("flip") < 0.5).reshape(-1, *[1] * (x1.ndim - 1))
-            x1 = torch.where(mirrored, x1.flip(-1), x1)
+    def clean(self, rows: Rows, index: NDArray[np.int64], draw: Draw) -> tuple[Tensor, Condition]:
+        """Return our part of the rows without noise: encoded data and what each example is given."""
+        x1 = self.codec.encode(rows[draw.rows].to(draw.device), draw)
         return x1, to(self.dataset.condition(index[draw.rows]), draw.device)

@@ -1,6 +1,5 @@
 """A trained run as something to begin with: its weights, and what they need to fit."""
 
-import logging
 from dataclasses import asdict
 
 import torch
@@ -22,8 +21,8 @@ def adopt(network: nn.Module, config: Config, facts: DataFacts, trained: Trained
 
     An input that they lack, d or W, is made to contribute exactly nothing. Where theirs means something else, or there
     is none here, its value at d = 0 or at W = 1 becomes a constant: the output is then theirs there, to rounding,
-    whatever d and W. Raises RunError when the data's shape or classes, or the network but for these inputs, are of
-    another kind.
+    whatever d and W. Raises RunError when the data's shape, classes or codec, or the network but for these inputs, are
+    of another kind.
     """
     theirs, ours = (
         {"name": each.network.name} | asdict(each.network)  # type: ignore[call-overload]
@@ -38,14 +37,10 @@ def adopt(network: nn.Module, config: Config, facts: DataFacts, trained: Trained
     for what, ours, theirs in (
         ("examples of shape", facts.shape, trained.facts.shape),
         ("classes", facts.num_classes, trained.facts.num_classes),
+        ("data of codec", facts.codec.name, trained.facts.codec.name),
     ):
         if ours != theirs:
             raise RunError(f"init.run {trained.run} was trained on {what} {theirs}, and this data has {ours}")
-    if facts.normalization != trained.facts.normalization:
-        logging.getLogger(__name__).warning(
-            "init.run %s saw its data by mean %.4g and std %.4g; this data's are %.4g and %.4g",
-            *(trained.run, trained.facts.mean, trained.facts.std, facts.mean, facts.std),
-        )
     try:
         weights = without(unlike(config, trained.config), facts, trained)
         own = network.state_dict()

@@ -1,9 +1,11 @@
 """What a person should know of a run, and would not see in its options: said when it starts, kept in `run.json`."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from anystep.flow.penalties import NoWeight
 from anystep.run.config import Config
+from anystep.run.facts import DataFacts
 from anystep.run.plan import forward_units, pair_units, phases, segments
 from anystep.training.ema import warmed
 
@@ -54,6 +56,19 @@ def notes(config: Config, num_classes: int | None = None) -> Iterator[str]:
             yield (
                 f"pairs: {pairs.num:,} x {pairs.steps} steps, {pair_units(config):,} network forward units of "
                 f"{forward_units(config):,} in all"
+            )
+
+
+def data_notes(config: Config, facts: DataFacts) -> Iterator[str]:
+    """Yield what is worth saying of the data's codec, a line each."""
+    yield from facts.codec.notes()
+    run = config.init.run
+    if run is not None and (Path(run) / "run.json").exists():  # a resumed run no longer needs it
+        theirs = DataFacts.read(Path(run)).codec
+        if theirs.statistics() != facts.codec.statistics():
+            yield (
+                f"init.run {run} was trained on data with other statistics (codec {theirs.name}): its network sees "
+                "this data shifted or scaled at first"
             )
 
 

@@ -93,9 +93,9 @@ def measure(config: Config, dataset: Dataset, within: float = 2.0) -> Speed:
 
 def extrapolate(config: Config, dataset: Dataset, within: float) -> Speed:
     """Return the run's speed from its own micro-batches, for about ``within`` seconds."""
-    facts, training = DataFacts.of(dataset), config.training
+    facts, training = DataFacts.of(dataset, config.codec), config.training
     state = State(config, facts, pick_device(training.device))
-    examples = DataExamples(dataset, facts.normalization, config.data.flip)
+    examples = DataExamples(dataset, facts.codec)
     parts = segments(config)
     kinds = [(type(part.phase.objective), part.phase.cost) for part in parts]
     measured: dict[Any, float] = {}  # seconds of an update

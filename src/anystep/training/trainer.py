@@ -22,14 +22,14 @@ from anystep.core.errors import RunError, UsageError, reason
 from anystep.data import Dataset, batch_indices
 from anystep.run import checkpoint
 from anystep.run.config import Config, to_json
-from anystep.run.directory import check_facts, check_unchanged
-from anystep.run.facts import DataFacts, key_version, read_config
+from anystep.run.directory import check_data, check_unchanged
+from anystep.run.facts import DataFacts, read_config
 from anystep.run.log import RunLog, summary_writer
 from anystep.run.plan import Segment, phases, segments
 from anystep.run.weights import read_trained
 from anystep.training.coupling import CoupledExamples
 from anystep.training.examples import DataExamples, Examples
-from anystep.training.notes import notes
+from anystep.training.notes import data_notes, notes
 from anystep.training.optimizer import learning_rate
 from anystep.training.pairs import make_pairs
 from anystep.training.signals import StopRequest
@@ -72,7 +72,8 @@ def train(
         check_unchanged(read_config(out), config, out)
     writer = summary_writer() if config.log.tensorboard else None  # what may fail comes before what is written
     dataset = config.data.open("train")
-    facts = replace(DataFacts.of(dataset), key_version=key_version(out))
+    facts = data_facts(config, dataset, out, resume)
+    config = replace(config, codec=facts.codec.unfitted())
     config.objective.check(facts.conditions)
     config.coupling.check(facts.conditions)
     state = State(config, facts, device)
@@ -88,7 +89,7 @@ def train(
     copy_every = max(1, (config.ema.profile_every or config.checkpoint.every) // settings.batch)
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(settings.matmul_precision)
-    for note in notes(config, facts.num_classes):
+    for note in (*notes(config, facts.num_classes), *data_notes(config, facts)):
         say(note)
     try:
         for part in parts:
@@ -128,7 +129,7 @@ def enter(state: State, part: Segment, dataset: Dataset, out: Path, say: Say, st
     if len(phases(state.config)) > 1:
         say(f"phase {part.phase.name}: images {part.first * batch:,} to {part.last * batch:,}")
     if part.phase.pairs is None:
-        data, coupling = DataExamples(dataset, state.facts.normalization, state.config.data.flip), state.config.coupling
+        data, coupling = DataExamples(dataset, state.facts.codec), state.config.coupling
         if coupling.batches == 0:
             return data
         return CoupledExamples(data, coupling, keys=state.keys, batch=batch, last=part.last)
@@ -141,6 +142,18 @@ def batches(rows: int, state: State, end: int) -> Iterator[NDArray[np.int64]]:
         yield batch_indices(rows, state.config.training.batch, step, state.keys)
 
 
+def data_facts(config: Config, dataset: Dataset, out: Path, resume: bool) -> DataFacts:
+    """Return the facts of the run's data: those that a resumed run has recorded, else with the codec fitted now.
+
+    Raises RunError when the data has changed since the run began.
+    """
+    if not (resume and (out / "config.json").exists() and (out / "run.json").exists()):
+        return DataFacts.of(dataset, config.codec)
+    recorded = DataFacts.read(out)
+    check_data(recorded, dataset, out)
+    return recorded
+
+
 def begin(state: State, facts: DataFacts, out: Path, resume: bool) -> int:
     """Prepare the run directory, or restore the newest checkpoint in it; returns the log's length at that point."""
     held = (out / "config.json").exists()
@@ -149,8 +162,6 @@ def begin(state: State, facts: DataFacts, out: Path, resume: bool) -> int:
     try:
         if not held and out.exists() and any(p.name != "run.json" and p.name[0] != "." for p in out.iterdir()):
             raise RunError(f"{out} is not empty and holds no run: choose another --out")
-        if (out / "run.json").exists():
-            check_facts(DataFacts.read(out), facts, out)
         every = checkpoint.listing(out / "checkpoints")
         offset = state.restore(every[-1][1]) if every else 0
         if not every and state.config.init.run is not None:
@@ -162,8 +173,9 @@ def begin(state: State, facts: DataFacts, out: Path, resume: bool) -> int:
             )
         text = json.dumps(to_json(state.config), indent=2) + "\n"
         out.mkdir(parents=True, exist_ok=True)
-        if not (out / "run.json").exists():
-            facts.write(out, version("anystep"), list(notes(state.config, facts.num_classes)))
+        if not (out / "run.json").exists() or DataFacts.read(out) != facts:  # a start that was killed may have left one
+            told = [*notes(state.config, facts.num_classes), *data_notes(state.config, facts)]
+            facts.write(out, version("anystep"), told)
         files.write_text(out / "config.json", text)
     except OSError as error:
         raise RunError(f"cannot write the run directory {out}: {reason(error)}") from error

@@ -9,14 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from anystep.codecs import Codec, Rows
 from anystep.core.errors import UsageError
-from anystep.data.base import Normalization
 
-#: stored examples, one per row: uint8 [n, H, W, C] or float32 [n, D]; float32 images where a space does not want
-#: rounded ones
-Stored = NDArray[Any]
-#: maps stored examples to named arrays with one row each, such as "features" and "logits"; hashable
-Extractor = Callable[[Stored], Mapping[str, NDArray[Any]]]
+#: maps decoded examples (float32 images where a space does not want rounded ones) to named arrays with one row each,
+#: such as "features" and "logits"; hashable
+Extractor = Callable[[Rows], Mapping[str, NDArray[Any]]]
 
 
 class Features(NamedTuple):
@@ -50,10 +48,10 @@ class FeatureSpace:
 
 #: Build a space for examples of a shape ([C, H, W] or [D]) and a device. Raises UsageError, in words that name the
 #: extra or the file, where something that the space needs is not installed.
-Build = Callable[[Normalization, tuple[int, ...], torch.device], FeatureSpace]
+Build = Callable[[Codec, tuple[int, ...], torch.device], FeatureSpace]
 
 
-def extract(spaces: Mapping[str, FeatureSpace], stored: Mapping[bool, Stored]) -> dict[str, Features]:
+def extract(spaces: Mapping[str, FeatureSpace], stored: Mapping[bool, Rows]) -> dict[str, Features]:
     """Return the features of one batch in each space. ``stored`` has its examples rounded (True), not rounded, or both.
 
     Raises UsageError for an extractor without the output that a space names.

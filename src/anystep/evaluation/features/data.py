@@ -6,14 +6,14 @@ Right for small images and for vectors; a distance between raw pixels is of litt
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn.functional import avg_pool2d
 
-from anystep.data.base import Normalization
-from anystep.evaluation.features.base import FeatureSpace, Stored
+from anystep.codecs import Codec, Rows
+from anystep.evaluation.features.base import FeatureSpace
 
 #: a covariance of as many features is 128 MiB in float64, and its eigenvalues take seconds
 MOST_FEATURES = 4096
@@ -23,32 +23,30 @@ MOST_FEATURES = 4096
 class Normalised:
     """The normalised example, flattened; images averaged over squares of ``factor`` by ``factor`` pixels first."""
 
-    normalization: Normalization
+    codec: Codec
     factor: int = 1
 
-    def __call__(self, stored: Stored) -> Mapping[str, NDArray[np.float64]]:
+    def __call__(self, rows: Rows) -> Mapping[str, NDArray[Any]]:
         """Return float64 [n, F], F = C H W / factor^2 or D, as "features"."""
-        x = self.normalization.encode(stored)
+        x = self.codec.normalised(rows)
         if self.factor > 1:
             x = avg_pool2d(x, self.factor)
         return {"features": x.flatten(1).double().cpu().numpy()}
 
 
-def build(
-    normalization: Normalization, shape: tuple[int, ...], device: torch.device, most: int = MOST_FEATURES
-) -> FeatureSpace:
+def build(codec: Codec, shape: tuple[int, ...], device: torch.device, most: int = MOST_FEATURES) -> FeatureSpace:
     """Return the space for examples of a shape: vectors are "columns", images "raw_pixels" or "averaged_pixels".
 
     Images of more than ``most`` values are averaged over the smallest squares that divide both sides and leave at most
     that many.
     """
     if len(shape) != 3:
-        return FeatureSpace("columns", Normalised(normalization))
+        return FeatureSpace("columns", Normalised(codec))
     if math.prod(shape) <= most:
-        return FeatureSpace("raw_pixels", Normalised(normalization))
+        return FeatureSpace("raw_pixels", Normalised(codec))
     _, height, width = shape
     common = math.gcd(height, width)
     factors = [n for n in range(1, common + 1) if common % n == 0]
     factor = next((n for n in factors if math.prod(shape) // n**2 <= most), common)
     resize = f"area {height}x{width} to {height // factor}x{width // factor}"
-    return FeatureSpace("averaged_pixels", Normalised(normalization, factor), resize=resize)
+    return FeatureSpace("averaged_pixels", Normalised(codec, factor), resize=resize)

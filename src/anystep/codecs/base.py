@@ -1,0 +1,128 @@
+"""What an example is: the stored form of a data set's rows, the form that a network sees, and the way between them."""
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from anystep.core.random import Draw
+from anystep.core.registry import Option
+
+#: rows first, as they are stored: uint8 [B, H, W, C], float32 [B, D], float16 moments [B, 2, C, h, w], ...
+Rows = Tensor
+#: how a person looks at decoded rows; a video is a picture
+Looks = Literal["picture", "vector", "trajectory"]
+
+#: most rows that a mean and a deviation are taken over
+STATISTICS_ROWS = 4096
+
+
+class RowReader(Protocol):
+    """Rows by number: a data set, or one entry of its conditions. ``name`` is for messages."""
+
+    @property
+    def name(self) -> str:
+        """What the rows are called."""
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+
+    def read(self, index: NDArray[np.int64]) -> Rows:
+        """Return the rows of these numbers, as they are stored."""
+
+
+def statistic() -> Any:
+    """Declare a field of a codec that `Codec.fit` finds: absent until then, and never an option that a user can set."""
+    return field(init=False, repr=False, compare=False, metadata={"statistic": True})
+
+
+@dataclass(frozen=True)
+class Codec(Option, ABC, section="codec"):
+    """Stored rows <-> what a network sees. Subclasses are frozen dataclasses of options and fitted statistics.
+
+    Options are ordinary fields. Statistics are declared with `statistic()`: they are fitted once, when a run starts,
+    and read from its `run.json` afterwards. A codec without its statistics can be fitted, and nothing else. Codecs are
+    equal when their options are.
+    """
+
+    looks: ClassVar[Looks]
+
+    @abstractmethod
+    def fit(self, rows: RowReader) -> "Codec":
+        """Return the codec with the statistics of these rows.
+
+        Raises DataError for rows that it cannot encode, or that have nothing to learn.
+        """
+
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape of one example in network space."""
+
+    @abstractmethod
+    def encode(self, rows: Rows, draw: Draw | None) -> Tensor:
+        """Return what the network sees, float32 [B, *shape], on the device of ``rows``.
+
+        ``draw`` gives the randomness of training (mirroring, latents); None: the deterministic form. Raises ValueError
+        for rows of another type or shape.
+        """
+
+    @abstractmethod
+    def decode(self, x: Tensor, *, rounded: bool = True) -> Rows:
+        """Return examples as people use them, from ``x`` [B, *shape].
+
+        ``rounded`` False: float32 in the same unit (pixels: 0 to 255) instead of the nearest stored value.
+        """
+
+    def view(self, rows: Rows) -> Rows:
+        """Return stored rows in the form that `decode` gives, for metrics and figures."""
+        return rows
+
+    def normalised(self, viewed: Rows) -> Tensor:
+        """Return rows in the form that `decode` gives, in units of about unit variance: what distances are taken in.
+
+        A codec whose decoded form is not the stored one has its own.
+        """
+        return self.encode(viewed, None)
+
+    def lacks(self) -> str | None:
+        """Return what decoding needs and does not find here (an extra, a folder), in words; None: nothing."""
+        return None
+
+    def notes(self) -> Sequence[str]:
+        """Return what a user should know of the fitted statistics, a line each."""
+        return ()
+
+    def check(self) -> None:
+        """Raise ValueError for statistics that cannot be used."""
+
+    def fitted(self, **statistics: Any) -> Self:
+        """Return the codec with these statistics. Raises ValueError unless all are given and can be used."""
+        expected = {f.name for f in dataclasses.fields(self) if not f.init}
+        if statistics.keys() != expected:
+            given = ", ".join(sorted(statistics)) or "none"
+            raise ValueError(f"codec {self.name} needs the statistics {', '.join(sorted(expected))}, got {given}")
+        made = self.unfitted()
+        for name, value in statistics.items():
+            object.__setattr__(made, name, value)  # frozen for everybody else
+        made.check()
+        return made
+
+    def statistics(self) -> dict[str, Any]:
+        """Return the fitted statistics by name; none before `fit`."""
+        names = (f.name for f in dataclasses.fields(self) if not f.init)
+        return {name: getattr(self, name) for name in names if hasattr(self, name)}
+
+    def unfitted(self) -> Self:
+        """Return the codec's options without statistics."""
+        return dataclasses.replace(self)
+
+
+def sampled(rows: RowReader) -> Rows:
+    """Return at most 4,096 rows at a fixed stride; all rows of smaller sets."""
+    count = min(len(rows), STATISTICS_ROWS)
+    return rows.read(np.arange(count) * len(rows) // count)
