@@ -94,6 +94,7 @@ def test_rows_of_another_kind_are_refused():
         (Pixels(), {"mean": 0.0, "std": 1.0}, "codec pixels needs the statistics mean, size, std, got mean, std"),
         (Vectors(), {"mean": (0.0, 1.0), "std": (1.0,)}, "a mean and a std for each column, got 2 and 1"),
         (Vectors(), {"mean": (0.0, 1.0), "std": (1.0, -1.0)}, "in column 1"),
+        (Vectors(), {"mean": (0.0,), "std": (0.0,)}, "a column with a std above 0, got none"),
     ],
 )
 def test_statistics_that_cannot_be_used_are_refused(codec, statistics, message):
@@ -110,6 +111,41 @@ def test_statistics_of_large_sets_are_taken_at_a_fixed_stride():
 def test_constant_data_is_refused():
     with pytest.raises(DataError, match="every value is 7"):
         fitted(np.full((3, 2, 2, 1), 7, np.uint8))
+    with pytest.raises(DataError, match="set: every column is constant, there is nothing to learn"):
+        fitted(np.tile(np.float32([0.1, -3.0]), (10, 1)))
+    with pytest.raises(DataError, match="set: column 1 has values that are not finite"):
+        fitted(np.float32([[1, 2], [3, np.nan]]))
+
+
+def mixed(n=6000):
+    """Two places in pixels, an angle, a constant that binary fractions cannot hold, and 1e-30 of something."""
+    rng = np.random.default_rng(0)
+    columns = [256 + 100 * rng.normal(size=n), 200 + 90 * rng.normal(size=n), 1.8 * rng.normal(size=n)]
+    return np.stack([*columns, np.full(n, 0.1), 1e-30 * rng.normal(size=n)], 1).astype(np.float32)
+
+
+def test_every_column_has_unit_deviation_whatever_its_scale():
+    """One scalar for all would give the angle a deviation of 0.018 among those of about 1."""
+    raw = mixed()
+    x = fitted(raw).encode(torch.from_numpy(raw), None)
+    varied = x[:, [0, 1, 2, 4]].double()
+    torch.testing.assert_close(varied.mean(0), torch.zeros(4).double(), atol=0.02, rtol=0)
+    torch.testing.assert_close(varied.std(0), torch.ones(4).double(), atol=0.02, rtol=0)
+    values = raw[np.arange(4096) * 6000 // 4096].astype(np.float64)
+    assert np.allclose(fitted(raw).mean, values.mean(0)) and np.allclose(fitted(raw).std, values.std(0))
+
+
+def test_a_constant_column_is_encoded_as_0_and_decoded_to_its_value_exactly():
+    raw = torch.from_numpy(mixed())
+    codec = fitted(mixed())
+    assert codec.encode(raw, None)[:, 3].abs().max() == 0
+    decoded = codec.decode(torch.randn(50, 5))
+    assert (decoded[:, 3] == raw[0, 3]).all() and decoded.isfinite().all()
+    torch.testing.assert_close(codec.decode(codec.encode(raw, None)), raw, rtol=1e-5, atol=1e-4)
+    assert [note.rpartition(": ")[2] for note in codec.notes()] == ["3"]
+    many = np.concatenate([mixed(9)[:, :1], np.ones((9, 12), np.float32)], 1)
+    assert fitted(many).notes()[0].endswith(": 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and 2 more")
+    assert fitted(mixed()[:, :3]).notes() == ()
 
 
 @pytest.mark.parametrize("codec", [pixels(mirror=True), Vectors().fitted(mean=(0.1, 2.0), std=(1 / 3, 1e-9))])

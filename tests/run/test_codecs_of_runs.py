@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from anystep import Config, load_run, train
+from anystep import Config, evaluate, load_run, train
 from anystep.codecs import CODECS, Auto, Pixels, Vectors
 from anystep.core.errors import DataError, RunError, UsageError
 from anystep.data import Digits, Npz, TwoMoons
@@ -127,7 +127,7 @@ def test_a_start_that_was_killed_leaves_no_codec_behind(moons: Config, tmp_path:
     [
         ({"shape": [3]}, r"its codec vectors is fitted to examples of shape \[2\], and the network has \[3\]$"),
         ({"codec": {"mean": [0.0] * 3, "std": [1.0] * 3}}, r"of shape \[3\], and the network has \[2\]$"),
-        ({"codec": {"std": [1.0, 0.0]}}, "finite means and stds above 0, got .*, 0.0 in column 1$"),
+        ({"codec": {"std": [1.0, -1.0]}}, "finite means and stds of at least 0, got .*, -1.0 in column 1$"),
         ({"codec": {"mean": "x"}}, "a mean and a std for each column, got 1 and 2$"),
         ({"codec": {"name": "pixels"}}, "codec pixels needs the statistics mean, size, std, got mean, std$"),
         ({"codec": {"name": "latents"}}, "codec.name must be one of .*, got 'latents'$"),
@@ -168,6 +168,22 @@ def test_weights_of_a_run_on_otherwise_scaled_data_come_with_a_note(moons: Confi
     alike: list[str] = []
     train(replace(wide, data=moons.data), tmp_path / "third", say=alike.append)
     assert alike == []
+
+
+def test_constant_columns_are_said_and_kept(moons: Config, tmp_path: Path) -> None:
+    points = moons.data.open().read(np.arange(100)).numpy()
+    np.savez(tmp_path / "own.npz", v=np.concatenate([points, np.full((100, 1), 0.3)], 1))
+    said: list[str] = []
+    own = replace(moons, data=Npz(path=str(tmp_path / "own.npz"), images="v", labels=None))
+    train(own, tmp_path / "run", say=said.append)
+    assert said == json.loads((tmp_path / "run" / "run.json").read_text())["notes"]
+    assert said == ["columns that are constant in the data, and so in samples, where nothing is learned: 2"]
+    generator = load_run(tmp_path / "run", device="cpu")
+    samples = generator.decode(generator.generate(steps=3, seed=0, index=range(20)))
+    assert (samples[:, 2] == np.float32(0.3)).all() and np.ptp(samples[:, 0]) > 0
+    (row,) = evaluate(generator, own.data.open("train"), steps=[2], num=20)
+    assert np.isfinite([row["frechet"], row["recall"], row["energy"]]).all()
+    assert row["protocol"]["features"] == "normalised_columns"
 
 
 @dataclass(frozen=True)
