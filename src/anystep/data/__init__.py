@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from anystep.core.registry import Registry
 from anystep.data.base import Dataset, Split, split
-from anystep.data.image_source import ImageSource
 from anystep.data.order import batch_indices
 from anystep.data.source import Source
 
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from anystep.data.digits import Digits
     from anystep.data.folder import Folder
     from anystep.data.hub import Hub
+    from anystep.data.image_source import ImageSource
     from anystep.data.npz import Npz
     from anystep.data.planar import Checkerboard, EightGaussians, TwoMoons
 
@@ -33,6 +33,10 @@ SOURCES: Registry[type[Source]] = Registry(
 
 
 def __getattr__(name: str) -> Any:
+    if name == "ImageSource":
+        from anystep.data.image_source import ImageSource  # and with it Pillow
+
+        return ImageSource
     return SOURCES.attribute(__name__, name)
 
 

@@ -8,7 +8,7 @@ from anystep.core.device import pick_device
 from anystep.core.errors import RunError, misfit
 from anystep.flow.network import Network
 from anystep.model.generator import Generator
-from anystep.run.config import Config
+from anystep.run.config import ModelConfig
 from anystep.run.plan import phase_at, phases
 from anystep.run.weights import Trained, Weights, read_trained
 
@@ -56,7 +56,7 @@ def load(
     )
 
 
-def described(weights: Weights, config: Config) -> str:
+def described(weights: Weights, config: ModelConfig) -> str:
     """Return the weights as a protocol has them: "0.999", the average's decay, "none" or "power 0.1"."""
     if isinstance(weights, str):
         return f"{config.ema.evaluation:g}" if weights == "ema" else "none"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from annotated_types import Ge, Interval
 from torch import nn
@@ -192,6 +192,17 @@ class Config:
         return dataclasses.replace(self, data=self.data.located(), init=self.init.located())
 
 
+@dataclass(frozen=True)
+class ModelConfig:
+    """The sections of a run's config that its trained network is built again from; its data source is none of them."""
+
+    network: NetworkConfig
+    objective: Objective
+    init: InitConfig
+    ema: EmaConfig
+    training: TrainingConfig
+
+
 def check_loss(objective: Objective, penalty: Penalty, weight: Weight) -> None:
     """Raise UsageError when a phase of the method has no error that a penalty replaces, or no rows to weigh."""
     changed = {"penalty": penalty != Own(), "weight": weight != NoWeight()}
@@ -226,6 +237,8 @@ def _misplaced(value: object) -> str | None:
     return None
 
 
+T = TypeVar("T")
+
 #: sections whose class a name chooses
 REGISTRIES: Mapping[str, Registry[Any]] = {
     "data": SOURCES,
@@ -255,6 +268,19 @@ def from_json(values: Mapping[str, Any], *, complete: bool = False) -> Config:
     Fields that are left out have their defaults. A ``complete`` config, that of a run, has all fields of the user's own
     classes: these have changed where one is missing.
     """
+    return _made(Config, values, complete)
+
+
+def model_from_json(values: Mapping[str, Any]) -> ModelConfig:
+    """Return the sections of `ModelConfig` of a run's complete config. The classes of other sections are not needed."""
+    wanted = {f.name for f in dataclasses.fields(ModelConfig)}
+    found = {name: value for name, value in upgrade(values).items() if name in wanted}
+    defaults: dict[str, Any] = {name: {} for name in ("init", "ema", "training")}
+    return _made(ModelConfig, {"version": VERSION, **defaults, **found}, complete=True)
+
+
+def _made(kind: type[T], values: Mapping[str, Any], complete: bool) -> T:
+    """Return the sections of a config, checked, as a ``kind``."""
     known = ("recipe", *SECTIONS)
     made: dict[str, Any] = {}
     for name, value in upgrade(values).items():
@@ -267,10 +293,10 @@ def from_json(values: Mapping[str, Any], *, complete: bool = False) -> Config:
             made[name] = _chosen(name, value, complete)
         else:
             made[name] = _section(name, value, SECTIONS[name])
-    missing = [f.name for f in dataclasses.fields(Config) if f.name not in made and _required(f)]
+    missing = [f.name for f in dataclasses.fields(kind) if f.name not in made and _required(f)]  # type: ignore[arg-type]
     if missing:
         raise UsageError(f"config lacks {', '.join(missing)}")
-    return Config(**made)
+    return kind(**made)
 
 
 def upgrade(values: Mapping[str, Any]) -> dict[str, Any]:

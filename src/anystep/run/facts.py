@@ -18,7 +18,7 @@ from anystep.core.random import Keys
 from anystep.core.registry import import_modules
 from anystep.data import Dataset
 from anystep.flow.condition import UNCONDITIONAL, ConditionSpec, Entry, class_labels
-from anystep.run.config import Config, from_json, upgrade
+from anystep.run.config import Config, ModelConfig, from_json, model_from_json, upgrade
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,30 @@ def read_config(run: str | Path, *, imports: Sequence[str] = ()) -> Config:
     """
     import_modules(imports)
     path = Path(run, "config.json") if Path(run).is_dir() else Path(run)
+    values = _read_values(path)
+    if not Path(run).is_dir():
+        return from_json(values)
+    try:
+        return from_json(values, complete=True)
+    except UsageError as error:
+        raise RunError(f"{path}: {error}") from error
+
+
+def read_model_config(run: Path, *, imports: Sequence[str] = ()) -> ModelConfig:
+    """Read what the trained network of a run directory is built from. Its data source need not be here.
+
+    Raises RunError when the file is missing or wrong.
+    """
+    import_modules(imports)
+    path = run / "config.json"
+    try:
+        return model_from_json(_read_values(path))
+    except UsageError as error:
+        raise RunError(f"{path}: {error}") from error
+
+
+def _read_values(path: Path) -> dict[str, Any]:
+    """Read a config.json. Raises RunError when it is missing or no JSON object."""
     try:
         values = json.loads(path.read_text())
     except OSError as error:
@@ -133,9 +157,4 @@ def read_config(run: str | Path, *, imports: Sequence[str] = ()) -> Config:
         raise RunError(f"{path} is not JSON: {error}") from error
     if not isinstance(values, dict):
         raise RunError(f"{path} is not a config: an object is expected")
-    if not Path(run).is_dir():
-        return from_json(values)
-    try:
-        return from_json(values, complete=True)
-    except UsageError as error:
-        raise RunError(f"{path}: {error}") from error
+    return values

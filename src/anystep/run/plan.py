@@ -7,10 +7,11 @@ of flow matching costs 3 an example. Targets, the making of pairs and the traini
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from typing import Protocol
 
 from anystep.core.errors import UsageError
-from anystep.objectives.base import Phase, Progress
-from anystep.run.config import Config
+from anystep.objectives.base import Objective, Phase, Progress
+from anystep.run.config import Config, InitConfig, TrainingConfig
 
 #: forward 1, backward 2: what an example costs flow matching, the unit of `Objective.cost`
 UNITS = 3
@@ -29,13 +30,29 @@ class Segment:
         return Progress(step - self.first, self.last - self.first, self.phase.index)
 
 
-def phases(config: Config) -> Sequence[Phase]:
+class Planned(Protocol):
+    """The sections that a run's phases follow from: those of a `Config`, or of a `ModelConfig`."""
+
+    @property
+    def objective(self) -> Objective:
+        """The method, which names the phases."""
+
+    @property
+    def init(self) -> InitConfig:
+        """What the run starts from."""
+
+    @property
+    def training(self) -> TrainingConfig:
+        """How long it is."""
+
+
+def phases(config: Planned) -> Sequence[Phase]:
     """Return the run's phases; a trained network to begin with (`init.run`) is the teacher where one is needed."""
     every = config.objective.phases()
     return every if config.init.run is None else [phase for phase in every if not phase.teaches]
 
 
-def segments(config: Config) -> list[Segment]:
+def segments(config: Planned) -> list[Segment]:
     """Return the phases over the run's updates, in proportion to their shares.
 
     Raises ValueError when a phase would have no update.
@@ -52,7 +69,7 @@ def segments(config: Config) -> list[Segment]:
     return laid
 
 
-def phase_at(config: Config, step: int) -> int:
+def phase_at(config: Planned, step: int) -> int:
     """Return the number, from 0, of the phase that weights after ``step`` updates are of; at an edge, the one before.
 
     The checkpoint at a phase's end was written before the hand-over.

@@ -14,8 +14,8 @@ from anystep.core.errors import RunError, reason
 from anystep.core.fields import one_of
 from anystep.run import checkpoint
 from anystep.run.averages import Mixture, Profile, check_width, mixture, reconstruct
-from anystep.run.config import Config
-from anystep.run.facts import DataFacts, read_config
+from anystep.run.config import ModelConfig
+from anystep.run.facts import DataFacts, read_model_config
 from anystep.run.plan import phase_at, phases
 
 #: distance of the profile that is made from the one wanted, over its own norm, above which a person is told
@@ -40,14 +40,14 @@ Weights = Literal["ema", "raw"] | float
 
 @dataclass(frozen=True)
 class Trained:
-    """A run's config, the facts of its data, and the weights of one checkpoint, after ``step`` updates.
+    """What a run's network is built from, the facts of its data, and the weights after ``step`` updates.
 
     ``caution`` is what a person should know of how the weights were made.
     """
 
     run: Path
     step: int
-    config: Config
+    config: ModelConfig
     facts: DataFacts
     weights: dict[str, Tensor]
     caution: str | None = None
@@ -71,7 +71,7 @@ def read_trained(
         raise RunError(f"no run directory {run}")
     if not (run / "config.json").exists():
         raise RunError(f"{run} is not a run directory: it has no config.json")
-    config, facts = read_config(run, imports=imports), DataFacts.read(run)
+    config, facts = read_model_config(run, imports=imports), DataFacts.read(run)
     found = dict(checkpoint.listing(run / "checkpoints"))
     if not found:
         raise RunError(f"{run} has no checkpoint yet: train it first, or go on with --resume")
@@ -119,7 +119,7 @@ class Copies(Mapping[Profile, Mapping[str, Tensor]]):
         return len(self.places)
 
 
-def power_average(run: Path, config: Config, step: int, sigma_rel: float) -> tuple[dict[str, Tensor], str | None]:
+def power_average(run: Path, config: ModelConfig, step: int, sigma_rel: float) -> tuple[dict[str, Tensor], str | None]:
     """Return the average of width ``sigma_rel`` after ``step`` updates of a run, and what a person should know of it.
 
     A width that the run keeps is in the checkpoint of that step, which must be there; another is made of those in it

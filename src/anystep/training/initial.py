@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from anystep.core.errors import RunError, misfit
 from anystep.networks import VelocityNetwork
 from anystep.networks.embeddings import Input
-from anystep.run.config import Config
+from anystep.run.config import Config, ModelConfig
 from anystep.run.facts import DataFacts
 from anystep.run.weights import Trained
 
@@ -53,7 +53,7 @@ def adopt(network: nn.Module, config: Config, facts: DataFacts, trained: Trained
             network.forget(name)
 
 
-def unlike(config: Config, trained: Config) -> list[Input]:
+def unlike(config: Config, trained: ModelConfig) -> list[Input]:
     """Return the inputs of the trained network that this one has not, or that mean something else here."""
     ours, theirs = config.network, trained.network
     changed: list[Input] = []
@@ -64,7 +64,7 @@ def unlike(config: Config, trained: Config) -> list[Input]:
     return changed
 
 
-def told_alike(one: Config, other: Config) -> bool:
+def told_alike(one: Config, other: ModelConfig) -> bool:
     """Return whether their networks are told the step in the same way: log2 counts the rungs of a ladder of M."""
     encoding = one.network.step_encoding
     same = encoding == other.network.step_encoding
