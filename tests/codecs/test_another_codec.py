@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from anystep import Dataset, evaluate, load_run, train
+from anystep import Dataset, evaluate, load, train
 from anystep.cli.main import main
 from anystep.codecs import CODECS, Codec, Looks, RowReader, Rows, sampled, statistic
 from anystep.core.errors import RunError
-from anystep.core.random import Draw
+from anystep.core.random import Draw, Keys
 from anystep.data import SOURCES, Source
 from anystep.data.base import Split, part
 from anystep.networks import DiTConfig
@@ -110,7 +110,7 @@ def test_it_trains_resumes_loads_samples_evaluates_and_reports(
     train(config, whole)
     train(replace(config, training=replace(config.training, images=3 * 16)), parts)
     train(config, parts, resume=True)
-    one, other = (load_run(run, device="cpu") for run in (whole, parts))
+    one, other = (load(run, device="cpu") for run in (whole, parts))
     x = one.generate(steps=2, seed=0, index=range(4))
     assert torch.equal(x, other.generate(steps=2, seed=0, index=range(4))), "latents are drawn by (seed, step)"
     assert x.shape == (4, 1, 4, 4) and one.decode(x).shape == (4, 8, 8, 1) and one.decode(x).dtype == np.uint8
@@ -134,9 +134,9 @@ def test_it_trains_resumes_loads_samples_evaluates_and_reports(
 def test_the_latents_of_a_batch_are_drawn_again_each_step_and_alike_in_micro_batches(config: Config) -> None:
     data = config.data.open("train")
     codec, rows = Moments().fit(data), data.read(np.arange(64))
-    whole = codec.encode(rows, Draw(0, 5, 64, slice(0, 64)))
-    assert torch.equal(whole[32:], codec.encode(rows[32:], Draw(0, 5, 64, slice(32, 64))))
-    assert not torch.equal(whole, codec.encode(rows, Draw(0, 6, 64, slice(0, 64))))
+    whole = codec.encode(rows, Draw(Keys(0), 5, 64, slice(0, 64)))
+    assert torch.equal(whole[32:], codec.encode(rows[32:], Draw(Keys(0), 5, 64, slice(32, 64))))
+    assert not torch.equal(whole, codec.encode(rows, Draw(Keys(0), 6, 64, slice(0, 64))))
     spread = (whole - codec.encode(rows, None)).std() * codec.scale
     assert float(spread) == pytest.approx(0.05, rel=0.1)
 
@@ -145,7 +145,7 @@ def test_what_it_lacks_is_named_in_a_line(config: Config, tmp_path: Path, monkey
     train(config, tmp_path / "run")
     lacks: Callable[[Codec], str] = lambda codec: "the autoencoder /models/taesd is not here"  # noqa: E731
     monkeypatch.setattr(Moments, "lacks", lacks)
-    generator = load_run(tmp_path / "run", device="cpu")
+    generator = load(tmp_path / "run", device="cpu")
     x = generator.generate(steps=1, seed=0, index=range(2))
     with pytest.raises(RunError, match=r"samples of run, step 6 cannot be decoded: the autoencoder \S+ is not here"):
         generator.decode(x)
@@ -157,4 +157,4 @@ def test_a_run_of_a_codec_that_is_not_known_here_is_refused_in_a_line(
     train(config, tmp_path / "run")
     monkeypatch.delitem(CODECS, "moments")
     with pytest.raises(ValueError, match=r"codec\.name must be one of auto, pixels, vectors, got 'moments'"):
-        load_run(tmp_path / "run")
+        load(tmp_path / "run")

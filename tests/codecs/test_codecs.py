@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from anystep import codecs
 from anystep.codecs import CODECS, Auto, Pixels, Vectors, chosen
 from anystep.core.errors import DataError
-from anystep.core.random import Draw
+from anystep.core.random import Draw, Keys
 from anystep.data import Dataset
 
 
@@ -60,12 +60,12 @@ def test_mirroring_is_drawn_for_the_global_batch_and_only_in_training():
     rows = torch.from_numpy(images(n=256))
     codec = Pixels(mirror=True).fitted(size=(4, 4, 3), mean=100.0, std=50.0)
     plain = codec.encode(rows, None)
-    assert torch.equal(plain, pixels(100.0, 50.0, (4, 4, 3)).encode(rows, Draw(0, 3, 256, slice(0, 256))))
-    whole = codec.encode(rows, Draw(0, 3, 256, slice(0, 256)))
+    assert torch.equal(plain, pixels(100.0, 50.0, (4, 4, 3)).encode(rows, Draw(Keys(0), 3, 256, slice(0, 256))))
+    whole = codec.encode(rows, Draw(Keys(0), 3, 256, slice(0, 256)))
     mirrored = (whole == plain.flip(-1)).flatten(1).all(1)
     assert torch.equal(whole, torch.where(mirrored[:, None, None, None], plain.flip(-1), plain))
     assert 100 < int(mirrored.sum()) < 156
-    parts = [codec.encode(rows[n : n + 64], Draw(0, 3, 256, slice(n, n + 64))) for n in range(0, 256, 64)]
+    parts = [codec.encode(rows[n : n + 64], Draw(Keys(0), 3, 256, slice(n, n + 64))) for n in range(0, 256, 64)]
     assert torch.equal(torch.cat(parts), whole)
 
 

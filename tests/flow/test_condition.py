@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from anystep.core.errors import UsageError
+from anystep.core.random import Keys
 from anystep.flow.condition import (
     UNCONDITIONAL,
     Condition,
@@ -314,7 +315,7 @@ class Plain:
 
 def test_entries_are_dropped_together_at_the_given_rate_and_others_never() -> None:
     count = 20_000
-    draw = Draw(0, 0, count, slice(0, count))
+    draw = Draw(Keys(0), 0, count, slice(0, count))
     for spec in (BOTH, PARTLY):
         network, condition = MLPConfig(hidden=8, depth=1).build((2,), spec), given(spec, count)
         kept = torch.arange(count) % 4 == 0
@@ -334,7 +335,7 @@ def test_entries_are_dropped_together_at_the_given_rate_and_others_never() -> No
 
 
 def test_a_network_without_null_cannot_have_conditions_dropped() -> None:
-    draw, label = Draw(0, 0, B, slice(0, B)), torch.arange(B)
+    draw, label = Draw(Keys(0), 0, B, slice(0, B)), torch.arange(B)
     assert drop(Plain(), label, 0.0, draw) is label
     with pytest.raises(UsageError, match=r"Plain has no method null\(condition\), which guidance and dropped"):
         drop(Plain(), label, 0.1, draw)
@@ -344,7 +345,7 @@ def moments(count: int, seed: int = 0) -> tuple[Batch, Draw]:
     """Return a batch whose data is its state, and the draw of a whole batch."""
     condition = given(BOTH, count, seed)
     assert isinstance(condition, dict)
-    draw = Draw(seed, 0, count, slice(0, count))
+    draw = Draw(Keys(seed), 0, count, slice(0, count))
     return Batch(condition["state"].flatten(1), draw.normal("noise", (4,)), condition), draw
 
 

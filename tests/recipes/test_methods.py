@@ -11,6 +11,7 @@ from scipy.special import expit, logit
 from tests.training.same import assert_same, stopping
 
 from anystep.core.errors import UsageError
+from anystep.core.random import Keys
 from anystep.model.load import load
 from anystep.objectives import OBJECTIVES, AlphaFlow, Draw, MeanFlow, Reflow, Shortcut
 from anystep.objectives.mean_flow import draw_interval
@@ -153,7 +154,7 @@ def test_one_step_is_trained_on_pixels(family: str, method: str) -> None:
 def test_steps_are_as_long_as_that_chance_says() -> None:
     rows, objective = 1 << 17, find_recipe("digits-mean_flow").objective
     assert isinstance(objective, MeanFlow)
-    draw = Draw(0, 0, rows, slice(0, rows))
+    draw = Draw(Keys(0), 0, rows, slice(0, rows))
     t, d = draw_interval(draw, torch.ones(rows, dtype=torch.bool), objective.time_mean, objective.time_std)
     assert float((d > 0.9).float().mean()) == pytest.approx(long_steps(objective), rel=0.1)
     noise_levels = torch.cat([1 - t, 1 - t - d])  # the times of the paper: most are near the data, at 0

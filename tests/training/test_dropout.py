@@ -11,6 +11,7 @@ from torch import nn
 
 from anystep.core.random import Draw, Keys
 from anystep.data import TwoMoons
+from anystep.flow.condition import ConditionSpec
 from anystep.networks import NETWORKS, MLPConfig
 from anystep.networks.mlp import MLP
 from anystep.run.config import Config
@@ -22,8 +23,8 @@ class DropoutConfig(MLPConfig):
     name: ClassVar[str] = "dropout"
     dropout: float = 0.3
 
-    def build(self, shape: tuple[int, ...], num_classes: int | None, M: int = 128) -> MLP:
-        network = MLP(self, shape, num_classes, M)
+    def build(self, shape: tuple[int, ...], conditions: ConditionSpec, M: int = 128) -> MLP:
+        network = MLP(self, shape, conditions, M)
         network.leave = nn.Sequential(nn.Dropout(self.dropout), network.leave)  # type: ignore[assignment]
         return network
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from tests.training.same import assert_same, assert_same_tensors, stopping
 from torch import Tensor, nn
 
+from anystep.core.random import Keys
 from anystep.flow.penalties import WEIGHTS, Haar, NoWeight, OwnErrorWeight, Weight
 from anystep.flow.progress import Progress
 from anystep.flow.query import Query
@@ -58,13 +59,13 @@ def test_marked_rows_pull_with_the_factor_of_the_formula(
 
     monkeypatch.setattr(update, "get_total_norm", kept)
     a: Tensor | None = None
-    for step, index in enumerate(batches(len(examples), config, 0, 4)):
-        draw = Draw(3, step, 32, slice(0, 32))
+    for step, index in enumerate(batches(len(examples), state, 4)):
+        draw = Draw(Keys(3), step, 32, slice(0, 32))
         targets = config.objective.targets(
             state.networks, examples.batch(examples.read(index), index, draw), draw, segment.progress(step)
         )
         query = targets.query
-        error = state.network(query.x_t, query.t, query.d, query.label, query.guidance) - targets.target
+        error = state.network(query.x_t, query.t, query.d, query.condition, query.guidance) - targets.target
         e = error.square().flatten(1).mean(1)
         flow = targets.tag == 0
         w = torch.ones(32)
@@ -244,6 +245,7 @@ def test_an_update_that_is_skipped_leaves_statistics_and_what_is_learned(
 ) -> None:
     """A gradient of the learned part that is not finite skips the update, as one of the network does."""
 
+    @dataclass(frozen=True)
     class Broken(Learned):
         def rows(self, state: nn.Module, rows: Tensor, *rest: Any) -> Tensor:
             u = state.get_parameter("u")

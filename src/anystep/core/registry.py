@@ -8,7 +8,7 @@ import dataclasses
 import importlib
 import inspect
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar, Generic, TypeVar
@@ -19,7 +19,7 @@ from anystep.core.fields import Checked, check_fields
 T = TypeVar("T")
 
 
-class Registry(Mapping[str, T], Generic[T]):
+class Registry(MutableMapping[str, T], Generic[T]):
     """Things by name. One that is given as "module:name" is imported when it is first used."""
 
     def __init__(self, things: Mapping[str, str | T]) -> None:
@@ -31,6 +31,12 @@ class Registry(Mapping[str, T], Generic[T]):
             module, _, attribute = thing.partition(":")
             thing = self._things[name] = getattr(importlib.import_module(module), attribute)
         return thing
+
+    def __setitem__(self, name: str, thing: T) -> None:
+        self._things[name] = thing
+
+    def __delitem__(self, name: str) -> None:
+        del self._things[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._things)

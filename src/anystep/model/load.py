@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import cast
 
 from anystep.core.device import pick_device
-from anystep.core.errors import RunError, misfit
+from anystep.core.errors import RunError, UsageError, misfit
 from anystep.flow.network import Network
 from anystep.model.generator import Generator
 from anystep.run.config import ModelConfig
@@ -34,10 +34,10 @@ def load(
     run = Path(run)
     trained = read_trained(run, weights, step, imports=imports)
     config, facts = trained.config, trained.facts
-    network = config.network.build(facts.shape, facts.conditions, config.objective.M)
     try:
+        network = config.network.build(facts.shape, facts.conditions, config.objective.M)
         network.load_state_dict(trained.weights)
-    except RuntimeError as error:
+    except (RuntimeError, UsageError) as error:
         where = f"checkpoint of step {trained.step} in {run}"
         raise RunError(f"{where} does not fit {run / 'config.json'}: {misfit(error)}") from error
     unfinished = phase_of(trained)

@@ -48,8 +48,8 @@ def network_for(config: Config, objective: Objective) -> NetworkConfig:
     """Return the run's network with the inputs and the output that another method needs, of the same size."""
     fields = {name: allowed[0] for name, allowed in objective.network_inputs().items()}
     if objective.any_step != config.objective.any_step:
-        fields["time_scale"] = SMOOTH_TIME if objective.any_step else type(config.network)().time_scale
-    return replace(config.network, **fields)  # type: ignore[type-var]
+        fields["time_scale"] = SMOOTH_TIME if objective.any_step else type(config.network).time_scale
+    return config.network.with_inputs(**fields)
 
 
 def named_objective(config: Config, method: str) -> Objective:
