@@ -223,11 +223,13 @@ class Generator:
         if not self.conditions:
             raise UsageError("a condition was given, but this model is unconditional: leave it out")
         raw: Any = condition if isinstance(condition, Mapping) else torch.as_tensor(condition)
+        if isinstance(raw, Tensor) and raw.ndim == 0:
+            raw = raw.expand(length)
         named = self.conditions.named(raw)
         for name, entry in self.conditions.entries.items():
             values = torch.as_tensor(named[name]).cpu()
             if entry.kind == "label":
-                named[name] = values.expand(length) if values.ndim == 0 else values
+                named[name] = values
                 continue
             named[name] = fill_missing(values.float())
             if not entry.drop and named[name].isnan().any():
