@@ -32,9 +32,7 @@ class Net(nn.Module):
         """Return "nothing given", for guidance and for dropped labels."""
         return self.conditions.null(condition)
 
-    def forward(
-        self, x: Tensor, t: Tensor, d: Tensor, condition: Condition = None, guidance: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, d: Tensor, condition: Condition = None, guidance: object = None) -> Tensor:
         """Return the average velocity from t to t + d."""
         label = self.conditions.class_label(self.conditions.nothing(len(x)) if condition is None else condition)
         inputs = [x.flatten(1), t[:, None], d[:, None], self.label(label)]
@@ -56,6 +54,6 @@ class NetConfig(anystep.NetworkConfig):
 if __name__ == "__main__":
     run = Path(*sys.argv[1:] or [tempfile.mkdtemp()]) / "own_network"
     config = replace(anystep.find_recipe("digits-shortcut"), network=NetConfig())
-    anystep.train(replace(config, training=replace(config.training, images=10_240, device="cpu")), run)
+    anystep.train(replace(config, training=replace(config.training, images=2_560, device="cpu")), run)
     sample = [sys.executable, "-m", "anystep", "sample", str(run), "--steps", "1", "4", "--import", "bring_a_network"]
     subprocess.run(sample, check=True, cwd=Path(__file__).parent)

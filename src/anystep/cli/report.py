@@ -16,7 +16,9 @@ from anystep.cli.parse import Imports, parse
 from anystep.cli.scores import print_scores
 from anystep.core.errors import DataError, RunError, UsageError, reason
 from anystep.core.registry import import_modules
+from anystep.evaluation.reference import given_as_data
 from anystep.figures.grids import interpolation_figure, steps_figure
+from anystep.flow.condition import rows as some
 from anystep.flow.sampling import interpolate_noise
 from anystep.model.generator import Generator
 from anystep.model.load import load
@@ -61,7 +63,7 @@ def run(argv: Sequence[str]) -> int:
         raise UsageError(f"--steps must be at least 1, got {min(args.steps, default=0)}")
     if len({path.resolve() for path in runs}) < len(runs):
         raise UsageError(f"each run once, got {' '.join(map(str, runs))}")
-    generators = [load(path, device=args.device) for path in runs]
+    generators = [given_as_data(load(path, device=args.device), read_config(path).data) for path in runs]
     if len(runs) < len(args.runs):
         files = ", ".join(str(path) for path in args.runs if path not in runs)
         print(f"note: left out, files and no run directories: {files}", file=sys.stderr)
@@ -116,16 +118,17 @@ def interpolation(name: str, generator: Generator, seed: int) -> Picture:
     """Return samples between two noises, variance-preserving (P1 eq. 6), in 1, 4 and 128 steps."""
     noise = generator.noise(seed, range(2))
     between = interpolate_noise(noise[1], noise[0], COLUMNS)
-    label = None if generator.num_classes is None else 3 % generator.num_classes
+    condition = some(generator.usual_condition([3]), [0] * COLUMNS)
+    label = generator.conditions.class_label(condition)
     one = [0] * COLUMNS  # a stochastic method's fresh noise is the same for all: only the start differs
     rows = {
-        n: generator.decode(generator.draw(between, generator.plan(n), condition=label, seed=seed, index=one)).astype(
-            np.uint8
-        )
+        n: generator.decode(
+            generator.draw(between, generator.plan(n), condition=condition, seed=seed, index=one)
+        ).astype(np.uint8)
         for n in (1, 4, 128)
     }
     caption = f"Samples 0 and 1 of seed {seed} at the ends, {name}" + (
-        f", class {label}." if label is not None else "."
+        f", class {int(label[0])}." if label is not None else "."
     )
     return Picture(interpolation_figure(rows), "Between two noises", caption)
 

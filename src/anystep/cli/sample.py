@@ -2,10 +2,11 @@
 
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from anystep.core.files import write_bytes
 from anystep.core.registry import import_modules
 from anystep.figures.canvas import picture
 from anystep.figures.grids import grid, guidance_figure, steps_figure
-from anystep.flow.condition import Condition
+from anystep.flow.condition import Condition, ConditionSpec
 from anystep.flow.condition import rows as some
 from anystep.flow.ladder import Order
 from anystep.flow.sampling import interpolate_noise
@@ -48,10 +49,13 @@ class Args:
     """Run directory."""
     steps: list[int]
     """Sampling budgets, any integers of at least 1."""
-    num: int = 64
-    """Number of samples."""
+    num: int | None = None
+    """Number of samples; default 64, or as many as there are rows in --condition."""
     label: int | None = None
     """One class for all samples; without it classes take turns."""
+    condition: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npz")] = None
+    """Features that samples are given, one row for each, in the data's unit: arrays [n, ...] with the names of the
+    data's conditions (a lone one: feature, or the only array). Without it features are left out."""
     guidance: list[float] | None = None
     """Guidance scale W, 1 for none; several: each of them, the same noise. Without it as trained: what training built
     in is not applied twice."""
@@ -89,9 +93,11 @@ def run(argv: Sequence[str]) -> int:
     generator = load(args.run, weights=weights, device=args.device, step=args.checkpoint)
     if args.order is not None:
         generator = ordered(generator, args.order)
-    index = list(range(args.num)) if args.refine is None else args.refine
+    features = {} if args.condition is None else read_features(args.condition, generator.conditions, args.num)
+    num = args.num or next((len(values) for values in features.values()), 64)
+    index = list(range(num)) if args.refine is None else args.refine
     noise = generator.noise(args.seed, index)
-    condition = generator.usual_condition(index) if args.label is None else torch.full((len(index),), args.label)
+    condition = given(generator, features, args.label, index)
     if args.interpolate is not None:
         noise, condition, index = between(noise, condition, index, args.interpolate)
     scales: Sequence[float | None] = args.guidance or [None]
@@ -133,12 +139,60 @@ def check(args: Args) -> None:
             raise UsageError(f"--steps must be at least 1, got {n}")
     if args.guidance is not None and not args.guidance:
         raise UsageError("--guidance needs at least one scale, e.g. --guidance 1 1.5 2.5")
-    if args.num < 1:
+    if args.num is not None and args.num < 1:
         raise UsageError(f"--num must be at least 1, got {args.num}")
     if args.refine is not None and (not args.refine or min(args.refine) < 0):
         raise UsageError(f"--refine must name samples from 0 on, got {args.refine}")
     if args.interpolate is not None and args.interpolate < 2:
         raise UsageError(f"--interpolate must be at least 2 points, got {args.interpolate}")
+
+
+def read_features(path: Path, conditions: ConditionSpec, num: int | None) -> dict[str, NDArray[Any]]:
+    """Return the features in a file by name. Raises UsageError for missing ones, and other numbers of rows."""
+    if not conditions.features:
+        raise UsageError("--condition gives features, and this model is conditioned on none: leave it out")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, AttributeError, BadZipFile) as error:
+        raise UsageError(f"cannot read --condition {path}: {reason(error)}; an .npz file is expected") from error
+    if conditions.single and len(arrays) == 1:
+        arrays = dict(zip(conditions.features, arrays.values(), strict=True))
+    for name in conditions.features:
+        if name not in arrays:
+            raise UsageError(
+                f"{path} has no array {name}, which this model is conditioned on; it holds {', '.join(arrays)}"
+            )
+        if arrays[name].dtype.kind not in "biuf" or arrays[name].ndim == 0:
+            raise UsageError(f"{path}, {name}: expected numbers, one row for each sample, got {arrays[name].dtype}")
+    counts = {name: len(arrays[name]) for name in conditions.features} | ({} if num is None else {"--num": num})
+    if len(set(counts.values())) > 1:
+        found = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise UsageError(f"{path}: features need one row for each sample, got {found}")
+    return {name: arrays[name] for name in conditions.features}
+
+
+def given(
+    generator: Generator, features: Mapping[str, NDArray[Any]], label: int | None, index: Sequence[int]
+) -> Condition:
+    """Return the condition of the samples of these numbers: row i of the features is that of sample i."""
+    if label is None and not features:
+        return generator.usual_condition(index)
+    spec = generator.conditions
+    if label is not None and spec.label is None:
+        what = "conditioned on features alone" if spec else "unconditional"
+        raise UsageError(f"--label {label} needs classes, and this model is {what}: leave it out")
+    if features and max(index) >= len(next(iter(features.values()))):
+        raise UsageError(
+            f"--refine {max(index)} has no row in --condition, which has {len(next(iter(features.values())))}"
+        )
+    named = {name: torch.from_numpy(values[list(index)]) for name, values in features.items()}
+    others = {name: spec.entries[name] for name in spec.entries if name not in named}
+    usual = ConditionSpec(others, single=False)
+    named |= usual.named(replace(generator, conditions=usual).usual_condition(index))
+    if label is not None and spec.label is not None:
+        named[spec.label] = torch.full((len(index),), label)
+    return spec.of(named)
 
 
 def ordered(generator: Generator, order: Order) -> Generator:

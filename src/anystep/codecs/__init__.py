@@ -8,6 +8,7 @@ import numpy as np
 
 from anystep.codecs.auto import Auto, chosen
 from anystep.codecs.base import Codec, Looks, RowReader, Rows, sampled, statistic
+from anystep.codecs.conditions import encode_condition
 from anystep.codecs.pixels import Pixels
 from anystep.codecs.vectors import Vectors
 from anystep.core.registry import Registry, find_class
@@ -55,6 +56,7 @@ __all__ = [
     "Rows",
     "Vectors",
     "chosen",
+    "encode_condition",
     "from_json",
     "sampled",
     "statistic",

@@ -1,6 +1,7 @@
 """Arrays in an .npz file: images as pixels or encoded one after the other, or vectors."""
 
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anystep.core.errors import DataError, UsageError
-from anystep.data.base import Dataset, Split, check_labels, part
+from anystep.data.base import Dataset, Split, check_feature, check_labels, part
 from anystep.data.image_source import ImageSource
 from anystep.data.images import Encoded
 from anystep.data.pictures import Pictures, decode_all
@@ -40,8 +41,19 @@ class Npz(ImageSource):
     classes: Name | None = None
     """Key of the names of the classes; None calls them 0, 1, ..."""
 
+    conditions: tuple[str, ...] = ()
+    """Keys of features that examples are conditioned on: numbers [n, ...], one row for each example."""
+
+    missing: bool = False
+    """Allow NaN in features: an example with any is not given that feature."""
+
+    drop: bool = True
+    """Let training leave features out, so that samples can be drawn without them, and guided."""
+
     def check_combinations(self) -> None:
-        """Raise UsageError for names of classes without labels."""
+        """Raise UsageError for names of classes without labels, and for missing features that are never left out."""
+        if self.missing and not self.drop:
+            raise UsageError("data.missing needs data.drop: an example without a feature is one that it is left out of")
         if self.classes is not None and self.labels is None:
             raise UsageError(f"data.classes must be None without labels, got {self.classes!r}")
 
@@ -53,7 +65,8 @@ class Npz(ImageSource):
         """Return the file's rows."""
         path = Path(self.path).expanduser().resolve()
         fields = ("images", "labels", "offsets", "classes")
-        arrays = _load(path, {name: key for name in fields if (key := getattr(self, name)) is not None})
+        keys = [(name, key) for name in fields if (key := getattr(self, name)) is not None]
+        arrays = _load(path, [*keys, *(("conditions", key) for key in self.conditions)])
         array = arrays[self.images]
         offsets = None if self.offsets is None else arrays[self.offsets]
         where = f"{path}, {self.images}"
@@ -69,6 +82,9 @@ class Npz(ImageSource):
         if self.labels is not None:
             classes = None if names is None else len(names)
             labels = check_labels(arrays[self.labels], rows=count, classes=classes, where=f"{path}, {self.labels}")
+        features: dict[str, Any] = {key: arrays[key] for key in self.conditions}
+        for key, values in features.items():
+            check_feature(values, count, f"{path}, {key}")
         if array.dtype == np.float32:
             self._only_images(where)
         elif offsets is not None or self._changes(array):
@@ -76,7 +92,11 @@ class Npz(ImageSource):
             if labels is not None and names is None:
                 names = [str(k) for k in range(int(labels.max()) + 1)]
             labels = None if labels is None else labels[rows]
-        return part(Dataset.from_arrays(path.stem, array, labels, names), self.heldout, split)
+            features = {key: values[rows] for key, values in features.items()}
+        dataset = Dataset.from_arrays(
+            str(path), array, labels, names, conditions=features, drop=self.drop, missing=self.missing
+        )
+        return part(replace(dataset, name=path.stem), self.heldout, split)
 
     def _only_images(self, where: str) -> None:
         for field, unset in (("size", None), ("channels", "auto")):
@@ -108,8 +128,8 @@ class Npz(ImageSource):
         return decode_all(pictures, self.decoding())
 
 
-def _load(path: Path, keys: dict[str, str]) -> dict[str, NDArray[Any]]:
-    """Return the arrays that the fields name, ``keys`` (field -> key), by key."""
+def _load(path: Path, keys: Sequence[tuple[str, str]]) -> dict[str, NDArray[Any]]:
+    """Return the arrays that the fields name, ``keys`` (field, key), by key."""
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     if not zipfile.is_zipfile(path):
@@ -117,14 +137,13 @@ def _load(path: Path, keys: dict[str, str]) -> dict[str, NDArray[Any]]:
     key = ""
     try:
         with np.load(path, allow_pickle=False) as file:
-            for key in keys.values():
+            for field, key in keys:
                 if key not in file.files:
                     there = ", ".join(file.files) or "nothing"
-                    field = next(name for name, wanted in keys.items() if wanted == key)
                     hint = "; without classes: --data.labels None" if field == "labels" else f": --data.{field} NAME"
                     raise DataError(f"{path}: no array {key!r}; the file holds {there}{hint}")
             loaded = {}
-            for key in keys.values():
+            for _, key in keys:
                 loaded[key] = file[key]
             return loaded
     except DataError:

@@ -24,7 +24,7 @@ from anystep.evaluation.protocol import (
     describe_schedule,
     guidance_in_effect,
 )
-from anystep.evaluation.reference import Reference, read_reference
+from anystep.evaluation.reference import Reference, describe_conditions, given_as_rows, read_reference
 from anystep.model.generator import Generator, Plan, Progress
 
 
@@ -50,6 +50,9 @@ def evaluate(
     A record holds method, run, steps, guidance (the scale W in effect), network_calls (forward passes per sample), the
     scores, seconds (sampling only), notes and the protocol. A distance has its floor beside it, `frechet_floor`.
 
+    Class labels take turns; of a model with features, samples are given what held-out rows are (without ``heldout``,
+    what rows of the reference are), in the order of a reference.
+
     ``metrics``: names of `METRICS`, `METRIC@SPACE` for another feature space, or instances of `Metric`; None: the usual
     ones for images or vectors. Moments take in all samples and the whole reference; distances between points take in
     at most ``rows`` of each, drawn at random from the reference. Accuracy is that of a classifier fitted to
@@ -71,13 +74,15 @@ def evaluate(
     if lack := generator.codec.lacks():
         raise RunError(f"samples of {generator.source or 'this model'} cannot be decoded: {lack}")
     shape = _viewed_shape(generator, reference)
+    generator = given_as_rows(generator, reference, heldout)
     lacking = {name: why for name, metric in chosen.items() if (why := _lacks(metric, generator, reference, heldout))}
     if metrics is not None and lacking:
         raise UsageError(" ".join(next(iter(lacking.items()))))
     spaces = build_spaces(chosen, generator.codec, shape, generator.device)
     possible = {name: metric for name, metric in chosen.items() if name not in lacking}
     real = read_reference(reference, generator.codec, possible, spaces, heldout=heldout, rows=rows, num=num, seed=seed)
-    shared = _protocol(generator, real, chosen, spaces, num, seed)
+    labels = describe_conditions(generator, num, reference, heldout)
+    shared = _protocol(generator, real, chosen, spaces, num, seed, labels)
 
     total, before, records = num * sum(plan.network_calls for *_, plan in plans), 0, []
     for count, scale, plan in plans:
@@ -224,6 +229,7 @@ def _protocol(
     spaces: Mapping[str, FeatureSpace],
     num: int,
     seed: int,
+    labels: str,
 ) -> EvaluationProtocol:
     """Return the record of the call, without what differs between its plans."""
     picture, used = generator.codec.looks == "picture", list(spaces.values())
@@ -238,7 +244,7 @@ def _protocol(
         steps=0,
         schedule="",
         guidance=1.0,
-        labels="none" if generator.num_classes is None else "balanced",
+        labels=labels,
         ema=generator.ema,
         seed=seed,
         device=describe_device(generator.device),

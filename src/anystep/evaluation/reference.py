@@ -1,7 +1,7 @@
 """What samples are compared with: the reference, read once for all numbers of steps, and its floor."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -9,12 +9,14 @@ import torch
 from numpy.typing import NDArray
 
 from anystep.codecs import Codec
-from anystep.core.errors import DataError
+from anystep.core.errors import DataError, UsageError
 from anystep.core.random import generator
 from anystep.data import Dataset, Source
 from anystep.evaluation.collect import Collector, Wanted
 from anystep.evaluation.features.base import FeatureSpace, extract
 from anystep.evaluation.metrics.base import Kept, Metric
+from anystep.flow.condition import Condition
+from anystep.model.generator import Generator
 
 READ_ROWS = 1024
 
@@ -39,6 +41,39 @@ def heldout(source: Source) -> Dataset | None:
         return source.open("heldout")
     except DataError:
         return None
+
+
+def given_as_rows(generator: Generator, reference: Dataset, heldout: Dataset | None) -> Generator:
+    """Return the generator with conditions of held-out rows (without these, of the reference) where there are features.
+
+    They come in the order of a reference, again and again. Raises UsageError for data with other conditions.
+    """
+    if not generator.conditions.features:
+        return generator
+    data = heldout or reference
+    if data.conditions.entries.keys() != generator.conditions.entries.keys():
+        ours, theirs = (", ".join(spec.entries) or "nothing" for spec in (generator.conditions, data.conditions))
+        raise UsageError(f"this model is conditioned on {ours}, and the rows of {data.name!r} have {theirs}")
+    order = _shuffled(len(data))
+
+    def usual(index: Sequence[int]) -> Condition:
+        return data.condition(order[np.asarray(index, dtype=np.int64) % len(order)])
+
+    return replace(generator, usual=usual)
+
+
+def given_as_data(generator: Generator, source: Source) -> Generator:
+    """Return `given_as_rows` of a source's data, which is opened only if it is needed."""
+    if not generator.conditions.features:
+        return generator
+    return given_as_rows(generator, source.open("train"), heldout(source))
+
+
+def describe_conditions(generator: Generator, num: int, reference: Dataset, heldout: Dataset | None) -> str:
+    """Return what ``num`` samples are given, for the protocol."""
+    if generator.usual is None:
+        return "none" if generator.num_classes is None else "balanced"
+    return f"conditions of {min(num, len(heldout or reference))} {'held-out' if heldout else 'training'} rows"
 
 
 def read_reference(

@@ -78,6 +78,11 @@ class ConditionSpec:
         return None if self.class_names is None else len(self.class_names)
 
     @property
+    def features(self) -> tuple[str, ...]:
+        """Names of the features."""
+        return tuple(name for name, entry in self.entries.items() if entry.kind == "feature")
+
+    @property
     def droppable(self) -> bool:
         """Whether every entry may be left out in training, so that a condition of None has a meaning."""
         return all(entry.drop for entry in self.entries.values())
@@ -191,6 +196,12 @@ def rows(condition: Condition, index: Any) -> Condition:
 def cat(*conditions: Condition) -> Condition:
     """Return the examples of several conditions of one form, one after the other."""
     return transform(lambda *tensors: torch.cat(tensors), *conditions)
+
+
+def fill_missing(feature: Tensor) -> Tensor:
+    """Return a feature [B, ...] with NaN in every element of an example that has any: "nothing given"."""
+    lacking = feature.isnan().reshape(len(feature), feature.shape[1:].numel()).any(1)
+    return torch.where(lacking.reshape(-1, *[1] * (feature.ndim - 1)), torch.nan, feature)
 
 
 def to(condition: Condition, device: torch.device) -> Condition:

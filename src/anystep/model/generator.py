@@ -3,16 +3,17 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from anystep.codecs import Codec
+from anystep.codecs import Codec, encode_condition
 from anystep.core.errors import RunError, UsageError
 from anystep.core.random import KEY_VERSION, Keys
-from anystep.flow.condition import UNCONDITIONAL, Condition, ConditionSpec, to
+from anystep.flow.condition import UNCONDITIONAL, Condition, ConditionSpec, fill_missing, to
 from anystep.flow.condition import rows as some
 from anystep.flow.guidance import guidance_scales
 from anystep.flow.ladder import Schedule
@@ -52,6 +53,8 @@ class Generator:
     ``shape`` is the model's, [C, H, W] or [D]; ``conditions`` says what an example is given; ``source`` names
     the run and ``ema`` the weights ("0.999", "none"), both for the record only; ``caution`` is what a person should
     know of the weights, whatever the budget; ``key_version`` is that of the run's random keys (`core.random.Keys`).
+    ``condition_codecs`` normalise features, by entry. ``usual(index)`` is the condition of samples that are given none,
+    in the data's unit (None: see `usual_condition`).
     """
 
     network: Network
@@ -64,6 +67,8 @@ class Generator:
     ema: str = "none"
     caution: str | None = None
     key_version: int = KEY_VERSION
+    condition_codecs: Mapping[str, Codec] = field(default_factory=dict)
+    usual: Callable[[Sequence[int]], Condition] | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.network, nn.Module):
@@ -79,10 +84,12 @@ class Generator:
         return self.conditions.num_classes
 
     def usual_condition(self, index: Sequence[int]) -> Condition:
-        """Return what samples are given when nobody says: class labels take turns, features are left out.
+        """Return what samples are given by default: `usual`; else class labels take turns, features are left out.
 
         None for an unconditional network. Raises UsageError for features that the model was never trained without.
         """
+        if self.usual is not None:
+            return self.usual(index)
         named = self.conditions.named(self.conditions.nothing(len(index)))
         if self.conditions.label is not None and self.num_classes is not None:
             named[self.conditions.label] = torch.as_tensor(np.asarray(index, dtype=np.int64)) % self.num_classes
@@ -157,8 +164,9 @@ class Generator:
     ) -> Tensor:
         """Carry ``noise`` [n, *shape] to data, ``batch`` rows at a time; returns x float32 [n, *shape] on the CPU.
 
-        ``condition``: see `anystep.flow.condition`; for class labels one class for all rows or one per row will do. A
-        conditional network without it gets "nothing given".
+        ``condition``: see `anystep.flow.condition`; for class labels one class for all rows or one per row will do;
+        features [n, ...] are in the data's unit, numbers of any type. A conditional network without it gets "nothing
+        given".
         ``seed`` and ``index`` (None: 0, 1, ...), one number a row, key the fresh noise that stochastic methods take on
         the way; rows with the same number have the same. Other methods do not look at them.
         ``callback(n, step, x)`` sees each batch in turn after each step; ``progress(done, total)`` counts samples.
@@ -214,17 +222,25 @@ class Generator:
             return self.conditions.nothing(length)
         if not self.conditions:
             raise UsageError("a condition was given, but this model is unconditional: leave it out")
-        if not isinstance(condition, Mapping | Tensor):
-            dtype = torch.float32 if self.conditions.label is None else torch.int64
-            condition = torch.as_tensor(condition, dtype=dtype)
-        if isinstance(condition, Tensor) and condition.ndim == 0:
-            condition = condition.expand(length)
-        given = to(condition, torch.device("cpu"))
+        raw: Any = condition if isinstance(condition, Mapping) else torch.as_tensor(condition)
+        if isinstance(raw, Tensor) and raw.ndim == 0:
+            raw = raw.expand(length)
+        named = self.conditions.named(raw)
+        for name, entry in self.conditions.entries.items():
+            values = torch.as_tensor(named[name]).cpu()
+            if entry.kind == "label":
+                named[name] = values
+                continue
+            named[name] = fill_missing(values.float())
+            if not entry.drop and named[name].isnan().any():
+                raise UsageError(f"{name} must be given, got NaN: this model was never trained without it")
+            if named[name].isinf().any():
+                raise UsageError(f"{name} must be finite, or NaN for nothing given")
+        given = self.conditions.of(named)
         label = self.conditions.class_label(given)
         if label is not None and self.num_classes is not None:
             wrong = label[(label < 0) | (label >= self.num_classes)]
             if len(wrong):
-                name = self.conditions.label
-                raise UsageError(f"{name} must be in 0..{self.num_classes - 1}, got {int(wrong[0])}")
+                raise UsageError(f"{self.conditions.label} must be in 0..{self.num_classes - 1}, got {int(wrong[0])}")
         self.conditions.check(given, length)
-        return given
+        return encode_condition(self.condition_codecs, self.conditions, given)

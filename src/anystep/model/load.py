@@ -48,6 +48,7 @@ def load(
         codec=facts.codec,
         shape=facts.shape,
         conditions=facts.conditions,
+        condition_codecs=facts.condition_codecs,
         device=place,
         source=f"{run.name}, step {trained.step}" + (f", phase {unfinished}" if unfinished else ""),
         ema=described(weights, config),

@@ -1,9 +1,10 @@
 """What a run directory says of itself: its config, and what a network must know of its data."""
 
 import json
+import math
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from anystep.run.config import Config, ModelConfig, from_json, model_from_json, 
 class DataFacts:
     """What a network must know of its data to be sampled from without it; `run.json` holds it.
 
-    ``shape`` is that of an example as the network sees it; ``codec`` has its statistics.
+    ``shape`` is that of an example as the network sees it; ``codec`` has its statistics, and ``condition_codecs`` those
+    of features, by entry of ``conditions``.
     """
 
     name: str
@@ -35,6 +37,7 @@ class DataFacts:
     size: int
     fingerprint: str
     key_version: int = random.KEY_VERSION
+    condition_codecs: Mapping[str, Codec] = field(default_factory=dict)
 
     @classmethod
     def of(cls, dataset: Dataset, codec: Codec | None = None) -> "DataFacts":
@@ -48,6 +51,7 @@ class DataFacts:
             size=len(dataset),
             fingerprint=dataset.fingerprint,
             key_version=random.KEY_VERSION,
+            condition_codecs=dataset.fitted_condition_codecs(),
         )
 
     @classmethod
@@ -65,7 +69,13 @@ class DataFacts:
                     f"its codec {codec.name} is fitted to examples of shape {list(codec.shape())}, "
                     f"and the network has {list(shape)}"
                 )
-            read = {"shape": shape, "codec": codec, "conditions": _conditions(values["conditions"])}
+            read: dict[str, Any] = {"shape": shape, "codec": codec, "conditions": _conditions(values["conditions"])}
+            fitted = {name: codecs.from_json(each) for name, each in values.get("condition_codecs", {}).items()}
+            for name, entry in read["conditions"].entries.items():
+                width = math.prod(entry.shape)
+                if entry.kind == "feature" and (name not in fitted or fitted[name].shape() != (width,)):
+                    raise ValueError(f"its condition {name} has no codec that is fitted to {width} numbers")
+            read["condition_codecs"] = fitted
             return cls(**(values | read))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"cannot read {path}: {reason(error)}") from error
@@ -78,6 +88,7 @@ class DataFacts:
         data = vars(self) | {
             "codec": codecs.to_json(self.codec),
             "conditions": {"single": self.conditions.single, "entries": entries},
+            "condition_codecs": {name: codecs.to_json(each) for name, each in self.condition_codecs.items()},
         }
         data.pop("key_version")
         text = json.dumps({"versions": versions, "data": data, "notes": list(notes)}, indent=2)

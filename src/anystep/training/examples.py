@@ -1,13 +1,14 @@
 """What an update trains on: rows of the data set with fresh noise, or pairs that a teacher made (`pairs.py`)."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anystep.codecs import Codec, Rows
+from anystep.codecs import Codec, Rows, encode_condition
 from anystep.data import Dataset
 from anystep.flow.condition import Condition, to
 from anystep.objectives import Batch, Draw
@@ -32,6 +33,7 @@ class DataExamples:
 
     dataset: Dataset
     codec: Codec
+    condition_codecs: Mapping[str, Codec] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -48,4 +50,9 @@ class DataExamples:
     def clean(self, rows: Rows, index: NDArray[np.int64], draw: Draw) -> tuple[Tensor, Condition]:
         """Return our part of the rows without noise: encoded data and what each example is given."""
         x1 = self.codec.encode(rows[draw.rows].to(draw.device), draw)
-        return x1, to(self.dataset.condition(index[draw.rows]), draw.device)
+        return x1, to(self.condition(index[draw.rows]), draw.device)
+
+    def condition(self, index: NDArray[np.int64]) -> Condition:
+        """Return what these rows are given, encoded, on the CPU."""
+        spec = self.dataset.conditions
+        return encode_condition(self.condition_codecs, spec, self.dataset.condition(index))

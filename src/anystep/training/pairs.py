@@ -1,9 +1,10 @@
 """Pairs of noise and data that a trained flow carries it to, for reflow: made once, kept in sharded files.
 
 ``pairs/pairs.json`` says how they were made, ``pairs/pairs-00000.safetensors`` holds x0, x1 (float32 [n, ...], model
-space, never decoded in between) and label (int64 [n]). The noise of pair i is decided by (keys, i), the labels of a
-file by (keys, its number, the data), x1 by these and the teacher. A file appears whole or not at all: making them can
-be stopped anywhere, and shared out by file.
+space, never decoded in between) and, of conditional data, row (int64 [n]): the data set's row whose condition the pair
+has. Data with class labels alone has label (int64 [n]) in its place. The noise of pair i is decided by (keys, i), the
+rows of a file by (keys, its number, the data), x1 by these and the teacher. A file appears whole or not at all: making
+them can be stopped anywhere, and shared out by file.
 """
 
 import hashlib
@@ -23,11 +24,14 @@ from torch import Tensor
 
 from anystep.core import files
 from anystep.core.errors import RunError, reason
-from anystep.data import Dataset, batch_indices
+from anystep.data import batch_indices
+from anystep.flow.condition import Condition, to
+from anystep.flow.condition import rows as some
 from anystep.flow.ladder import instantaneous_schedule
 from anystep.flow.sampling import sample
 from anystep.objectives import Batch, Draw
 from anystep.objectives.base import Pairs
+from anystep.training.examples import DataExamples
 from anystep.training.state import State
 
 #: pairs in a file
@@ -40,6 +44,7 @@ class PairExamples:
 
     folder: Path
     num: int
+    data: DataExamples
 
     def __len__(self) -> int:
         return self.num
@@ -61,9 +66,12 @@ class PairExamples:
         return {name: torch.stack([self.shards[i // SHARD][name][i % SHARD] for i in index]) for name in names}
 
     def batch(self, rows: dict[str, Tensor], index: NDArray[np.int64], draw: Draw) -> Batch:
-        """Return our part of the pairs: each with its own noise and label."""
+        """Return our part of the pairs: each with its own noise and condition."""
         ours = {name: tensor[draw.rows].to(draw.device) for name, tensor in rows.items()}
-        return Batch(x1=ours["x1"], x0=ours["x0"], condition=ours.get("label"))
+        condition: Condition = ours.get("label")
+        if "row" in ours:
+            condition = to(self.data.condition(rows["row"][draw.rows].numpy()), draw.device)
+        return Batch(x1=ours["x1"], x0=ours["x0"], condition=condition)
 
 
 def paths(folder: Path, num: int) -> list[Path]:
@@ -72,11 +80,17 @@ def paths(folder: Path, num: int) -> list[Path]:
 
 
 def make_pairs(
-    state: State, dataset: Dataset, pairs: Pairs, folder: Path, *, say: Callable[[str], None], stop: Callable[[], bool]
+    state: State,
+    data: DataExamples,
+    pairs: Pairs,
+    folder: Path,
+    *,
+    say: Callable[[str], None],
+    stop: Callable[[], bool],
 ) -> PairExamples | None:
     """Make the pairs that are not there yet, by the state's teacher; None when ``stop`` said so in between.
 
-    Labels come as often as the data has them. Raises RunError when a file cannot be written, the samples are not
+    Conditions come as often as the data has them. Raises RunError when a file cannot be written, the samples are not
     finite, or the folder holds pairs of another teacher.
     """
     assert state.teacher is not None
@@ -95,11 +109,11 @@ def make_pairs(
             if stop():
                 return None
             rows = min(SHARD, pairs.num - shard * SHARD)
-            files.write_bytes(path, save(make_shard(state, dataset, pairs, shard, rows)))
+            files.write_bytes(path, save(make_shard(state, data, pairs, shard, rows)))
             say(f"pairs: {shard * SHARD + rows:,} of {pairs.num:,}")
     except OSError as error:
         raise RunError(f"cannot write pairs to {folder}: {reason(error)}") from error
-    return PairExamples(folder, pairs.num)
+    return PairExamples(folder, pairs.num, data)
 
 
 def begin(folder: Path, how: dict[str, Any]) -> None:
@@ -111,16 +125,21 @@ def begin(folder: Path, how: dict[str, Any]) -> None:
 
 
 @torch.no_grad()
-def make_shard(state: State, dataset: Dataset, pairs: Pairs, shard: int, rows: int) -> dict[str, Tensor]:
-    """Return the pairs of one file: x0, x1, and labels where the data has any."""
+def make_shard(state: State, data: DataExamples, pairs: Pairs, shard: int, rows: int) -> dict[str, Tensor]:
+    """Return the pairs of one file: x0, x1, and the rows or labels of conditional data."""
     teacher = state.networks.teacher
     assert teacher is not None
     size = state.config.training.batch
     numbers = range(shard * SHARD, shard * SHARD + rows)
     x0 = torch.stack([state.keys.normal(i, "pairs", state.facts.shape) for i in numbers])
-    label = None
-    if dataset.labels is not None:
-        label = torch.from_numpy(dataset.labels[batch_indices(len(dataset), SHARD, shard, state.keys)[:rows]])
+    condition: Condition = None
+    stored: dict[str, Tensor] = {}
+    if state.facts.conditions:
+        row = batch_indices(len(data), SHARD, shard, state.keys)[:rows]
+        condition = data.condition(row)
+        label = data.dataset.conditions.class_label(condition)
+        single = data.dataset.conditions.single
+        stored = {"label": label} if label is not None and single else {"row": torch.from_numpy(row)}
     done = []
     for first in range(0, rows, size):
         part = slice(first, first + size)
@@ -129,14 +148,14 @@ def make_shard(state: State, dataset: Dataset, pairs: Pairs, shard: int, rows: i
                 teacher,
                 x0[part].to(state.device),
                 steps=instantaneous_schedule(pairs.steps),
-                condition=None if label is None else label[part].to(state.device),
+                condition=to(some(condition, part), state.device),
                 guidance=pairs.guidance,
             )
         done.append(x1.float().cpu())
     x1 = torch.cat(done)
     if not bool(torch.isfinite(x1).all()):
         raise RunError(f"stopped at step {state.step}: the teacher's samples are not finite, no pairs can be made")
-    return {"x0": x0, "x1": x1} | ({} if label is None else {"label": label})
+    return {"x0": x0, "x1": x1, **stored}
 
 
 def digest(network: torch.nn.Module) -> str:

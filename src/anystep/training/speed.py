@@ -95,7 +95,7 @@ def extrapolate(config: Config, dataset: Dataset, within: float) -> Speed:
     """Return the run's speed from its own micro-batches, for about ``within`` seconds."""
     facts, training = DataFacts.of(dataset, config.codec), config.training
     state = State(config, facts, pick_device(training.device))
-    examples = DataExamples(dataset, facts.codec)
+    examples = DataExamples(dataset, facts.codec, facts.condition_codecs)
     parts = segments(config)
     kinds = [(type(part.phase.objective), part.phase.cost) for part in parts]
     measured: dict[Any, float] = {}  # seconds of an update

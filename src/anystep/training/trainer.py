@@ -128,12 +128,12 @@ def enter(state: State, part: Segment, dataset: Dataset, out: Path, say: Say, st
     batch = state.config.training.batch
     if len(phases(state.config)) > 1:
         say(f"phase {part.phase.name}: images {part.first * batch:,} to {part.last * batch:,}")
+    data, coupling = DataExamples(dataset, state.facts.codec, state.facts.condition_codecs), state.config.coupling
+    if part.phase.pairs is None and coupling.batches == 0:
+        return data
     if part.phase.pairs is None:
-        data, coupling = DataExamples(dataset, state.facts.codec), state.config.coupling
-        if coupling.batches == 0:
-            return data
         return CoupledExamples(data, coupling, keys=state.keys, batch=batch, last=part.last)
-    return make_pairs(state, dataset, part.phase.pairs, out / "pairs", say=say, stop=lambda: stop.signal is not None)
+    return make_pairs(state, data, part.phase.pairs, out / "pairs", say=say, stop=lambda: stop.signal is not None)
 
 
 def batches(rows: int, state: State, end: int) -> Iterator[NDArray[np.int64]]:

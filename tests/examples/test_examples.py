@@ -1,0 +1,65 @@
+"""Every example runs as a user runs it, is short, and ends with its run loaded in a new process."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import anystep
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+#: example -> what it leaves in its folder
+WRITES = {
+    "write_a_method": ["noisy_times/samples/samples_8.png"],
+    "write_a_metric": ["brightness/scores.json"],
+    "bring_a_network": ["own_network/samples/samples_1.png", "own_network/samples/samples_4.png"],
+    "bring_a_data_set": ["discs/samples/samples_1.png", "discs/samples/samples_4.png"],
+    "features_condition": ["points.npz", "place/run.json"],
+}
+
+
+def run(name: str, folder: Path) -> str:
+    source = str(Path(anystep.__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
+    command = [sys.executable, str(EXAMPLES / f"{name}.py"), str(folder / "runs of mine")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    for path in WRITES[name]:
+        assert (folder / "runs of mine" / path).stat().st_size > 0
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", ["write_a_method", "bring_a_network", "bring_a_data_set"])
+def test_classes_of_one_s_own_are_found_by_a_new_process(name: str, tmp_path: Path) -> None:
+    run(name, tmp_path)
+
+
+def test_a_metric_of_one_s_own_is_scored_and_printed(tmp_path: Path) -> None:
+    printed = run("write_a_metric", tmp_path)
+    assert "brightness (contrast)" in printed
+    squared = [float(line.split()[1]) for line in printed.splitlines() if re.match(r"[18] 0", line)]
+    table = [float(line.split()[1]) for line in printed.splitlines() if re.match(r" +[18] ", line)]
+    np.testing.assert_allclose(squared, np.square(table), atol=0.01)  # order 2 is the square of order 1
+
+
+def test_a_feature_is_followed_guided_and_left_out_in_a_new_process(tmp_path: Path) -> None:
+    """The place is one deviation from the middle: twice that in x, and more of it with guidance."""
+    lines = run("features_condition", tmp_path).splitlines()
+    numbers = [re.findall(r"-?[0-9]+[.][0-9]*", line) for line in lines]
+    (plain, guided, left_out) = [np.array([float(number) for number in row][-4:]) for row in numbers]
+    assert plain[0] == pytest.approx(2, abs=0.5) and guided[0] > plain[0] + 0.3
+    assert guided[2] < plain[2] < left_out[2]
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_an_example_fits_on_a_screen(name: str) -> None:
+    assert len((EXAMPLES / f"{name}.py").read_text().splitlines()) < 60
+
+
+def test_the_docs_show_every_example() -> None:
+    text = (EXAMPLES.parent / "docs" / "extending.md").read_text()
+    assert all(f"(../examples/{name}.py)" in text and f"python examples/{name}.py" in text for name in WRITES)
