@@ -21,7 +21,7 @@ from anystep.core.fields import Fraction
 from anystep.core.random import Draw
 from anystep.flow.ladder import Schedule, instantaneous_schedule
 from anystep.flow.path import interpolate, velocity
-from anystep.objectives import Batch, Networks, Objective, Progress, Query, Targets
+from anystep.objectives import Batch, Networks, Objective, PhaseProgress, Query, Targets
 from anystep.objectives.base import drop
 
 
@@ -34,7 +34,7 @@ class NoisyTimes(Objective):
     label_drop: Fraction = 0.1
     """Probability that a class label is replaced by "nothing given"."""
 
-    def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: Progress) -> Targets:
+    def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: PhaseProgress) -> Targets:
         """Map a batch to the velocities of its straight paths."""
         t = draw.uniform("time") ** self.power  # [B]
         x_t = interpolate(batch.x0, batch.x1, t)

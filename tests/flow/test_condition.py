@@ -28,7 +28,7 @@ from anystep.flow.guidance import guided_velocity
 from anystep.flow.sampling import sample
 from anystep.networks import DiTConfig, MLPConfig, NetworkConfig
 from anystep.networks.embeddings import FeatureEmbedding
-from anystep.objectives import Batch, Draw, ImprovedShortcut, Networks, Progress, Shortcut
+from anystep.objectives import Batch, Draw, ImprovedShortcut, Networks, PhaseProgress, Shortcut
 from anystep.objectives.base import drop
 from anystep.objectives.improved_shortcut import GUIDED_ROW
 
@@ -355,7 +355,7 @@ def test_a_shortcut_models_targets_of_a_label_and_a_feature() -> None:
     online, target = (awake(config.build((4,), BOTH, M=8)) for _ in range(2))
     batch, draw = moments(96)
     objective = Shortcut(M=8, guidance=1.5, share=0.5, label_drop=0.5)
-    made = objective.targets(Networks(online, target), batch, draw, Progress(0, 1))
+    made = objective.targets(Networks(online, target), batch, draw, PhaseProgress(0, 1))
     query, finest = made.query, made.tag == 1
     x, t, c = query.x_t[finest], query.t[finest], rows(query.condition, finest)
     d, zero = torch.full_like(t, 1 / 8), torch.zeros_like(t)
@@ -377,7 +377,7 @@ def test_an_improved_shortcut_model_has_no_guidance_where_both_entries_are_missi
     online, target = (awake(config.build((4,), BOTH, M=8)) for _ in range(2))
     batch, draw = moments(600)
     objective = ImprovedShortcut(M=8, label_drop=0.5, interval=0.0)
-    made = objective.targets(Networks(online, target), batch, draw, Progress(0, 1))
+    made = objective.targets(Networks(online, target), batch, draw, PhaseProgress(0, 1))
     query, W = made.query, made.query.guidance
     lost = same(query.condition, BOTH.nothing(600))
     assert W is not None and bool(lost[made.tag == 0].any()) and bool(lost[made.tag > 1].any())
@@ -400,7 +400,7 @@ def test_a_method_learns_what_a_feature_says(objective: Shortcut | ImprovedShort
     optimizer = torch.optim.Adam(network.parameters(), lr=5e-3)
     for step in range(150):
         batch, draw = moments(128, seed=step)
-        objective.loss(Networks(network, network), batch, draw, Progress(step, 150)).rows.mean().backward()
+        objective.loss(Networks(network, network), batch, draw, PhaseProgress(step, 150)).rows.mean().backward()
         optimizer.step()
         optimizer.zero_grad()
     batch, _ = moments(500, seed=1_000)

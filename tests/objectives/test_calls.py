@@ -19,7 +19,7 @@ from anystep.objectives import (
     MeanFlow,
     Networks,
     Objective,
-    Progress,
+    PhaseProgress,
     Shortcut,
 )
 
@@ -78,7 +78,7 @@ def calls(method: Objective, index: int, part: slice) -> tuple[list[tuple[str, b
     ]
     whole = batch_of(TOTAL)
     ours = Batch(whole.x1[part], whole.x0[part], rows(whole.condition, part))
-    losses = method.loss(Networks(*networks), ours, Draw(Keys(0), 3, TOTAL, part), Progress(50, 100, index))
+    losses = method.loss(Networks(*networks), ours, Draw(Keys(0), 3, TOTAL, part), PhaseProgress(50, 100, index))
     losses.rows.sum().backward()
     online, others = networks[0], networks[1:]
     assert all(p.grad is not None and bool(torch.isfinite(p.grad).all()) for p in online.inner.enter.parameters())

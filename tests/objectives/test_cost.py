@@ -14,7 +14,7 @@ from anystep.objectives import (
     LiveReflow,
     Networks,
     Objective,
-    Progress,
+    PhaseProgress,
     ProgressiveDistillation,
     Shortcut,
 )
@@ -49,7 +49,7 @@ def spent(phase: Phase) -> float:
         x0, x1 = torch.randn(2, ROWS, 5, generator=generator)
         batch = Batch(x1=x1, x0=x0, condition=torch.randint(0, CLASSES, (ROWS,), generator=generator))
         draw = Draw(Keys(0), step=step, total=ROWS, rows=slice(0, ROWS))
-        phase.objective.loss(Networks(*networks), batch, draw, Progress(step, STEPS, phase.index))
+        phase.objective.loss(Networks(*networks), batch, draw, PhaseProgress(step, STEPS, phase.index))
     return sum(network.units for network in networks) / (3 * ROWS * STEPS)
 
 

@@ -11,9 +11,10 @@ from torch import Tensor
 from anystep.core.random import Draw, Keys
 from anystep.flow.condition import UNCONDITIONAL
 from anystep.flow.conventions import VP_START, vp_alpha_bar, vp_times
+from anystep.flow.progress import PhaseProgress
 from anystep.networks import MLPConfig, VelocityNetwork
 from anystep.objectives import FlowMatching
-from anystep.objectives.base import Batch, Networks, Objective, Progress
+from anystep.objectives.base import Batch, Networks, Objective
 from anystep.objectives.diffusion import Diffusion
 
 MEAN, STD = 1.5, 0.4
@@ -56,7 +57,7 @@ def test_the_best_noise_network_is_the_best_velocity_network() -> None:
 def test_no_change_of_that_field_lowers_either_loss(objective: Objective) -> None:
     """The derivative of the mean loss along any fixed change g(x, t) of the velocity is zero, within 5 deviations."""
     batch, draw = gaussian_batch()
-    made = objective.targets(Networks(BestVelocity()), batch, draw, Progress(0, 1))
+    made = objective.targets(Networks(BestVelocity()), batch, draw, PhaseProgress(0, 1))
     query, weight = made.query, torch.ones(ROWS) if made.weight is None else made.weight
     t = query.t.double()[:, None]
     error = weight.double()[:, None] * (BestNoise()(query.x_t, query.t.double(), query.d) - made.target)
@@ -80,7 +81,7 @@ def test_both_schedules_carry_noise_along_the_one_flow(objective: Objective) -> 
 def test_every_level_is_drawn_alike() -> None:
     """tau is uniform over 0 ... 999; rows at a level weigh t^2."""
     batch, draw = gaussian_batch()
-    made = Diffusion().targets(Networks(BestVelocity()), batch, draw, Progress(0, 1))
+    made = Diffusion().targets(Networks(BestVelocity()), batch, draw, PhaseProgress(0, 1))
     level = torch.searchsorted(-vp_times().float(), -made.query.t)
     assert torch.equal(vp_times().float()[level], made.query.t)
     assert stats.chisquare(torch.bincount(level, minlength=1000).numpy()).pvalue > 1e-3
@@ -109,7 +110,7 @@ def test_a_network_learns_the_flow_whatever_it_computes_in(dtype: torch.dtype) -
         draw = Draw(Keys(0), step, rows, slice(0, rows))
         batch = Batch(MEAN + STD * draw.normal("data", (1,)), draw.normal("noise", (1,)))
         with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
-            loss = objective.loss(Networks(network), batch, draw, Progress(step, 300)).rows.mean()
+            loss = objective.loss(Networks(network), batch, draw, PhaseProgress(step, 300)).rows.mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

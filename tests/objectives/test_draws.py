@@ -6,7 +6,7 @@ from scipy import stats
 from tests.paper.smooth import Smooth, part, smooth_batch
 
 from anystep.core.random import Keys
-from anystep.objectives import OBJECTIVES, Draw, Networks, Progress
+from anystep.objectives import OBJECTIVES, Draw, Networks, PhaseProgress
 
 N = 20_000
 ALL = slice(0, N)
@@ -49,7 +49,7 @@ def test_a_rank_has_its_rows_of_the_global_batch() -> None:
 
 @pytest.mark.parametrize("method", OBJECTIVES)
 def test_a_micro_batch_has_the_losses_of_its_rows_of_the_global_batch(method: str) -> None:
-    objective, progress = OBJECTIVES[method](), Progress(6, 10)
+    objective, progress = OBJECTIVES[method](), PhaseProgress(6, 10)
     networks = Networks(Smooth.make(1), Smooth.make(2), Smooth.make(3))
     batch, draw = smooth_batch(64)
     whole = objective.loss(networks, batch, draw, progress)

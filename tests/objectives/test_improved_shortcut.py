@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from anystep.core.random import Keys
 from anystep.flow.condition import UNCONDITIONAL, class_labels
 from anystep.networks import MLPConfig
-from anystep.objectives import Batch, Draw, ImprovedShortcut, Networks, Progress, Shortcut, Targets
+from anystep.objectives import Batch, Draw, ImprovedShortcut, Networks, PhaseProgress, Shortcut, Targets
 
 CLASSES, WIDTH = 10, 2
 
@@ -32,7 +32,7 @@ def made(objective: ImprovedShortcut, rows: int, networks: Networks | None = Non
     draw = Draw(Keys(0), 0, rows, slice(0, rows))
     label = torch.arange(rows) % CLASSES if classes else None
     batch = Batch(draw.normal("data", (WIDTH,)), draw.normal("noise", (WIDTH,)), label)
-    return objective.targets(networks or Networks(Linear(), Linear()), batch, draw, Progress(0, 1))
+    return objective.targets(networks or Networks(Linear(), Linear()), batch, draw, PhaseProgress(0, 1))
 
 
 @pytest.mark.parametrize(("share", "guided_share"), [(1 / 3, 1 / 3), (0.25, 0.25), (0.5, 0.125), (0.0, 0.5)])
@@ -99,7 +99,7 @@ def test_without_classes_no_row_is_guided_and_the_rest_is_a_shortcut_model() -> 
     assert asked == 2 * 140  # two half steps of a third of the rows
     draw = Draw(Keys(0), 0, 420, slice(0, 420))
     batch = Batch(draw.normal("data", (WIDTH,)), draw.normal("noise", (WIDTH,)))
-    plain = Shortcut(share=1 / 3).targets(networks, batch, draw, Progress(0, 1))
+    plain = Shortcut(share=1 / 3).targets(networks, batch, draw, PhaseProgress(0, 1))
     assert torch.equal(improved.target, plain.target) and torch.equal(improved.query.x_t, plain.query.x_t)
     ImprovedShortcut(label_drop=0.0).check(UNCONDITIONAL)
 
@@ -110,7 +110,7 @@ def test_targets_carry_no_gradient() -> None:
     assert not targets.target.requires_grad and not targets.query.x_t.requires_grad
     ImprovedShortcut().loss(
         networks, Batch(torch.randn(90, 2), torch.randn(90, 2), torch.arange(90) % 10),
-        Draw(Keys(0), 0, 90, slice(0, 90)), Progress(0, 1),
+        Draw(Keys(0), 0, 90, slice(0, 90)), PhaseProgress(0, 1),
     ).rows.mean().backward()  # fmt: skip
     assert all(p.grad is None for p in networks.target.parameters())  # type: ignore[union-attr]
     assert all(p.grad is not None for p in networks.online.parameters())  # type: ignore[attr-defined]
@@ -125,7 +125,7 @@ def test_a_network_learns_to_tell_scales_apart() -> None:
         network.leave.weight.normal_(generator=torch.Generator().manual_seed(1))
     batch = Batch(torch.randn(90, 2), torch.randn(90, 2), torch.arange(90) % 10)
     ImprovedShortcut().loss(
-        Networks(network, network), batch, Draw(Keys(0), 0, 90, slice(0, 90)), Progress(0, 1)
+        Networks(network, network), batch, Draw(Keys(0), 0, 90, slice(0, 90)), PhaseProgress(0, 1)
     ).rows.mean().backward()
     assert network.condition.guidance is not None
     assert bool(network.condition.guidance.outer.weight.grad.any())  # type: ignore[union-attr]

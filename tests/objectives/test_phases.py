@@ -11,8 +11,9 @@ from torch import Tensor
 
 from anystep.core.random import Draw, Keys
 from anystep.flow.condition import UNCONDITIONAL, class_labels
+from anystep.flow.progress import PhaseProgress
 from anystep.objectives import OBJECTIVES
-from anystep.objectives.base import Batch, Networks, Objective, Pairs, Phase, Progress
+from anystep.objectives.base import Batch, Networks, Objective, Pairs, Phase
 from anystep.objectives.consistency_distillation import ConsistencyDistillation
 from anystep.objectives.flow_matching import FlowMatching
 from anystep.objectives.live_reflow import LiveReflow
@@ -41,7 +42,7 @@ def units(phase: Phase, rows: int = 80) -> float:
     networks = Networks(Counting(), Counting(), Counting())
     draw = Draw(Keys(0), 0, rows, slice(0, rows))
     batch = Batch(draw.normal("data", (2,)), draw.normal("noise", (2,)), torch.arange(rows) % 10)
-    phase.objective.loss(networks, batch, draw, Progress(0, 1, phase.index))
+    phase.objective.loss(networks, batch, draw, PhaseProgress(0, 1, phase.index))
     return 2 * rows + sum(network.rows for network in (networks.online, networks.target, networks.teacher))
 
 
@@ -89,7 +90,7 @@ def test_the_steps_are_halved_in_phases_of_equal_length() -> None:
 def test_only_a_scheduled_method_cares_how_long_the_run_is(method: str) -> None:
     objective, (batch, draw) = OBJECTIVES[method](), smooth_batch(64)
     networks = Networks(Smooth.make(1), Smooth.make(2), Smooth.make(3))
-    short, long = (objective.loss(networks, batch, draw, Progress(6, steps)).rows for steps in (10, 1000))
+    short, long = (objective.loss(networks, batch, draw, PhaseProgress(6, steps)).rows for steps in (10, 1000))
     assert torch.equal(short, long) is not objective.scheduled
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from anystep.core.random import Keys
 from anystep.flow.condition import UNCONDITIONAL, class_labels
 from anystep.flow.ladder import Ladder
-from anystep.objectives import Batch, Draw, FlowMatching, Networks, Objective, Progress, Shortcut, Targets
+from anystep.objectives import Batch, Draw, FlowMatching, Networks, Objective, PhaseProgress, Shortcut, Targets
 
 CLASSES, WIDTH = 10, 2
 
@@ -38,7 +38,7 @@ def made(objective: Objective, rows: int = 280, networks: Networks | None = None
     draw = Draw(Keys(0), 0, rows, slice(0, rows))
     label = torch.arange(rows) % CLASSES
     batch = Batch(draw.normal("data", (WIDTH,)), draw.normal("noise", (WIDTH,)), label)
-    return objective.targets(networks or Networks(Linear(), Linear()), batch, draw, Progress(0, 1)), label
+    return objective.targets(networks or Networks(Linear(), Linear()), batch, draw, PhaseProgress(0, 1)), label
 
 
 @pytest.mark.parametrize("objective", [FlowMatching(), Shortcut(), Shortcut(label_drop=0.3)], ids=str)
@@ -66,7 +66,7 @@ def test_targets_carry_no_gradient(guidance: float) -> None:
     assert not targets.target.requires_grad and not targets.query.x_t.requires_grad
     draw = Draw(Keys(0), 0, 280, slice(0, 280))
     batch = Batch(draw.normal("data", (WIDTH,)), draw.normal("noise", (WIDTH,)), torch.arange(280) % CLASSES)
-    Shortcut(guidance=guidance).loss(networks, batch, draw, Progress(0, 1)).rows.mean().backward()
+    Shortcut(guidance=guidance).loss(networks, batch, draw, PhaseProgress(0, 1)).rows.mean().backward()
     assert all(p.grad is None for p in networks.target.parameters())
     assert all(p.grad is not None for p in networks.online.parameters())
 
@@ -107,7 +107,7 @@ def test_cost_is_what_the_networks_are_asked_for(objective: Objective) -> None:
     networks = Networks(Linear(), Linear())
     draw = Draw(Keys(0), 0, 280, slice(0, 280))  # 70 rows in 7 levels at a share of 1/4
     batch = Batch(draw.normal("data", (WIDTH,)), draw.normal("noise", (WIDTH,)), torch.arange(280) % CLASSES)
-    objective.loss(networks, batch, draw, Progress(0, 1))
+    objective.loss(networks, batch, draw, PhaseProgress(0, 1))
     assert (3 * networks.online.rows + networks.target.rows) / (3 * 280) == pytest.approx(objective.cost)
 
 

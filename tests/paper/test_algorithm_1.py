@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from anystep.core.random import Keys
-from anystep.objectives import Batch, Draw, Networks, Progress, Shortcut
+from anystep.objectives import Batch, Draw, Networks, PhaseProgress, Shortcut
 from tests.paper.toy import CLASSES, WIDTH, M, Toy
 
 LEVELS = 3  # log2 M
@@ -73,8 +73,8 @@ def test_objective_equals_the_box(objective: Shortcut) -> None:
     online, target = Toy.make(1), Toy.make(2)
     draw = Draw(Keys(0), step=5, total=rows, rows=slice(0, rows))
     batch = Batch(torch.from_numpy(x1), torch.from_numpy(x0), torch.from_numpy(label))
-    made = objective.targets(Networks(online, target), batch, draw, Progress(0, 1))
-    losses = objective.loss(Networks(online, target), batch, draw, Progress(0, 1))
+    made = objective.targets(Networks(online, target), batch, draw, PhaseProgress(0, 1))
+    losses = objective.loss(Networks(online, target), batch, draw, PhaseProgress(0, 1))
     for i, (x_t, t, d, c, goal) in enumerate(algorithm_1(objective, target, x0, x1, label, draw)):
         np.testing.assert_allclose(made.query.x_t[i].numpy(), x_t, atol=1e-12)
         assert (float(made.query.t[i]), float(made.query.d[i])) == (t, d)
@@ -94,7 +94,7 @@ def test_parts_of_the_global_batch_are_the_global_batch() -> None:
 
     def losses(part: slice) -> torch.Tensor:
         draw = Draw(Keys(0), step=5, total=rows, rows=part)
-        return objective.loss(networks, Batch(x1[part], x0[part], label[part]), draw, Progress(0, 1)).rows
+        return objective.loss(networks, Batch(x1[part], x0[part], label[part]), draw, PhaseProgress(0, 1)).rows
 
     whole = losses(slice(0, rows))
     parts = torch.cat([losses(slice(first, first + 16)) for first in range(0, rows, 16)])

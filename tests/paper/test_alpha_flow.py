@@ -6,7 +6,7 @@ import torch
 
 from anystep.core.random import Draw, Keys
 from anystep.flow.sampling import sample
-from anystep.objectives import Networks, Progress, Shortcut
+from anystep.objectives import Networks, PhaseProgress, Shortcut
 from anystep.objectives.alpha_flow import AlphaFlow
 from anystep.objectives.base import Batch, Targets
 from anystep.objectives.mean_flow import MeanFlow
@@ -14,7 +14,7 @@ from tests.guidance import scales
 from tests.paper import toy
 from tests.paper.smooth import CLASSES, GaussianFlow, Smooth, part, smooth_batch
 
-START = Progress(0, 1)
+START = PhaseProgress(0, 1)
 
 
 def constant(alpha: float, **fields: object) -> AlphaFlow:
@@ -25,7 +25,7 @@ def constant(alpha: float, **fields: object) -> AlphaFlow:
 def test_objective_equals_the_box(objective: AlphaFlow) -> None:
     """In the paper's own orientation: s = alpha r + (1 - alpha) t, z_s = z_t - (t - s) v~, times as noise levels."""
     batch, draw = smooth_batch(36)
-    network, progress = Smooth.make(1), Progress(55, 100)
+    network, progress = Smooth.make(1), PhaseProgress(55, 100)
     made = objective.targets(Networks(network), batch, draw, progress)
     losses = objective.loss(Networks(network), batch, draw, progress)
     alpha = objective.alpha(0.55)
@@ -135,7 +135,7 @@ def test_dyadic_steps_begin_at_multiples_of_themselves_at_equal_shares() -> None
 
 def test_parts_of_the_global_batch_are_the_global_batch() -> None:
     batch, draw = smooth_batch(48)
-    networks, progress = Networks(Smooth.make(1)), Progress(6, 10)
+    networks, progress = Networks(Smooth.make(1)), PhaseProgress(6, 10)
     whole = AlphaFlow().loss(networks, batch, draw, progress).rows
     parts = [AlphaFlow().loss(networks, *part(batch, draw, slice(n, n + 16)), progress).rows for n in (0, 16, 32)]
     torch.testing.assert_close(torch.cat(parts), whole, rtol=0, atol=1e-6)
@@ -148,7 +148,7 @@ def test_cost_is_what_the_network_is_asked_for_over_a_run(objective: AlphaFlow) 
     batch, draw = smooth_batch(16)
     network = Smooth.make(1)
     for step in range(100):
-        made = objective.targets(Networks(network), batch, draw, Progress(step, 100))
+        made = objective.targets(Networks(network), batch, draw, PhaseProgress(step, 100))
         assert not made.target.requires_grad
     assert (3 * 1600 + network.rows) / (3 * 1600) == pytest.approx(objective.cost, abs=0.005)
 

@@ -10,7 +10,7 @@ from anystep.core.random import Keys
 from anystep.flow.condition import UNCONDITIONAL
 from anystep.flow.sampling import sample
 from anystep.networks import MLPConfig
-from anystep.objectives import Batch, Draw, Networks, Progress, Shortcut
+from anystep.objectives import Batch, Draw, Networks, PhaseProgress, Shortcut
 from anystep.training.ema import Ema
 
 M = 128
@@ -50,7 +50,7 @@ def test_any_number_of_exact_steps_is_the_flow_of_a_linear_field(steps: int) -> 
 def test_the_exact_shortcut_has_no_self_consistency_loss() -> None:
     batch, draw = gaussian_batch(64)
     network = LinearField(1 / M)  # d = 0 is the step 1/M, as in the log2 encoding
-    losses = Shortcut(share=1.0).loss(Networks(network, network), batch, draw, Progress(0, 1))
+    losses = Shortcut(share=1.0).loss(Networks(network, network), batch, draw, PhaseProgress(0, 1))
     assert set(losses.tag.tolist()) == set(range(1, 8))
     assert float(losses.rows.max()) < 1e-13
 
@@ -60,9 +60,9 @@ def test_with_the_true_derivative_only_the_finest_level_errs_as_eulers_step_does
     batch, draw = gaussian_batch(64)
     network = LinearField(0)
     networks = Networks(network, network)
-    losses = Shortcut(share=1.0).loss(networks, batch, draw, Progress(0, 1))
+    losses = Shortcut(share=1.0).loss(networks, batch, draw, PhaseProgress(0, 1))
     assert float(losses.rows[losses.tag > 1].max()) < 1e-13
-    made = Shortcut(share=1.0).targets(networks, batch, draw, Progress(0, 1))
+    made = Shortcut(share=1.0).targets(networks, batch, draw, PhaseProgress(0, 1))
     finest = made.tag == 1
     leading = made.query.x_t[finest] @ (A @ A).T / (2 * M)
     error = network(made.query.x_t[finest], made.query.t[finest], made.query.d[finest]) - made.target[finest]
@@ -91,7 +91,9 @@ def test_a_trained_network_reaches_the_flow_map_of_gaussian_data_in_one_step() -
             group["lr"] = 3e-3 * (1 - step / steps)
         draw = Draw(Keys(0), step, rows, slice(0, rows))
         batch = Batch(MEAN + STD * draw.normal("data", (2,)), draw.normal("noise", (2,)))
-        objective.loss(Networks(network, target.network), batch, draw, Progress(step, steps)).rows.mean().backward()
+        objective.loss(
+            Networks(network, target.network), batch, draw, PhaseProgress(step, steps)
+        ).rows.mean().backward()
         optimizer.step()
         optimizer.zero_grad()
         target.update(network, step)

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from anystep.core.random import Draw, Keys
 from anystep.flow.path import data_from_velocity, expand
+from anystep.flow.progress import PhaseProgress
 from anystep.flow.sampling import sample_consistency
-from anystep.objectives.base import Batch, Networks, Progress
+from anystep.objectives.base import Batch, Networks
 from anystep.objectives.consistency_training import ConsistencyTraining
 from anystep.objectives.ict import ImprovedConsistencyTraining
 from tests.paper.toy import CLASSES, WIDTH, M, Toy
@@ -38,7 +39,7 @@ def test_consistency_training_equals_the_box(stage: int) -> None:
     """log2 8 + 1 = 4 stages of 1, 2, 4, 8 bins."""
     objective, given = ConsistencyTraining(M=M, label_drop=0.3), batch()
     online, target = Toy.make(1), Toy.make(2)
-    progress = Progress(100 * stage + 99, 400)
+    progress = PhaseProgress(100 * stage + 99, 400)
     made = objective.targets(Networks(online, target), given, DRAW, progress)
     losses = objective.loss(Networks(online, target), given, DRAW, progress)
     u, d = DRAW.uniform("time").numpy(), 0.5**stage
@@ -66,8 +67,8 @@ def test_improved_consistency_training_equals_the_box_of_its_own_paper(stage: in
     """
     objective, given = ImprovedConsistencyTraining(M=8, initial_bins=3, label_drop=0.3), batch()
     online = Toy.make(1)
-    losses = objective.loss(Networks(online), given, DRAW, Progress(stage, 4))
-    made = objective.targets(Networks(online), given, DRAW, Progress(stage, 4))
+    losses = objective.loss(Networks(online), given, DRAW, PhaseProgress(stage, 4))
+    made = objective.targets(Networks(online), given, DRAW, PhaseProgress(stage, 4))
     said = online(made.query.x_t, made.query.t, made.query.d, made.query.condition).requires_grad_()
     (made.weight * objective.error(said, made.target, made.query)).sum().backward()  # type: ignore[operator]
     assert said.grad is not None
@@ -102,11 +103,11 @@ def test_improved_consistency_training_equals_the_box_of_its_own_paper(stage: in
 @pytest.mark.parametrize("steps", [4, 100, 7001])
 def test_bins_double_to_the_last_and_stages_are_equally_long(steps: int) -> None:
     plain, improved = ConsistencyTraining(M=8), ImprovedConsistencyTraining(M=8)
-    bins = [2 ** plain.stage(Progress(step, steps)) for step in range(steps)]
+    bins = [2 ** plain.stage(PhaseProgress(step, steps)) for step in range(steps)]
     assert bins == sorted(bins) and (bins[0], bins[-1]) == (1, 8)
     lengths = [bins.count(n) for n in (1, 2, 4, 8)]
     assert sum(lengths) == steps and max(lengths) - min(lengths) <= 1
-    assert [improved.bins(Progress(step, steps)) for step in range(steps)] == [10 * n for n in bins]
+    assert [improved.bins(PhaseProgress(step, steps)) for step in range(steps)] == [10 * n for n in bins]
 
 
 def test_the_papers_curriculum_ends_at_1280_bins() -> None:
@@ -114,7 +115,7 @@ def test_the_papers_curriculum_ends_at_1280_bins() -> None:
     objective, steps = ImprovedConsistencyTraining(), 400_000
     part = steps // (round(math.log2(1280 / 10)) + 1)
     for step in (0, part - 1, part, 3 * part, 7 * part - 1, 7 * part, steps - 1):
-        assert objective.bins(Progress(step, steps)) == min(10 * 2 ** (step // part), 1280)
+        assert objective.bins(PhaseProgress(step, steps)) == min(10 * 2 ** (step // part), 1280)
 
 
 def test_noise_levels_follow_their_law() -> None:
@@ -131,7 +132,7 @@ def test_noise_levels_follow_their_law() -> None:
     rows = 20_000
     x = torch.zeros(rows, 1)
     draw = Draw(Keys(0), 0, rows, slice(0, rows))
-    made = objective.targets(Networks(Toy1d()), Batch(x, x), draw, Progress(7, 8))
+    made = objective.targets(Networks(Toy1d()), Batch(x, x), draw, PhaseProgress(7, 8))
     sigma = 1 / made.query.t.double().numpy() - 1
     low, high = normal.cdf(np.log([0.004, 160.0]))
 
@@ -169,7 +170,7 @@ class Point(Toy1d):
 def test_the_flow_of_a_point_is_a_fixed_point(objective: ConsistencyTraining | ImprovedConsistencyTraining) -> None:
     network = Point()
     noise = batch().x0
-    last = Progress(7, 8)
+    last = PhaseProgress(7, 8)
     given = Batch(network.point.expand(ROWS, WIDTH), noise)
     made = objective.targets(Networks(network, network), given, DRAW, last)
     left = expand(1 - made.query.t, noise)
@@ -188,9 +189,9 @@ def test_targets_carry_no_gradient(objective: ConsistencyTraining | ImprovedCons
 
     network = Learned()
     given = Batch(batch().x1, batch().x0)
-    made = objective.targets(Networks(network, network), given, DRAW, Progress(7, 8))
+    made = objective.targets(Networks(network, network), given, DRAW, PhaseProgress(7, 8))
     assert not made.target.requires_grad
-    objective.loss(Networks(network, network), given, DRAW, Progress(7, 8)).rows.mean().backward()
+    objective.loss(Networks(network, network), given, DRAW, PhaseProgress(7, 8)).rows.mean().backward()
     assert network.scale.grad is not None and bool(network.scale.grad != 0)
 
 

@@ -11,8 +11,9 @@ from anystep.flow.condition import class_labels
 from anystep.flow.conventions import VP_START, from_vp, vp_alpha_bar, vp_times
 from anystep.flow.guidance import guided_velocity
 from anystep.flow.path import advance
+from anystep.flow.progress import PhaseProgress
 from anystep.networks import VelocityNetwork
-from anystep.objectives.base import Batch, Networks, Progress
+from anystep.objectives.base import Batch, Networks
 from anystep.objectives.diffusion import Diffusion
 from tests.paper.toy import CLASSES, WIDTH, Toy
 
@@ -72,7 +73,7 @@ def test_the_loss_and_its_gradient_are_those_of_the_noise(label_drop: float) -> 
     network, objective = NoiseToy(Toy.make(1)), Diffusion(label_drop=label_drop)
     batch, draw = training_batch()
     losses, gradient = ddpm_loss(network, batch, draw, label_drop)
-    ours = objective.loss(Networks(network), batch, draw, Progress(0, 1)).rows
+    ours = objective.loss(Networks(network), batch, draw, PhaseProgress(0, 1)).rows
     ours.mean().backward()
     np.testing.assert_allclose(ours.detach().numpy(), losses, rtol=2e-5)
     assert network.W.grad is not None

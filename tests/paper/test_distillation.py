@@ -9,8 +9,9 @@ from torch import Tensor
 
 from anystep.core.random import Draw, Keys
 from anystep.flow.ladder import instantaneous_schedule
+from anystep.flow.progress import PhaseProgress
 from anystep.flow.sampling import sample
-from anystep.objectives.base import Batch, Networks, Objective, Progress, Targets
+from anystep.objectives.base import Batch, Networks, Objective, Targets
 from anystep.objectives.consistency_distillation import ConsistencyDistillation
 from anystep.objectives.live_reflow import LiveReflow
 from anystep.objectives.progressive_distillation import ProgressiveDistillation
@@ -68,7 +69,7 @@ def progressive_box(
 def test_progressive_distillation_equals_the_box(phase: int, scale: float, clip: float | None) -> None:
     method, batch = ProgressiveDistillation(M=M, guidance=scale, clip=clip), drawn_batch()
     student, teacher = Toy.make(1), Toy.make(2)
-    made = method.targets(Networks(student, teacher=teacher), batch, whole(), Progress(3, 9, phase))
+    made = method.targets(Networks(student, teacher=teacher), batch, whole(), PhaseProgress(3, 9, phase))
     assert batch.condition is not None
     same(made, progressive_box(method, teacher, batch.x0.numpy(), batch.x1.numpy(), batch.condition.numpy(), phase))
     assert {method.tags[tag] for tag in made.tag.tolist()} == {("1/4", "1/2", "1")[phase]}
@@ -78,7 +79,7 @@ def test_progressive_distillation_equals_the_box(phase: int, scale: float, clip:
 def test_consistency_distillation_equals_the_box(scale: float) -> None:
     method, batch = ConsistencyDistillation(M=M, guidance=scale), drawn_batch()
     student, average, teacher = (Toy.make(seed) for seed in (1, 2, 3))
-    made = method.targets(Networks(student, average, teacher), batch, whole(), Progress(0, 1))
+    made = method.targets(Networks(student, average, teacher), batch, whole(), PhaseProgress(0, 1))
     u, d, rows = whole().uniform("time").numpy(), 1 / M, []
     assert batch.condition is not None
     for i in range(ROWS):
@@ -94,7 +95,7 @@ def test_consistency_distillation_equals_the_box(scale: float) -> None:
 def test_live_reflow_equals_the_box(share: float, scale: float) -> None:
     """Reflow rows regress the straight path to the 8-step Euler sample of their own noise; flow rows that to data."""
     method, batch, network = LiveReflow(share=share, guidance=scale, M=M), drawn_batch(), Toy.make(1)
-    made = method.targets(Networks(network), batch, whole(), Progress(0, 1))
+    made = method.targets(Networks(network), batch, whole(), PhaseProgress(0, 1))
     u, drop = whole().uniform("time").numpy(), whole().uniform("label_drop").numpy()
     boundaries, rows = np.round(np.arange(ROWS + 1) * share), []
     assert batch.condition is not None
@@ -114,7 +115,7 @@ def test_live_reflow_equals_the_box(share: float, scale: float) -> None:
 
 def test_reflow_regresses_the_straight_path_of_each_pair() -> None:
     batch = drawn_batch()
-    made = Reflow(M=M).targets(Networks(Toy.make(1)), batch, whole(), Progress(0, 1))
+    made = Reflow(M=M).targets(Networks(Toy.make(1)), batch, whole(), PhaseProgress(0, 1))
     u, drop, rows = whole().uniform("time").numpy(), whole().uniform("label_drop").numpy(), []
     assert batch.condition is not None
     for i in range(ROWS):
@@ -161,7 +162,7 @@ def test_all_phases_of_progressive_distillation_leave_one_step_that_is_all_of_th
     method, batch, first = ProgressiveDistillation(guidance=scale), affine_batch(), Affine(A, B)
     teacher = first
     for phase in method.phases()[1:]:
-        made = method.targets(Networks(teacher, teacher=teacher), batch, whole(60), Progress(0, 1, phase.index))
+        made = method.targets(Networks(teacher, teacher=teacher), batch, whole(60), PhaseProgress(0, 1, phase.index))
         teacher = Affine.fitted(made)
     (one,) = method.schedule(1)
     drawn = sample(teacher, batch.x0, steps=[one], condition=batch.condition)
@@ -194,7 +195,7 @@ def test_the_teachers_own_end_point_is_the_fixed_point_of_consistency_distillati
     teacher = Affine(A, B)
     exact = EulerEnd(teacher, 16)
     losses = ConsistencyDistillation(M=16).loss(
-        Networks(exact, exact, teacher), affine_batch(), whole(60), Progress(0, 1)
+        Networks(exact, exact, teacher), affine_batch(), whole(60), PhaseProgress(0, 1)
     )
     assert float(losses.rows.max()) < 1e-20
 
@@ -202,7 +203,9 @@ def test_the_teachers_own_end_point_is_the_fixed_point_of_consistency_distillati
 def test_the_last_step_of_consistency_distillation_has_the_teachers_velocity() -> None:
     """At t = 1 - d nothing of the student is left in its own target: the boundary condition, without c_skip."""
     student, average, teacher, batch = Toy.make(1), Toy.make(2), Toy.make(3), drawn_batch(400)
-    made = ConsistencyDistillation(M=M).targets(Networks(student, average, teacher), batch, whole(400), Progress(0, 1))
+    made = ConsistencyDistillation(M=M).targets(
+        Networks(student, average, teacher), batch, whole(400), PhaseProgress(0, 1)
+    )
     last = made.query.t == 1 - 1 / M
     assert int(last.sum()) > 20
     v = teacher(made.query.x_t, made.query.t, made.query.d, made.query.condition)
@@ -248,7 +251,7 @@ def test_reflow_leaves_a_straight_flow_as_it_is() -> None:
     for steps in (1, 3, 128):
         x1 = sample(Straight(), x0, steps=instantaneous_schedule(steps))
         torch.testing.assert_close(x1, m + s * x0, rtol=0, atol=1e-6)
-        losses = Reflow().loss(Networks(Straight()), Batch(x1, x0), whole(64), Progress(0, 1))
+        losses = Reflow().loss(Networks(Straight()), Batch(x1, x0), whole(64), PhaseProgress(0, 1))
         assert float(losses.rows.max()) < 1e-12
 
 
@@ -268,7 +271,7 @@ def test_parts_of_the_global_batch_are_the_global_batch(method: Objective) -> No
 
     def losses(part: slice) -> Tensor:
         ours = Batch(batch.x1[part], batch.x0[part], batch.condition[part])
-        return method.loss(networks, ours, Draw(Keys(0), 5, rows, part), Progress(0, 1)).rows
+        return method.loss(networks, ours, Draw(Keys(0), 5, rows, part), PhaseProgress(0, 1)).rows
 
     parts = torch.cat([losses(slice(first, first + 12)) for first in range(0, rows, 12)])
     torch.testing.assert_close(parts, losses(slice(0, rows)), rtol=0, atol=1e-6)

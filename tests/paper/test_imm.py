@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from anystep.core.random import Draw
-from anystep.objectives import Networks, Progress
+from anystep.objectives import Networks, PhaseProgress
 from anystep.objectives.base import Batch
 from anystep.objectives.imm import IMM, discrepancy
 from tests.guidance import scales
 from tests.paper.smooth import CLASSES, WIDTH, Smooth, part, smooth_batch
 from tests.toys import WithNull
 
-START = Progress(0, 1)
+START = PhaseProgress(0, 1)
 
 
 def eta(t: float) -> float:

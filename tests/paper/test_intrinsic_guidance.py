@@ -12,7 +12,7 @@ from anystep.core.random import Keys
 from anystep.flow.condition import class_labels
 from anystep.flow.sampling import sample
 from anystep.networks import MLPConfig
-from anystep.objectives import Batch, Draw, ImprovedShortcut, Networks, Progress, Shortcut
+from anystep.objectives import Batch, Draw, ImprovedShortcut, Networks, PhaseProgress, Shortcut
 from anystep.training.ema import Ema
 from tests.guidance import scales
 from tests.paper.toy import CLASSES, WIDTH, M
@@ -121,8 +121,8 @@ def test_objective_equals_the_box(objective: ImprovedShortcut) -> None:
     x0, x1, label, draw = labelled(76)
     online, target = Told.make(1), Told.make(2)
     batch = Batch(torch.from_numpy(x1), torch.from_numpy(x0), torch.from_numpy(label))
-    made = objective.targets(Networks(online, target), batch, draw, Progress(0, 1))
-    losses = objective.loss(Networks(online, target), batch, draw, Progress(0, 1))
+    made = objective.targets(Networks(online, target), batch, draw, PhaseProgress(0, 1))
+    losses = objective.loss(Networks(online, target), batch, draw, PhaseProgress(0, 1))
     assert made.query.condition is not None and made.query.guidance is not None
     kinds = set()
     for i, (x_t, t, d, c, W, goal, tag) in enumerate(box(objective, target, x0, x1, label, draw)):
@@ -142,7 +142,7 @@ def test_parts_of_the_global_batch_are_the_global_batch() -> None:
 
     def losses(part: slice) -> Tensor:
         batch = Batch(*(torch.from_numpy(a[part]) for a in (x1, x0, label)))
-        return objective.loss(networks, batch, Draw(Keys(0), 5, 96, part), Progress(0, 1)).rows
+        return objective.loss(networks, batch, Draw(Keys(0), 5, 96, part), PhaseProgress(0, 1)).rows
 
     parts = torch.cat([losses(slice(first, first + 16)) for first in range(0, 96, 16)])
     torch.testing.assert_close(parts, losses(slice(0, 96)), rtol=0, atol=1e-6)
@@ -152,7 +152,7 @@ def test_before_the_interval_guidance_has_no_effect_and_the_network_is_told_it_a
     x0, x1, label, draw = labelled(300)
     batch, networks = Batch(*map(torch.from_numpy, (x1, x0, label))), Networks(Told.make(1), Told.make(2))
     always, late = (
-        ImprovedShortcut(M=M, interval=at).targets(networks, batch, draw, Progress(0, 1)) for at in (0, 0.5)
+        ImprovedShortcut(M=M, interval=at).targets(networks, batch, draw, PhaseProgress(0, 1)) for at in (0, 0.5)
     )
     assert torch.equal(always.query.guidance, late.query.guidance)  # type: ignore[arg-type]
     guided, early = late.tag == 1, late.query.t < 0.5
@@ -319,7 +319,9 @@ def test_a_trained_network_makes_every_guided_flow_in_one_step() -> None:
         draw = Draw(Keys(0), step, rows, slice(0, rows))
         label = (draw.uniform("class") * 3).long()
         batch = Batch(MEANS[label] + STD * draw.normal("data", (2,)), draw.normal("noise", (2,)), label)
-        objective.loss(Networks(network, target.network), batch, draw, Progress(step, steps)).rows.mean().backward()
+        objective.loss(
+            Networks(network, target.network), batch, draw, PhaseProgress(step, steps)
+        ).rows.mean().backward()
         optimizer.step()
         optimizer.zero_grad()
         target.update(network, step)
@@ -342,7 +344,7 @@ def test_an_interval_in_plain_shortcut_models_is_guidance_at_the_finest_level_fr
     x0, x1, label, draw = labelled(96)
     batch, networks = Batch(*map(torch.from_numpy, (x1, x0, label))), Networks(Told.make(1), Told.make(2))
     plain, late, never = (
-        Shortcut(M=M, share=1.0, guidance=W, interval=at).targets(networks, batch, draw, Progress(0, 1))
+        Shortcut(M=M, share=1.0, guidance=W, interval=at).targets(networks, batch, draw, PhaseProgress(0, 1))
         for W, at in ((1.5, 0.0), (1.5, 0.5), (1.0, 0.0))
     )
     finest, t = plain.tag == 1, plain.query.t

@@ -10,12 +10,12 @@ from scipy import stats
 from anystep.flow.condition import class_labels
 from anystep.flow.sampling import sample
 from anystep.networks import DiTConfig, MLPConfig, NetworkConfig
-from anystep.objectives import Networks, Progress, Query
+from anystep.objectives import Networks, PhaseProgress, Query
 from anystep.objectives.mean_flow import MeanFlow, total_derivative
 from tests.guidance import scales
 from tests.paper.smooth import CLASSES, GaussianFlow, Smooth, part, smooth_batch
 
-START = Progress(0, 1)
+START = PhaseProgress(0, 1)
 
 
 def sigmoid(z: float) -> float:

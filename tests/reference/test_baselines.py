@@ -22,8 +22,9 @@ from torch import Tensor
 
 from anystep.flow.ladder import shortcut_schedule
 from anystep.flow.path import expand
+from anystep.flow.progress import PhaseProgress
 from anystep.flow.sampling import sample
-from anystep.objectives.base import Batch, Networks, Progress, Targets
+from anystep.objectives.base import Batch, Networks, Targets
 from anystep.objectives.consistency_distillation import ConsistencyDistillation
 from anystep.objectives.live_reflow import LiveReflow
 from anystep.objectives.progressive_distillation import ProgressiveDistillation
@@ -36,7 +37,7 @@ CASES = [name.removesuffix("/meta") for name in FILE if name.endswith("/meta")]
 PROGRESSIVE = [case for case in CASES if case.startswith("progressive")]
 LIVE = [case for case in CASES if case.startswith("livereflow")]
 SIGMA_MIN = 1e-5
-START = Progress(0, 700)
+START = PhaseProgress(0, 700)
 
 
 def without_step(prefix: str) -> WithoutStep:
@@ -69,7 +70,7 @@ def test_progressive_distillation_targets(case: str) -> None:
     teacher = without_step("teacher_params_ema" if flags["model"]["bootstrap_ema"] else "teacher_params")
     draw = recorded_draw(time=(floats(arrays["draw/t_int"]) + 0.5) * 2 ** (phase + 1) / 128)
     batch = Batch(image(FILE["images"]), image(FILE["shared/x0_2key"]), integers(arrays["labels_in"]))
-    ours = method.targets(Networks(teacher, teacher=teacher), batch, draw, Progress(50, 100, phase))
+    ours = method.targets(Networks(teacher, teacher=teacher), batch, draw, PhaseProgress(50, 100, phase))
     agrees(ours, case)
     # the step that they call log2(1/d), and that an ignoring network never sees
     (d,) = set(torch.exp2(-floats(arrays["out/dt_base"])).tolist())

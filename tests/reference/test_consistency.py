@@ -4,7 +4,8 @@ import pytest
 import torch
 from tests.reference.recorded import ATOL, WithoutStep, floats, image, integers, load, meta, network, recorded_draw
 
-from anystep.objectives.base import Batch, Networks, Progress
+from anystep.flow.progress import PhaseProgress
+from anystep.objectives.base import Batch, Networks
 from anystep.objectives.consistency_training import ConsistencyTraining
 
 FILE = load("targets_baselines")
@@ -22,7 +23,7 @@ def test_consistency_training_targets(case: str) -> None:
     method = ConsistencyTraining(sigma_min=1e-5)
     draw = recorded_draw(time=(drawn + 0.5) / 2**stage, label_drop=torch.ones(len(x1)))  # their labels are all kept
     online, target = (WithoutStep(network(PARAMS, name, side=8)) for name in ("params", "params_ema"))
-    ours = method.targets(Networks(online, target), Batch(x1, x0, label), draw, Progress(stage, 8))  # type: ignore[arg-type]
+    ours = method.targets(Networks(online, target), Batch(x1, x0, label), draw, PhaseProgress(stage, 8))  # type: ignore[arg-type]
     torch.testing.assert_close(ours.query.t, floats(FILE[f"{case}/out/t"]), atol=0, rtol=0)
     assert ours.query.condition is not None
     torch.testing.assert_close(ours.query.condition, integers(FILE[f"{case}/out/labels_out"]))

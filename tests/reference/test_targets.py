@@ -16,13 +16,13 @@ from tests.reference.recorded import (
     under,
 )
 
-from anystep.objectives import Batch, FlowMatching, Networks, Progress, Shortcut
+from anystep.objectives import Batch, FlowMatching, Networks, PhaseProgress, Shortcut
 
 SHORTCUT = load("targets_shortcut")
 NAIVE = load("targets_baselines")
 PARAMS = load("params_h32")
 CASES = [name.removesuffix("/meta") for name in SHORTCUT if name.endswith("/meta")]
-START = Progress(0, 700)
+START = PhaseProgress(0, 700)
 
 
 def close(ours: torch.Tensor, theirs: torch.Tensor) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from anystep.interchange.reference import UNUSED, reference_params
 from anystep.networks import DiT
-from anystep.objectives import Networks, Progress, Shortcut
+from anystep.objectives import Networks, PhaseProgress, Shortcut
 from anystep.run.config import OptimizerConfig
 from anystep.training.ema import Ema
 from anystep.training.optimizer import build
@@ -58,7 +58,7 @@ def test_three_training_steps() -> None:
     for step in range(3):
         log = under(FILE, f"step{step}/log")
         batch, draw, theirs = arrange(recorded(step), METHOD)
-        losses = METHOD.loss(Networks(online, average.network), batch, draw, Progress(step, 3))
+        losses = METHOD.loss(Networks(online, average.network), batch, draw, PhaseProgress(step, 3))
         rows = losses.rows.detach()
         assert float(rows.mean()) == pytest.approx(float(log["loss"]), abs=ATOL)
         assert float(rows[theirs < 8].mean()) == pytest.approx(float(log["loss_bootstrap"]), abs=ATOL)

@@ -23,7 +23,7 @@ from anystep.objectives import (
     Draw,
     Losses,
     Networks,
-    Progress,
+    PhaseProgress,
     Reflow,
     Shortcut,
     Targets,
@@ -161,7 +161,7 @@ def constant() -> Any:
     """A method whose targets are smooth pictures, and a network that says them but for white noise."""
 
     class Smooth(Shortcut):
-        def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: Progress) -> Targets:
+        def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: PhaseProgress) -> Targets:
             made = super().targets(networks, batch, draw, progress)
             return replace(made, target=batch.x1.cumsum(-1).cumsum(-2))
 
@@ -173,7 +173,11 @@ def test_whitened_bands_are_equally_wrong_where_nothing_is_predicted_and_coarse_
 ) -> None:
     """Per element, each band of a zero answer costs alike; a white error costs what it does in the squared error."""
     networks = Networks(small.network.build(SHAPE, UNCONDITIONAL, 4), small.network.build(SHAPE, UNCONDITIONAL, 4))
-    part = Batch(made((512, *SHAPE), 1), made((512, *SHAPE), 2)), Draw(Keys(0), 0, 512, slice(0, 512)), Progress(0, 1)
+    part = (
+        Batch(made((512, *SHAPE), 1), made((512, *SHAPE), 2)),
+        Draw(Keys(0), 0, 512, slice(0, 512)),
+        PhaseProgress(0, 1),
+    )
     targets = constant.targets(networks, *part)
     target, query, tag = targets.target, targets.query, targets.tag
     state = WHITENED.start(SHAPE, constant.tags, constant.marked, torch.device("cpu"))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from anystep.core.random import Keys
 from anystep.flow.condition import UNCONDITIONAL
 from anystep.networks import MLPConfig
-from anystep.objectives import Batch, Draw, FlowMatching, Networks, Progress
+from anystep.objectives import Batch, Draw, FlowMatching, Networks, PhaseProgress
 from anystep.run.averages import Profile, exponent, mixture, reconstruct, relative_width
 from anystep.training.ema import Ema, PowerEma
 
@@ -229,7 +229,7 @@ def test_another_width_of_a_real_run_is_reconstructed() -> None:
     for step in range(updates):
         draw = Draw(Keys(0), step, 64, slice(0, 64))
         batch = Batch(1.5 + 0.3 * draw.normal("data", (2,)), draw.normal("noise", (2,)))
-        FlowMatching().loss(Networks(network), batch, draw, Progress(step, updates)).rows.mean().backward()
+        FlowMatching().loss(Networks(network), batch, draw, PhaseProgress(step, updates)).rows.mean().backward()
         optimizer.step()
         optimizer.zero_grad()
         for average in averages.values():

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from anystep.core.random import Keys
 from anystep.flow.penalties import WEIGHTS, Haar, NoWeight, OwnErrorWeight, Weight
-from anystep.flow.progress import Progress
+from anystep.flow.progress import PhaseProgress
 from anystep.flow.query import Query
 from anystep.objectives import OBJECTIVES, Draw, FlowMatching, ImprovedShortcut, Shortcut
 from anystep.run.config import Config
@@ -129,7 +129,7 @@ def test_half_a_rise_is_half_of_what_the_factor_adds() -> None:
     state.get_buffer("error").fill_(3.0)
     rows, raw, tag = torch.tensor([5.0, 7.0]), torch.tensor([0.5, 0.5]), torch.tensor([0, 1])
     query: Any = None
-    charged = weight.rows(state, rows, raw, query, tag, Progress(1, 2))
+    charged = weight.rows(state, rows, raw, query, tag, PhaseProgress(1, 2))
     torch.testing.assert_close(charged, torch.tensor([5.0, 7.0 * (1 + 0.5 * 2.0)]))
 
 
@@ -192,7 +192,7 @@ class Learned(Weight):
         return state
 
     def rows(
-        self, state: nn.Module, rows: Tensor, raw: Tensor, query: Query, tag: Tensor, progress: Progress
+        self, state: nn.Module, rows: Tensor, raw: Tensor, query: Query, tag: Tensor, progress: PhaseProgress
     ) -> Tensor:
         u = state.get_parameter("u")[tag]
         return torch.exp(-u) * rows + u

@@ -25,7 +25,7 @@ from anystep.evaluation.protocol import (
     guidance_in_effect,
 )
 from anystep.evaluation.reference import Reference, describe_conditions, given_as_rows, read_reference
-from anystep.model.generator import Generator, Plan, Progress
+from anystep.model.generator import Generator, Plan, ProgressCallback
 
 
 def evaluate(
@@ -41,7 +41,7 @@ def evaluate(
     heldout: Dataset | None = None,
     rows: int = 5000,
     batch: int = 256,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> list[dict[str, Any]]:
     """Score ``num`` samples at each of ``steps`` against ``reference``; returns one JSON-ready record each.
 
@@ -137,7 +137,7 @@ def build_spaces(
 
 
 def sample_batches(
-    generator: Generator, plan: Plan, wanted: Wanted, num: int, seed: int, batch: int, progress: Progress
+    generator: Generator, plan: Plan, wanted: Wanted, num: int, seed: int, batch: int, progress: ProgressCallback
 ) -> tuple[dict[str, Kept], int, float]:
     """Generate samples 0 ... num - 1 and keep what is wanted of those that are finite.
 

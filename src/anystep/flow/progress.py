@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Progress:
+class PhaseProgress:
     """How far the phase is: ``step`` updates done, of ``steps`` in it; ``index`` is the phase's own (`Phase.index`)."""
 
     step: int

@@ -21,7 +21,7 @@ from anystep.flow.network import Network, takes_guidance
 from anystep.flow.sampling import Callback
 from anystep.objectives.base import Objective
 
-Progress = Callable[[int, int], None]
+ProgressCallback = Callable[[int, int], None]
 Labels = int | Sequence[int] | NDArray[np.int64] | Tensor
 
 
@@ -132,7 +132,7 @@ class Generator:
         schedule: Callable[[int], Schedule] | None = None,
         batch: int = 256,
         callback: Callback | None = None,
-        progress: Progress | None = None,
+        progress: ProgressCallback | None = None,
     ) -> Tensor:
         """Draw the samples numbered ``index``, by default 0 ... ``num`` - 1: `noise` of (seed, index) carried to data.
 
@@ -160,7 +160,7 @@ class Generator:
         index: Sequence[int] | None = None,
         batch: int = 256,
         callback: Callback | None = None,
-        progress: Progress | None = None,
+        progress: ProgressCallback | None = None,
     ) -> Tensor:
         """Carry ``noise`` [n, *shape] to data, ``batch`` rows at a time; returns x float32 [n, *shape] on the CPU.
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from anystep.core.random import Draw
 from anystep.core.registry import Registry
-from anystep.objectives.base import Batch, Charge, Losses, Networks, Objective, Progress, Query, Targets
+from anystep.flow.progress import PhaseProgress
+from anystep.flow.query import Query
+from anystep.objectives.base import Batch, Charge, Losses, Networks, Objective, Targets
 
 if TYPE_CHECKING:
     from anystep.objectives.alpha_flow import AlphaFlow
@@ -65,7 +67,7 @@ __all__ = [
     "MeanFlow",
     "Networks",
     "Objective",
-    "Progress",
+    "PhaseProgress",
     "ProgressiveDistillation",
     "Query",
     "Reflow",

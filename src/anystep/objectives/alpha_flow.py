@@ -14,7 +14,9 @@ from anystep.flow.condition import Condition, rows
 from anystep.flow.ladder import Schedule, equal_schedule, flow_time
 from anystep.flow.network import Network
 from anystep.flow.path import advance, interpolate, velocity
-from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets, drop
+from anystep.flow.progress import PhaseProgress
+from anystep.flow.query import Query
+from anystep.objectives.base import Batch, Networks, Objective, Targets, drop
 from anystep.objectives.mean_flow import adaptive_error, draw_interval
 from anystep.objectives.shortcut import FLOW_ROW, Shortcut
 
@@ -102,7 +104,7 @@ class AlphaFlow(Objective):
         alpha = min(max(alpha, self.alpha_min), self.alpha_max)
         return 1.0 if self.alpha_max == 1 and alpha > 1 - self.alpha_min else alpha
 
-    def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: Progress) -> Targets:
+    def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: PhaseProgress) -> Targets:
         """Map a batch to velocities at d = 0, and to averages of both parts of the step at d > 0."""
         x0, x1 = batch.x0, batch.x1  # [B, ...]
         alpha = self.alpha(progress.fraction)

@@ -19,8 +19,8 @@ from anystep.flow.guidance import GuidanceRule
 from anystep.flow.ladder import Schedule, Step
 from anystep.flow.network import Network, null
 from anystep.flow.penalties.squared import squared_error
-from anystep.flow.progress import Progress as Progress  # noqa: PLC0414
-from anystep.flow.query import Query as Query  # noqa: PLC0414
+from anystep.flow.progress import PhaseProgress
+from anystep.flow.query import Query
 from anystep.flow.sampling import Callback, Renoise, sample, sample_consistency
 
 
@@ -95,7 +95,7 @@ class Phase:
     Every phase but the first begins with a hand-over: the average that is kept for evaluation becomes the frozen
     teacher, and the student goes on from a copy of it. ``share`` is relative to the other phases' shares; ``cost`` is
     that of an update, flow matching's being 1. ``pairs`` are made by the teacher first, and trained on in place of the
-    data. ``index`` reaches the objective as `Progress.index`. ``teaches`` marks the phase that trains the first
+    data. ``index`` reaches the objective as `PhaseProgress.index`. ``teaches`` marks the phase that trains the first
     teacher: it is left out of a run that begins with a trained network (`init.run`), and its share then is no matter.
     """
 
@@ -196,11 +196,11 @@ class Objective(Option, ABC, section="objective"):
         """Raise ValueError when a global batch of so many rows leaves a part of the method untrained."""
 
     @abstractmethod
-    def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: Progress) -> Targets:
+    def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: PhaseProgress) -> Targets:
         """Map a batch to a regression. Makes no gradient."""
 
     def loss(
-        self, networks: Networks, batch: Batch, draw: Draw, progress: Progress, charge: Charge | None = None
+        self, networks: Networks, batch: Batch, draw: Draw, progress: PhaseProgress, charge: Charge | None = None
     ) -> Losses:
         """Return the loss of each row: ``charge`` of the prediction, None: the error times the targets' own weight."""
         targets = self.targets(networks, batch, draw, progress)

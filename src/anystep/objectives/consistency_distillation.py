@@ -9,7 +9,9 @@ from anystep.core.random import Draw
 from anystep.flow.guidance import guided_velocity
 from anystep.flow.ladder import Schedule, flow_time, instantaneous_schedule
 from anystep.flow.path import advance, data_from_velocity, interpolate, velocity_to_data
-from anystep.objectives.base import Batch, Networks, Phase, Progress, Query, Targets
+from anystep.flow.progress import PhaseProgress
+from anystep.flow.query import Query
+from anystep.objectives.base import Batch, Networks, Phase, Targets
 from anystep.objectives.distillation import Distillation
 
 
@@ -43,7 +45,7 @@ class ConsistencyDistillation(Distillation):
         return (self.teacher_phase(), Phase("consistency", self, 1 - self.teacher_share, cost=self.cost))
 
     @torch.no_grad()
-    def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: Progress) -> Targets:
+    def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: PhaseProgress) -> Targets:
         """Map a batch to velocities that lead to where the student's average says the teacher's path ends."""
         assert networks.teacher is not None and networks.target is not None
         t = flow_time(draw.uniform("time"), "discrete", self.M)  # [B], multiples of d

@@ -13,7 +13,9 @@ from anystep.flow.condition import Condition
 from anystep.flow.ladder import Ladder, Schedule, instantaneous_schedule
 from anystep.flow.network import Network
 from anystep.flow.path import data_from_velocity, interpolate, velocity_to_data
-from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets, drop
+from anystep.flow.progress import PhaseProgress
+from anystep.flow.query import Query
+from anystep.objectives.base import Batch, Networks, Objective, Targets, drop
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,11 @@ class ConsistencyTraining(Objective):
     sigma_min: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """Noise left at t = 1, in [0, 1); the authors' code has 1e-5, the paper 0."""
 
-    def stage(self, progress: Progress) -> int:
+    def stage(self, progress: PhaseProgress) -> int:
         """Return j = 0, ..., log2 M, in equal parts of the run: there are 2^j bins now."""
         return progress.step * (Ladder(self.M).levels + 1) // progress.steps
 
-    def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: Progress) -> Targets:
+    def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: PhaseProgress) -> Targets:
         """Map a batch to the velocities that lead to x1hat."""
         assert networks.target is not None
         x0, x1 = batch.x0, batch.x1  # [B, ...]

@@ -13,7 +13,9 @@ from anystep.core.random import Draw
 from anystep.flow.conventions import VP_LEVELS, from_vp, vp_time, vp_times
 from anystep.flow.ladder import Schedule, Step, instantaneous_schedule
 from anystep.flow.path import interpolate, velocity
-from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets, drop
+from anystep.flow.progress import PhaseProgress
+from anystep.flow.query import Query
+from anystep.objectives.base import Batch, Networks, Objective, Targets, drop
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Diffusion(Objective):
     label_drop: Fraction = 0.1
     """Probability that a label becomes the null label, in [0, 1] (DiT; P1 Table 3)."""
 
-    def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: Progress) -> Targets:
+    def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: PhaseProgress) -> Targets:
         """Map a batch to the velocities of its paths, weighted so that they count as noise."""
         x0, x1 = batch.x0, batch.x1  # [B, ...]
         u = draw.uniform("time")

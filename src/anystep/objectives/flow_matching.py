@@ -10,7 +10,9 @@ from anystep.core.fields import Fraction, PowerOfTwo
 from anystep.core.random import Draw
 from anystep.flow.ladder import Schedule, TimeLaw, flow_time, instantaneous_schedule
 from anystep.flow.path import interpolate, velocity
-from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets, drop
+from anystep.flow.progress import PhaseProgress
+from anystep.flow.query import Query
+from anystep.objectives.base import Batch, Networks, Objective, Targets, drop
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class FlowMatching(Objective):
     sigma_min: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """Noise left at t = 1, in [0, 1); the authors' code has 1e-5, the paper 0."""
 
-    def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: Progress) -> Targets:
+    def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: PhaseProgress) -> Targets:
         """Map a batch to the velocities of its own straight paths."""
         x0, x1 = batch.x0, batch.x1  # [B, ...]
         t = flow_time(draw.uniform("time"), self.time, self.M)  # [B]

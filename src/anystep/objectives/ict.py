@@ -14,7 +14,9 @@ from anystep.flow.conventions import time_from_sigma
 from anystep.flow.ladder import Ladder, Schedule, instantaneous_schedule
 from anystep.flow.path import expand, interpolate, velocity_to_data
 from anystep.flow.penalties.pseudo_huber import pseudo_huber
-from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets, drop
+from anystep.flow.progress import PhaseProgress
+from anystep.flow.query import Query
+from anystep.objectives.base import Batch, Networks, Objective, Targets, drop
 from anystep.objectives.consistency_training import data_end
 
 
@@ -73,7 +75,7 @@ class ImprovedConsistencyTraining(Objective):
         low = self.noise_min
         require(self.noise_max > low, "objective.noise_max", self.noise_max, f"greater than noise_min ({low:g})")
 
-    def bins(self, progress: Progress) -> int:
+    def bins(self, progress: PhaseProgress) -> int:
         """Return the number of bins now: doubled log2 M times, after equal parts of the run."""
         return self.initial_bins << (progress.step * (Ladder(self.M).levels + 1) // progress.steps)
 
@@ -87,7 +89,7 @@ class ImprovedConsistencyTraining(Objective):
         mass = torch.erf((sigmas.log() - self.log_mean) / (math.sqrt(2) * self.log_std)).diff()
         return mass / mass.sum()
 
-    def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: Progress) -> Targets:
+    def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: PhaseProgress) -> Targets:
         """Map a batch to the velocities that lead to x1hat, each with 1 / (sigma - sigma')."""
         x0, x1 = batch.x0, batch.x1  # [B, ...]
         sigmas = self.sigmas(self.bins(progress))

@@ -12,7 +12,9 @@ from anystep.core.fields import Finite, Fraction, PositiveFloat
 from anystep.core.random import Draw
 from anystep.flow.ladder import Schedule, equal_schedule
 from anystep.flow.path import advance, expand, interpolate, velocity
-from anystep.objectives.base import Batch, Charge, Losses, Networks, Objective, Progress, Query, Targets, drop
+from anystep.flow.progress import PhaseProgress
+from anystep.flow.query import Query
+from anystep.objectives.base import Batch, Charge, Losses, Networks, Objective, Targets, drop
 
 #: distances below this have no gradient (paper, C.8)
 NEAREST = 1e-8
@@ -76,7 +78,7 @@ class IMM(Objective):
                 f"training.batch {batch} is no multiple of objective.particles {self.particles}: groups are compared"
             )
 
-    def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: Progress) -> Targets:
+    def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: PhaseProgress) -> Targets:
         """Map a batch to queries, and the average velocities that lead to where the less noisy branch is pushed."""
         x0, x1 = batch.x0, batch.x1  # [B, ...]
         t = self.t_min + (1 - self.t_min) * self.shared(draw.uniform("time"))  # [B]
@@ -95,7 +97,7 @@ class IMM(Objective):
         )
 
     def loss(
-        self, networks: Networks, batch: Batch, draw: Draw, progress: Progress, charge: Charge | None = None
+        self, networks: Networks, batch: Batch, draw: Draw, progress: PhaseProgress, charge: Charge | None = None
     ) -> Losses:
         """Return each row's share of the loss: its group's weighted discrepancy (eq. 67). Ignores ``charge``."""
         made = self.targets(networks, batch, draw, progress)

@@ -15,7 +15,9 @@ from anystep.flow.guidance import in_interval
 from anystep.flow.ladder import Order, Schedule, TimeLaw, flow_time
 from anystep.flow.network import Network, null
 from anystep.flow.path import expand, interpolate, velocity
-from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets, drop
+from anystep.flow.progress import PhaseProgress
+from anystep.flow.query import Query
+from anystep.objectives.base import Batch, Networks, Objective, Targets, drop
 from anystep.objectives.shortcut import FLOW_ROW, LevelLaw, Shortcut
 
 #: level of a row that regresses a guided velocity
@@ -114,7 +116,7 @@ class ImprovedShortcut(Objective):
         """Raise ValueError when fewer self-consistency rows than levels would train d = 1 only."""
         self.plain.check_batch(batch)
 
-    def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: Progress) -> Targets:
+    def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: PhaseProgress) -> Targets:
         """Map a batch to the regression of the three terms."""
         assert networks.target is not None
         x0, x1 = batch.x0, batch.x1  # [B, ...]

@@ -13,8 +13,10 @@ from anystep.flow.condition import ConditionSpec, rows
 from anystep.flow.guidance import GuidanceRule
 from anystep.flow.ladder import Schedule, Step, TimeLaw, flow_time, instantaneous_schedule
 from anystep.flow.path import interpolate, velocity
+from anystep.flow.progress import PhaseProgress
+from anystep.flow.query import Query
 from anystep.flow.sampling import sample
-from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets, check_built_in, drop
+from anystep.objectives.base import Batch, Networks, Objective, Targets, check_built_in, drop
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class LiveReflow(Objective):
                 "leaves no rows of one kind: raise training.batch, or set objective.share nearer to 0.5"
             )
 
-    def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: Progress) -> Targets:
+    def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: PhaseProgress) -> Targets:
         """Map a batch to velocities of straight paths, to data at d = 0 and to the network's own samples at d = 1."""
         x0, x1 = batch.x0, batch.x1  # [B, ...]
         reflow = self.reflow_rows(draw)  # [B]

@@ -14,7 +14,9 @@ from anystep.flow.condition import Condition, rows
 from anystep.flow.ladder import Schedule, equal_schedule
 from anystep.flow.network import Network
 from anystep.flow.path import advance, interpolate, velocity
-from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets, drop
+from anystep.flow.progress import PhaseProgress
+from anystep.flow.query import Query
+from anystep.objectives.base import Batch, Networks, Objective, Targets, drop
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class MeanFlow(Objective):
     label_drop: Fraction = 0.1
     """Probability that a label becomes the null label, in [0, 1] (paper, Table 4)."""
 
-    def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: Progress) -> Targets:
+    def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: PhaseProgress) -> Targets:
         """Map a batch to velocities at d = 0, and to average velocities by the identity at d > 0."""
         x0, x1 = batch.x0, batch.x1  # [B, ...]
         average = draw.ours(draw.spread(self.share))  # [B]

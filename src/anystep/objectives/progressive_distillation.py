@@ -10,7 +10,9 @@ from anystep.core.random import Draw
 from anystep.flow.guidance import guided_velocity
 from anystep.flow.ladder import Ladder, Schedule, instantaneous_schedule
 from anystep.flow.path import advance, interpolate
-from anystep.objectives.base import Batch, Networks, Phase, Progress, Query, Targets
+from anystep.flow.progress import PhaseProgress
+from anystep.flow.query import Query
+from anystep.objectives.base import Batch, Networks, Phase, Targets
 from anystep.objectives.distillation import Distillation
 from anystep.objectives.shortcut import Shortcut
 
@@ -55,7 +57,7 @@ class ProgressiveDistillation(Distillation):
         )
 
     @torch.no_grad()
-    def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: Progress) -> Targets:
+    def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: PhaseProgress) -> Targets:
         """Map a batch to the average of two half steps of the teacher."""
         assert networks.teacher is not None
         phase = progress.index

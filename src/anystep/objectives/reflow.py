@@ -8,7 +8,8 @@ from annotated_types import Ge
 from anystep.core.random import Draw
 from anystep.flow.guidance import GuidanceRule
 from anystep.flow.ladder import Schedule, Step, instantaneous_schedule
-from anystep.objectives.base import Batch, Networks, Pairs, Phase, Progress, Targets
+from anystep.flow.progress import PhaseProgress
+from anystep.objectives.base import Batch, Networks, Pairs, Phase, Targets
 from anystep.objectives.distillation import Distillation
 
 
@@ -41,7 +42,7 @@ class Reflow(Distillation):
         made = Pairs(self.pairs, self.pair_steps, self.guidance)
         return (self.teacher_phase(), Phase("reflow", self, 1 - self.teacher_share, cost=self.cost, pairs=made))
 
-    def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: Progress) -> Targets:
+    def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: PhaseProgress) -> Targets:
         """Map a batch of pairs, each with its noise and label, to the velocities of their paths, as the teacher's."""
         return self.teacher().targets(networks, batch, draw, progress)
 

@@ -17,7 +17,9 @@ from anystep.flow.guidance import GuidanceRule, NullTraining, guide, in_interval
 from anystep.flow.ladder import Ladder, Order, Schedule, Step, TimeLaw, flow_time, shortcut_schedule
 from anystep.flow.network import Network, null
 from anystep.flow.path import advance, interpolate, velocity
-from anystep.objectives.base import Batch, Networks, Objective, Progress, Query, Targets, check_built_in, drop
+from anystep.flow.progress import PhaseProgress
+from anystep.flow.query import Query
+from anystep.objectives.base import Batch, Networks, Objective, Targets, check_built_in, drop
 
 #: level of a row that regresses an empirical velocity
 FLOW_ROW = -1
@@ -91,7 +93,7 @@ class Shortcut(Objective):
                 "or set objective.level to random"
             )
 
-    def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: Progress) -> Targets:
+    def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: PhaseProgress) -> Targets:
         """Map a batch to the regression of Algorithm 1."""
         assert networks.target is not None
         x0, x1 = batch.x0, batch.x1  # [B, ...]

@@ -1,16 +1,57 @@
-"""A run directory: whether it may be written, and whether it holds this very run."""
+"""A run directory: whether it may be written, whether it holds this very run, and what is written first."""
 
-from collections.abc import Container
+import json
+from collections.abc import Container, Sequence
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from anystep.codecs import Auto
-from anystep.core.errors import RunError, UsageError
+from anystep.core import files
+from anystep.core.errors import RunError, UsageError, reason
 from anystep.data import Dataset
 from anystep.run.config import Config, to_json
-from anystep.run.facts import DataFacts
+from anystep.run.facts import DataFacts, read_config
 from anystep.run.plan import phases
+
+
+def check_directory(config: Config, out: Path, resume: bool) -> None:
+    """Raise RunError unless ``out`` is free, or with ``resume`` holds this very run; UsageError if options differ."""
+    try:
+        held = (out / "config.json").exists()
+        if held and not resume:
+            raise RunError(f"{out} already holds a run: continue it with --resume, or choose another --out")
+        if not held and out.exists() and any(p.name != "run.json" and p.name[0] != "." for p in out.iterdir()):
+            raise RunError(f"{out} is not empty and holds no run: choose another --out")
+    except OSError as error:
+        raise RunError(f"cannot write the run directory {out}: {reason(error)}") from error
+    if held:
+        check_unchanged(read_config(out), config, out)
+
+
+def data_facts(config: Config, dataset: Dataset, out: Path) -> DataFacts:
+    """Return the facts of the run's data: those that a started run has recorded, else with the codec fitted now.
+
+    Raises RunError when the data has changed since the run started.
+    """
+    if not ((out / "config.json").exists() and (out / "run.json").exists()):
+        return DataFacts.of(dataset, config.codec)
+    recorded = DataFacts.read(out)
+    check_data(recorded, dataset, out)
+    return recorded
+
+
+def write_run(config: Config, facts: DataFacts, notes: Sequence[str], out: Path) -> None:
+    """Write `run.json`, unless it has these facts, and `config.json`. Raises RunError when that fails."""
+    text = json.dumps(to_json(config), indent=2) + "\n"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if not (out / "run.json").exists() or DataFacts.read(out) != facts:  # a start that was killed may have left one
+            facts.write(out, version("anystep"), notes)
+        files.write_text(out / "config.json", text)
+    except OSError as error:
+        raise RunError(f"cannot write the run directory {out}: {reason(error)}") from error
 
 
 def check_unchanged(stored: Config, config: Config, out: Path) -> None:

@@ -10,7 +10,8 @@ from itertools import accumulate
 from typing import Protocol
 
 from anystep.core.errors import UsageError
-from anystep.objectives.base import Objective, Phase, Progress
+from anystep.flow.progress import PhaseProgress
+from anystep.objectives.base import Objective, Phase
 from anystep.run.config import Config, InitConfig, TrainingConfig
 
 #: forward 1, backward 2: what an example costs flow matching, the unit of `Objective.cost`
@@ -25,9 +26,9 @@ class Segment:
     first: int
     last: int
 
-    def progress(self, step: int) -> Progress:
+    def progress(self, step: int) -> PhaseProgress:
         """Return how far the phase is when ``step`` updates of the run are done."""
-        return Progress(step - self.first, self.last - self.first, self.phase.index)
+        return PhaseProgress(step - self.first, self.last - self.first, self.phase.index)
 
 
 class Planned(Protocol):

@@ -4,10 +4,8 @@ A run directory holds `config.json` (complete, re-runnable), `run.json` (facts o
 `timing.jsonl`, `checkpoints/` and, with `ema.profiles`, `profiles/`.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from signal import Signals
 from typing import Any
@@ -16,14 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from anystep.core import files
 from anystep.core.device import pick_device
-from anystep.core.errors import RunError, UsageError, reason
+from anystep.core.errors import UsageError
 from anystep.data import Dataset, batch_indices
 from anystep.run import checkpoint
-from anystep.run.config import Config, to_json
-from anystep.run.directory import check_data, check_unchanged
-from anystep.run.facts import DataFacts, read_config
+from anystep.run.config import Config
+from anystep.run.directory import check_directory, data_facts, write_run
 from anystep.run.log import RunLog, summary_writer
 from anystep.run.plan import Segment, phases, segments
 from anystep.run.weights import read_trained
@@ -66,22 +62,26 @@ def train(
     run's in more than its length and device); on the last two nothing has been written.
     """
     out = Path(out)
-    device = pick_device(config.training.device)
-    parts = segments(config)
-    if resume and (out / "config.json").exists():
-        check_unchanged(read_config(out), config, out)
-    writer = summary_writer() if config.log.tensorboard else None  # what may fail comes before what is written
+    watch, say, stop = watch or (lambda step, record: None), say or (lambda text: None), stop or StopRequest()
+    # 1. What can fail without touching the disk.
+    device, parts = pick_device(config.training.device), segments(config)
+    check_directory(config, out, resume)
+    writer = summary_writer() if config.log.tensorboard else None
     dataset = config.data.open("train")
-    facts = data_facts(config, dataset, out, resume)
+    facts = data_facts(config, dataset, out)
     config = replace(config, codec=facts.codec.unfitted())
     config.objective.check(facts.conditions)
     config.coupling.check(facts.conditions)
-    state = State(config, facts, device)
-    offset = begin(state, facts, out, resume)
-    settings = config.training
+    # 2. The state: of the newest checkpoint, of another run's weights, or fresh; then the directory.
+    state, settings = State(config, facts, device), config.training
+    offset = start(state, out)
+    told = [*notes(config, facts.num_classes), *data_notes(config, facts)]
+    write_run(config, facts, told, out)
     if state.step == settings.steps:
         return Outcome(state.step)
-    watch, say, stop = watch or (lambda step, record: None), say or (lambda text: None), stop or StopRequest()
+    for note in told:
+        say(note)
+    # 3. Phase by phase.
     board = writer and writer(str(out / "tensorboard"), purge_step=state.step * settings.batch + 1)
     log = RunLog(out, offset, state.step, board)
     log_every = max(1, config.log.every // settings.batch)
@@ -89,8 +89,6 @@ def train(
     copy_every = max(1, (config.ema.profile_every or config.checkpoint.every) // settings.batch)
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(settings.matmul_precision)
-    for note in (*notes(config, facts.num_classes), *data_notes(config, facts)):
-        say(note)
     try:
         for part in parts:
             if state.step >= part.last:
@@ -142,43 +140,17 @@ def batches(rows: int, state: State, end: int) -> Iterator[NDArray[np.int64]]:
         yield batch_indices(rows, state.config.training.batch, step, state.keys)
 
 
-def data_facts(config: Config, dataset: Dataset, out: Path, resume: bool) -> DataFacts:
-    """Return the facts of the run's data: those that a resumed run has recorded, else with the codec fitted now.
-
-    Raises RunError when the data has changed since the run began.
-    """
-    if not (resume and (out / "config.json").exists() and (out / "run.json").exists()):
-        return DataFacts.of(dataset, config.codec)
-    recorded = DataFacts.read(out)
-    check_data(recorded, dataset, out)
-    return recorded
-
-
-def begin(state: State, facts: DataFacts, out: Path, resume: bool) -> int:
-    """Prepare the run directory, or restore the newest checkpoint in it; returns the log's length at that point."""
-    held = (out / "config.json").exists()
-    if held and not resume:
-        raise RunError(f"{out} already holds a run: continue it with --resume, or choose another --out")
-    try:
-        if not held and out.exists() and any(p.name != "run.json" and p.name[0] != "." for p in out.iterdir()):
-            raise RunError(f"{out} is not empty and holds no run: choose another --out")
-        every = checkpoint.listing(out / "checkpoints")
-        offset = state.restore(every[-1][1]) if every else 0
-        if not every and state.config.init.run is not None:
-            state.begin_with(read_trained(Path(state.config.init.run), state.config.init.weights))
-        if state.step > state.config.training.steps:
-            raise UsageError(
-                f"training.images is {state.config.training.images}, and {out} has seen "
-                f"{state.step * state.config.training.batch} already: ask for more, or choose another --out"
-            )
-        text = json.dumps(to_json(state.config), indent=2) + "\n"
-        out.mkdir(parents=True, exist_ok=True)
-        if not (out / "run.json").exists() or DataFacts.read(out) != facts:  # a start that was killed may have left one
-            told = [*notes(state.config, facts.num_classes), *data_notes(state.config, facts)]
-            facts.write(out, version("anystep"), told)
-        files.write_text(out / "config.json", text)
-    except OSError as error:
-        raise RunError(f"cannot write the run directory {out}: {reason(error)}") from error
+def start(state: State, out: Path) -> int:
+    """Restore the newest checkpoint, or take the weights of `init.run`; returns the log's length at that point."""
+    config, every = state.config, checkpoint.listing(out / "checkpoints")
+    offset = state.restore(every[-1][1]) if every else 0
+    if not every and config.init.run is not None:
+        state.begin_with(read_trained(Path(config.init.run), config.init.weights))
+    if state.step > config.training.steps:
+        raise UsageError(
+            f"training.images is {config.training.images}, and {out} has seen "
+            f"{state.step * config.training.batch} already: request more, or choose another --out"
+        )
     return offset
 
 

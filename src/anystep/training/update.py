@@ -13,7 +13,7 @@ from anystep.core.errors import RunError
 from anystep.core.random import kept_generators
 from anystep.flow.penalties import Penalty, Weight
 from anystep.flow.penalties.squared import squared_error
-from anystep.objectives import Batch, Draw, Losses, Objective, Progress, Targets
+from anystep.objectives import Batch, Draw, Losses, Objective, PhaseProgress, Targets
 from anystep.run.config import TrainingConfig
 from anystep.run.plan import Segment
 from anystep.training.examples import Examples
@@ -28,7 +28,7 @@ class UpdateCharge:
     """
 
     def __init__(
-        self, penalty: Penalty, weight: Weight, loss: nn.ModuleDict, objective: Objective, progress: Progress
+        self, penalty: Penalty, weight: Weight, loss: nn.ModuleDict, objective: Objective, progress: PhaseProgress
     ) -> None:
         self.penalty, self.weight, self.loss = penalty, weight, loss
         self.objective, self.progress = objective, progress

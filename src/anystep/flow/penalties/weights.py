@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from anystep.core.fields import Finite, Fraction, PositiveFloat, in_range
 from anystep.flow.penalties.base import LossPart
-from anystep.flow.progress import Progress
+from anystep.flow.progress import PhaseProgress
 from anystep.flow.query import Query
 
 
@@ -20,7 +20,7 @@ class Weight(LossPart, section="weight"):
 
     @abstractmethod
     def rows(
-        self, state: nn.Module, rows: Tensor, raw: Tensor, query: Query, tag: Tensor, progress: Progress
+        self, state: nn.Module, rows: Tensor, raw: Tensor, query: Query, tag: Tensor, progress: PhaseProgress
     ) -> Tensor:
         """Return the penalties ``rows`` [B] as they count in the loss, [B].
 
@@ -39,7 +39,7 @@ class NoWeight(Weight):
     name: ClassVar[str] = "none"
 
     def rows(
-        self, state: nn.Module, rows: Tensor, raw: Tensor, query: Query, tag: Tensor, progress: Progress
+        self, state: nn.Module, rows: Tensor, raw: Tensor, query: Query, tag: Tensor, progress: PhaseProgress
     ) -> Tensor:
         """Return ``rows`` as they are."""
         return rows
@@ -91,7 +91,7 @@ class OwnErrorWeight(Weight):
         return state
 
     def rows(
-        self, state: nn.Module, rows: Tensor, raw: Tensor, query: Query, tag: Tensor, progress: Progress
+        self, state: nn.Module, rows: Tensor, raw: Tensor, query: Query, tag: Tensor, progress: PhaseProgress
     ) -> Tensor:
         """Return ``rows`` times 1 + rise (w - 1) where they are marked."""
         error, rise = float(state.get_buffer("error")), self.rise(progress.fraction)
