@@ -44,8 +44,8 @@ if __name__ == "__main__":
     config = anystep.find_recipe("digits-shortcut")
     anystep.train(replace(config, training=replace(config.training, images=2_560, device="cpu")), run)
     data = config.data.open("train")
-    for record in anystep.evaluate(anystep.load(run), data, steps=[1, 8], num=256, metrics=[Brightness(order=2)]):
+    for record in anystep.evaluate(anystep.load(run), data, steps=[1, 4], num=128, metrics=[Brightness(order=2)]):
         print(record["steps"], record["brightness"], record["brightness_contrast"])
-    options = ["--steps", "1", "8", "--num", "256", "--metrics", "brightness", "--import", "write_a_metric"]
+    options = ["--steps", "1", "4", "--num", "128", "--metrics", "brightness", "--import", "write_a_metric"]
     evaluate = [sys.executable, "-m", "anystep", "evaluate", str(run), *options]
     subprocess.run(evaluate, check=True, cwd=Path(__file__).parent)

@@ -41,8 +41,8 @@ def test_classes_of_one_s_own_are_found_by_a_new_process(name: str, tmp_path: Pa
 def test_a_metric_of_one_s_own_is_scored_and_printed(tmp_path: Path) -> None:
     printed = run("write_a_metric", tmp_path)
     assert "brightness (contrast)" in printed
-    squared = [float(line.split()[1]) for line in printed.splitlines() if re.match(r"[18] 0", line)]
-    table = [float(line.split()[1]) for line in printed.splitlines() if re.match(r" +[18] ", line)]
+    squared = [float(line.split()[1]) for line in printed.splitlines() if re.match(r"[14] 0", line)]
+    table = [float(line.split()[1]) for line in printed.splitlines() if re.match(r" +[14] ", line)]
     np.testing.assert_allclose(squared, np.square(table), atol=0.01)  # order 2 is the square of order 1
 
 

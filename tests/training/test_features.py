@@ -182,6 +182,7 @@ def test_conditions_that_do_not_fit_are_one_line(tmp_path: Path, capsys, monkeyp
         ("kept --condition lacks.npz", "lacks.npz has no array other, which this model is conditioned on"),
         ("kept --condition short.npz", "features need one row for each sample, got state 4, other 3"),
         ("kept --condition nan.npz", "state must be given, got NaN: this model was never trained without it"),
+        ("kept --condition short.npz --guidance 2", "features need one row"),
         ("kept", "state must be given: this model was never trained without it"),
     ):
         capsys.readouterr()
@@ -189,6 +190,8 @@ def test_conditions_that_do_not_fit_are_one_line(tmp_path: Path, capsys, monkeyp
         error = capsys.readouterr().err
         assert message in error and error.strip().count("\n") == 0, error
     generator = load("kept", device="cpu")
+    with pytest.raises(UsageError, match=r"guidance 2 needs a condition that training leaves out at times: data\.drop"):
+        generator.plan(1, guidance=2.0)
     for given, message in (
         ({"state": torch.zeros(2, 2)}, "the condition must have state, other, got state"),
         (torch.zeros(2, 2), "the condition must be a dict of state, other, got a tensor"),

@@ -112,6 +112,8 @@ class Generator:
         """
         if not self.conditions and guidance not in {None, 1}:
             raise UsageError(f"guidance {guidance:g} needs classes, and this model is unconditional: leave it out")
+        if guidance not in {None, 1} and self.conditions and not any(e.drop for e in self.conditions.entries.values()):
+            raise UsageError(f"guidance {guidance:g} needs a condition that training leaves out at times: data.drop")
         chosen = list(steps) if isinstance(steps, Sequence) else (schedule or self.objective.schedule)(steps)
         if not self.conditions:
             return Plan(chosen, [1.0] * len(chosen), self.objective.caution(chosen, None))

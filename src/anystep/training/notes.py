@@ -60,16 +60,23 @@ def notes(config: Config, num_classes: int | None = None) -> Iterator[str]:
 
 
 def data_notes(config: Config, facts: DataFacts) -> Iterator[str]:
-    """Yield what is worth saying of the data's codec, a line each."""
+    """Yield what is worth saying of the codecs of data and features, a line each."""
     yield from facts.codec.notes()
+    for name, codec in facts.condition_codecs.items():
+        yield from (f"condition {name}: {note}" for note in codec.notes())
     run = config.init.run
     if run is not None and (Path(run) / "run.json").exists():  # a resumed run no longer needs it
-        theirs = DataFacts.read(Path(run)).codec
-        if theirs.statistics() != facts.codec.statistics():
-            yield (
-                f"init.run {run} was trained on data with other statistics (codec {theirs.name}): its network sees "
-                "this data shifted or scaled at first"
-            )
+        theirs = DataFacts.read(Path(run))
+        pairs = [("data", theirs.codec, facts.codec)]
+        pairs += [
+            (f"condition {name}", c, facts.condition_codecs.get(name, c)) for name, c in theirs.condition_codecs.items()
+        ]
+        for what, before, now in pairs:
+            if before.statistics() != now.statistics():
+                yield (
+                    f"init.run {run} was trained on {what} with other statistics (codec {before.name}): its network "
+                    f"sees this {what} shifted or scaled at first"
+                )
 
 
 def unreached(config: Config) -> Iterator[str]:
