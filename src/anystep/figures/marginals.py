@@ -33,9 +33,10 @@ def marginals(samples: Mapping[int, NDArray[Any]], data: NDArray[Any] | None = N
     if any(rows.ndim != 2 or rows.shape[1] != width for rows in every):
         raise ValueError(f"vectors must have shape [n, D], got {[list(rows.shape) for rows in every]}")
     budgets = sorted(samples)
-    shown, pairs = min(width, COLUMNS), _pairs(samples[budgets[-1]] if data is None else data)
+    shown, pairs, few = min(width, COLUMNS), _pairs(samples[budgets[-1]] if data is None else data), _few(budgets)
+    scatters = [[(pair, n) for n in few] for pair in pairs] if few[1:] else [[(pair, few[0]) for pair in pairs]]
     rows = -(-shown // ACROSS)
-    figure, axes = panels(rows + len(pairs), ACROSS, width=10.5, height=2.3)
+    figure, axes = panels(rows + len(list(filter(None, scatters))), ACROSS, width=10.5, height=2.3)
     for place in axes.flat:
         place.set_visible(False)
     colours = _colours(budgets)
@@ -43,9 +44,10 @@ def marginals(samples: Mapping[int, NDArray[Any]], data: NDArray[Any] | None = N
         values = {n: samples[n][:, column] for n in budgets}
         _histogram(place, values, None if data is None else data[:, column], colours)
         title(place, f"column {column}", f"of {width}" if column == shown - 1 < width - 1 else "")
-    legend(axes.flat[0], loc="best")
-    for place_row, pair in zip(axes[rows:], pairs, strict=True):
-        for place, n in zip(place_row, _few(budgets), strict=False):
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    legend(figure, handles=handles, labels=labels, loc="outside upper left", ncols=len(labels))
+    for line, scattered in zip(axes[rows:], scatters, strict=False):
+        for place, (pair, n) in zip(line, scattered, strict=False):
             _points(place, samples[n][:, pair], None if data is None else data[:, pair], colours[n])
             title(place, f"{n} step{'s' if n > 1 else ''}")
             place.set_xlabel(f"column {pair[0]}")
