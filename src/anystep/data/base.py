@@ -75,11 +75,11 @@ class FeatureRows:
         """Return these rows. Raises DataError that names a row with a value that is not finite."""
         numbers = index if self.rows is None else self.rows[index]
         values = self.stored.read(numbers).float()
-        for position in (~values.isfinite()).nonzero().tolist():
-            found = float(values[tuple(position)])
-            if not (self.missing and np.isnan(found)):
-                hint = "" if self.missing else "; data.missing reads NaN as nothing given"
-                raise DataError(f"{self.name}: row {numbers[position[0]]} has {found}, expected finite numbers{hint}")
+        wrong = values.isinf() if self.missing else ~values.isfinite()
+        if wrong.any():
+            found, row = float(values[wrong][0]), numbers[int(wrong.nonzero()[0, 0])]
+            hint = "" if self.missing else "; data.missing reads NaN as nothing given"
+            raise DataError(f"{self.name}: row {row} has {found}, expected finite numbers{hint}")
         return fill_missing(values)
 
 
