@@ -26,7 +26,7 @@ from anystep.training.examples import DataExamples
 #: x = A z + noise, z the feature in units of its deviation
 A = np.array([[200.0, 0.0], [150.0, 150.0], [0.0, -180.0]])
 NOISE = 0.3
-CENTRE, SPREAD = np.array([30.0, 26.0]), np.array([2.0, 1.5])
+CENTRE, SPREAD = np.array([1013.0, 0.3]), np.array([20.0, 0.01])
 
 
 def write(path: Path, rows: int = 2000, classes: bool = False) -> Path:
