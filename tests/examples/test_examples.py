@@ -63,3 +63,12 @@ def test_an_example_fits_on_a_screen(name: str) -> None:
 def test_the_docs_show_every_example() -> None:
     text = (EXAMPLES.parent / "docs" / "extending.md").read_text()
     assert all(f"(../examples/{name}.py)" in text and f"python examples/{name}.py" in text for name in WRITES)
+
+
+def test_a_training_step_passes_through_at_most_twelve_files() -> None:
+    command = [sys.executable, str(EXAMPLES / "files_of_a_step.py"), "digits-shortcut"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    count, *names = done.stdout.split("\nand ")[0].splitlines()
+    assert "  objectives/shortcut.py" in names and "  training/update.py" in names
+    assert int(count.split()[0]) == len(names) <= 12

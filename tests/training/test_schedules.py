@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+from anystep.objectives import FlowMatching
 from anystep.run.config import OptimizerConfig, TrainingConfig
+from anystep.run.plan import Segment
 from anystep.training.ema import Ema
-from anystep.training.optimizer import learning_rate
 
 
 def averaged(values: np.ndarray, decay: float, warmup: bool) -> float:
@@ -61,7 +62,8 @@ def test_an_average_copies_buffers_and_takes_no_gradient() -> None:
 def rates(batch: int = 50, images: int = 1000, **optimizer: float) -> list[float]:
     training = TrainingConfig(images=images, batch=batch)
     config = OptimizerConfig(lr=2.0, **optimizer)  # type: ignore[arg-type]
-    return [learning_rate(step, config, batch, 0, training.steps) for step in range(training.steps)]
+    segment = Segment(FlowMatching().phases()[0], 0, training.steps)
+    return [segment.learning_rate(step, config, batch) for step in range(training.steps)]
 
 
 def test_without_warm_up_and_decay_the_rate_is_constant() -> None:

@@ -12,7 +12,7 @@ from typing import Protocol
 from anystep.core.errors import UsageError
 from anystep.flow.progress import PhaseProgress
 from anystep.objectives.base import Objective, Phase
-from anystep.run.config import Config, InitConfig, TrainingConfig
+from anystep.run.config import Config, InitConfig, OptimizerConfig, TrainingConfig
 
 #: forward 1, backward 2: what an example costs flow matching, the unit of `Objective.cost`
 UNITS = 3
@@ -29,6 +29,17 @@ class Segment:
     def progress(self, step: int) -> PhaseProgress:
         """Return how far the phase is when ``step`` updates of the run are done."""
         return PhaseProgress(step - self.first, self.last - self.first, self.phase.index)
+
+    def learning_rate(self, step: int, optimizer: OptimizerConfig, batch: int) -> float:
+        """Return the rate of update ``step`` = 0, 1, ... of the run.
+
+        It rises linearly at the beginning of the run, and falls linearly to 0 at the end of every phase.
+        """
+        seen = (step + 1) * batch
+        rising = min(1.0, seen / optimizer.warmup) if optimizer.warmup else 1.0
+        left = 1 - (step - self.first) / (self.last - self.first)
+        falling = min(1.0, left / optimizer.decay) if optimizer.decay else 1.0
+        return optimizer.lr * min(rising, falling)
 
 
 class Planned(Protocol):

@@ -54,5 +54,7 @@ class DataExamples:
 
     def condition(self, index: NDArray[np.int64]) -> Condition:
         """Return what these rows are given, encoded, on the CPU."""
-        spec = self.dataset.conditions
-        return encode_condition(self.condition_codecs, spec, self.dataset.condition(index))
+        condition = self.dataset.condition(index)
+        if not self.condition_codecs:
+            return condition
+        return encode_condition(self.condition_codecs, self.dataset.conditions, condition)

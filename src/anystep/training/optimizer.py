@@ -1,4 +1,4 @@
-"""AdamW and its learning rate as a pure function of the step."""
+"""AdamW over what a run trains."""
 
 from inspect import unwrap
 from typing import Any
@@ -35,15 +35,3 @@ def build(network: nn.Module, loss: nn.Module, config: OptimizerConfig) -> AdamW
         weight_decay=config.weight_decay,
         foreach=True,
     )
-
-
-def learning_rate(step: int, optimizer: OptimizerConfig, batch: int, first: int, last: int) -> float:
-    """Return the rate of update n = 0, 1, ... in the phase of updates ``first`` ... ``last - 1``.
-
-    It rises linearly at the beginning of the run, and falls linearly to 0 at the end of every phase.
-    """
-    seen = (step + 1) * batch
-    rising = min(1.0, seen / optimizer.warmup) if optimizer.warmup else 1.0
-    left = 1 - (step - first) / (last - first)
-    falling = min(1.0, left / optimizer.decay) if optimizer.decay else 1.0
-    return optimizer.lr * min(rising, falling)

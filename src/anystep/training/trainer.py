@@ -26,7 +26,6 @@ from anystep.run.weights import read_trained
 from anystep.training.coupling import CoupledExamples
 from anystep.training.examples import DataExamples, Examples
 from anystep.training.notes import data_notes, notes
-from anystep.training.optimizer import learning_rate
 from anystep.training.pairs import make_pairs
 from anystep.training.signals import StopRequest
 from anystep.training.state import State
@@ -162,7 +161,7 @@ def write_record(state: State, log: RunLog, part: Segment) -> Record:
         "images": state.step * settings.batch,
         "phase": part.phase.name,
         **state.meter.record(),
-        "lr": learning_rate(state.step - 1, state.config.optimizer, settings.batch, part.first, part.last),
+        "lr": part.learning_rate(state.step - 1, state.config.optimizer, settings.batch),
         "skipped": state.skipped,
     }
     log.write(record)

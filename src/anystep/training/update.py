@@ -17,7 +17,6 @@ from anystep.objectives import Batch, Draw, Losses, Objective, PhaseProgress, Ta
 from anystep.run.config import TrainingConfig
 from anystep.run.plan import Segment
 from anystep.training.examples import Examples
-from anystep.training.optimizer import learning_rate
 from anystep.training.state import State
 
 
@@ -76,7 +75,7 @@ def update(state: State, examples: Examples, index: NDArray[np.int64], segment: 
     if all(bool(torch.isfinite(each).all()) for each in (norm, *learned, *(part.rows for part in losses))):
         if config.optimizer.clip_norm is not None:
             clip_grads_with_norm_(state.network.parameters(), config.optimizer.clip_norm, norm)
-        state.apply(learning_rate(state.step, config.optimizer, settings.batch, segment.first, segment.last))
+        state.apply(segment.learning_rate(state.step, config.optimizer, settings.batch))
         charge.observe()
         state.meter.add(losses, float(norm))
         state.skipped_in_a_row = 0
