@@ -115,7 +115,7 @@ def budgets(generator: Generator, steps: Sequence[int], seed: int, num: int) -> 
 
 
 def interpolation(name: str, generator: Generator, seed: int) -> Picture:
-    """Return samples between two noises, variance-preserving (P1 eq. 6), in 1, 4 and 128 steps."""
+    """Return samples between two noises, variance-preserving (Frans et al. 2024, eq. 6), in 1, 4 and 128 steps."""
     noise = generator.noise(seed, range(2))
     between = interpolate_noise(noise[1], noise[0], COLUMNS)
     condition = some(generator.usual_condition([3]), [0] * COLUMNS)

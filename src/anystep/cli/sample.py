@@ -66,7 +66,7 @@ class Args:
     refine: list[int] | None = None
     """Draw these samples only, by number from 0: the same noise again, with more steps."""
     interpolate: int | None = None
-    """Draw this many points between pairs of noises (P1 eq. 6): one pair a row, --num / points rows."""
+    """Draw this many points between pairs of noises (Frans et al. 2024, eq. 6): one pair a row, --num / points rows."""
     order: Order | None = None
     """Where a budget that is no power of two has its small steps; default as the run's objective."""
     weights: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ema|raw|WIDTH")] = ("ema",)

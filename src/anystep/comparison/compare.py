@@ -1,4 +1,5 @@
-"""Every method on one's own data at equal compute, as in P1's Table 1. Compute is counted in network forward units."""
+"""Every method on one's own data at equal compute, as in Table 1 of Frans et al. 2024. Compute is counted in network
+forward units."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -18,7 +18,7 @@ from anystep.objectives import Objective
 from anystep.run.config import Config
 from anystep.run.plan import forward_units
 
-#: most steps that P1's Table 1 puts in parentheses for diffusion and flow matching (it has 128, 4 and 1)
+#: most steps that Table 1 of Frans et al. 2024 puts in parentheses for diffusion and flow matching (128, 4 and 1)
 FEW = 4
 
 
@@ -93,13 +93,14 @@ class Comparison:
 
 
 def caution(objective: Objective, steps: int, guidance: float | None = None) -> str | None:
-    """Return why P1's Table 1 would have this budget in parentheses, or None, of samples at this guidance scale.
+    """Return why Table 1 of Frans et al. 2024 would have this budget in parentheses, or None, of samples at this
+    guidance scale.
 
     Parentheses are "evaluation under conditions that the objective is not intended to support": what the objective says
     itself, and few steps of one that learns nothing but the velocity at each time.
     """
     if steps <= FEW and objective.tags == ("flow",) and len(objective.phases()) == 1:
-        return f"{objective.name.replace('_', ' ')} learns velocities and no steps: P1 marks its budgets of 4 and 1"
+        return f"{objective.name.replace('_', ' ')} learns velocities and no steps: the paper marks budgets 4 and 1"
     return objective.caution(objective.schedule(steps), guidance)
 
 

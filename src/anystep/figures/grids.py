@@ -51,8 +51,8 @@ def steps_figure(rows: Mapping[str, Mapping[int, NDArray[Any]]], cell: int = CEL
 def methods_figure(rows: Mapping[str, Mapping[int, NDArray[Any]]], cell: int = 40) -> Image.Image:
     """Return samples of the same noise for each method (row) and number of steps (column), fewer to the right.
 
-    ``rows[method][steps]``: uint8 [n, H, W, C], a few images each. Methods stand in the groups of P1's Table 1; a place
-    without samples stays empty. Raises ValueError when there is nothing to draw or it is not images.
+    ``rows[method][steps]``: uint8 [n, H, W, C], a few images each. Methods stand in the groups of Table 1 of Frans et
+    al. 2024; a place without samples stays empty. Raises ValueError when there is nothing to draw or it is not images.
     """
     groups = [{words(name): rows[name] for name in names} for names in grouped(rows).values()]
     return _matrix(groups, cell, followed="shortcut")
@@ -103,7 +103,8 @@ def _matrix(groups: Sequence[Mapping[str, Mapping[int, NDArray[Any]]]], cell: in
 
 
 def interpolation_figure(rows: Mapping[int, NDArray[Any]], cell: int = CELL) -> Image.Image:
-    """Return samples along a path between two noises (P1 eq. 6): a row a budget, columns from one noise to the other.
+    """Return samples along a path between two noises (Frans et al. 2024, eq. 6): a row a budget, columns from one noise
+    to the other.
 
     ``rows[steps]``: uint8 [points, H, W, C]. Raises ValueError when a row is empty or not images.
     """

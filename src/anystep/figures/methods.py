@@ -1,4 +1,5 @@
-"""How methods stand side by side: their groups and order as in P1's Table 1, and what each line looks like."""
+"""How methods stand side by side: their groups and order as in Table 1 of Frans et al. 2024, and what each line looks
+like."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -49,7 +50,8 @@ class Look:
 
 
 def grouped(methods: Iterable[str]) -> dict[str, list[str]]:
-    """Return the methods by group, both in the order of P1's Table 1; methods it does not know come last."""
+    """Return the methods by group, both in the order of Table 1 of Frans et al. 2024; methods it does not know come
+    last."""
     there = set(methods)
     groups: dict[str, list[str]] = {}
     for name in [*(name for name in _METHODS if name in there), *sorted(there - _METHODS.keys())]:

@@ -1,4 +1,4 @@
-"""Which noise meets which data: pooled optimal transport (P2, "scaling optimal transport"; METHODS 9.5).
+"""Which noise meets which data: pooled optimal transport (improved shortcut models, "scaling optimal transport").
 
 Some batches are pooled and one assignment between their noise and their data is solved exactly. Only noise is permuted:
 data keeps its labels, and the pool as a whole the noise that was drawn for it.
@@ -32,7 +32,8 @@ class CouplingConfig(Checked, section="coupling"):
     """Which noise meets which data: drawn independently, or by optimal transport over pooled batches."""
 
     batches: Annotated[int, Ge(0)] = 0
-    """Updates whose batches are pooled in one assignment (P2: 32, of 32 rows each); 0: noise is independent of data."""
+    """Updates whose batches are pooled in one assignment (improved shortcut models: 32, of 32 rows each); 0: noise is
+    independent of data."""
     class_cost: Annotated[float, Ge(0), Finite] = 0.0
     """Charged where noise changes its label, beside |x0 - x1|^2 and in its unit (summed over elements), >= 0."""
     per_class: bool = False

@@ -1,7 +1,8 @@
 """The dyadic ladder of step sizes: which (t, d) are trained, and how a sampling budget becomes steps.
 
-The ladder of ``M`` smallest steps holds ``d in {1/M, ..., 1/2, 1}`` (P1 section 3.1, M = 128). A *level* j counts from
-the finest self-consistency step: at level j two half steps of ``2^j / M`` are joined into one step of ``2^(j+1) / M``.
+The ladder of ``M`` smallest steps holds ``d in {1/M, ..., 1/2, 1}`` (Frans et al. 2024, section 3.1, M = 128). A
+*level* j counts from the finest self-consistency step: at level j two half steps of ``2^j / M`` are joined into one
+step of ``2^(j+1) / M``.
 """
 
 from collections.abc import Sequence
@@ -69,7 +70,7 @@ def _check(steps: int) -> None:
 
 
 def dyadic_lengths(steps: int, order: Order = "small_last") -> list[float]:
-    """Split [0, 1] into ``steps`` dyadic steps, each starting at a multiple of its own size (METHODS 11).
+    """Split [0, 1] into ``steps`` dyadic steps, each starting at a multiple of its own size.
 
     For ``K = 2^floor(log2 steps)``, ``K`` equal steps are made and ``steps - K`` of them are halved: the last ones
     (``small_last``: the small steps end at the data) or the first ones (``small_first``). N = 3: 1/2, 1/4, 1/4.
@@ -82,7 +83,7 @@ def dyadic_lengths(steps: int, order: Order = "small_last") -> list[float]:
 
 
 def shortcut_schedule(steps: int, ladder: Ladder | None = None, order: Order = "small_last") -> Schedule:
-    """Return Algorithm 2 of P1 for any budget: dyadic steps, each with the network told its own size.
+    """Return Algorithm 2 of Frans et al. 2024 for any budget: dyadic steps, each with the network told its own size.
 
     Steps of ``1/M`` or smaller are asked for as d = 0, as in training; beyond ``M`` steps this is plain Euler.
     """
@@ -115,8 +116,8 @@ TimeLaw = Literal["discrete", "uniform", "logit_normal"]
 def flow_time(uniform: Tensor, law: TimeLaw, M: int) -> Tensor:
     """Turn uniform [0, 1) draws into times of flow rows.
 
-    ``discrete``: multiples of 1/M in [0, 1 - 1/M] ("Discrete time sampling", P1 3.1); ``uniform``: U(0, 1);
-    ``logit_normal``: sigmoid of a standard normal, more rows at medium noise.
+    ``discrete``: multiples of 1/M in [0, 1 - 1/M] ("Discrete time sampling", Frans et al. 2024, section 3.1);
+    ``uniform``: U(0, 1); ``logit_normal``: sigmoid of a standard normal, more rows at medium noise.
     """
     if law == "discrete":
         return (uniform * M).floor() / M

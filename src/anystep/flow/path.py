@@ -1,4 +1,5 @@
-"""The straight path between noise and data, and what a velocity says about its two ends (P1 eq. 1 and 3)."""
+"""The straight path between noise and data, and what a velocity says about its two ends (Frans et al. 2024, eq. 1 and
+3)."""
 
 from torch import Tensor
 
@@ -9,18 +10,18 @@ def expand(t: Tensor, like: Tensor) -> Tensor:
 
 
 def interpolate(x0: Tensor, x1: Tensor, t: Tensor, sigma_min: float = 0.0) -> Tensor:
-    """Return ``x_t = (1 - (1 - sigma_min) t) x0 + t x1`` (P1 eq. 1; the authors' code has ``sigma_min = 1e-5``)."""
+    """Return ``x_t = (1 - (1 - sigma_min) t) x0 + t x1`` (Frans et al. 2024, eq. 1; their ``sigma_min`` is 1e-5)."""
     t = expand(t, x1)
     return (1 - (1 - sigma_min) * t) * x0 + t * x1
 
 
 def velocity(x0: Tensor, x1: Tensor, sigma_min: float = 0.0) -> Tensor:
-    """Return ``dx_t / dt = x1 - (1 - sigma_min) x0``, the velocity of the straight path (P1 eq. 1)."""
+    """Return ``dx_t / dt = x1 - (1 - sigma_min) x0``, the velocity of the straight path (Frans et al. 2024, eq. 1)."""
     return x1 - (1 - sigma_min) * x0
 
 
 def advance(x_t: Tensor, step: Tensor, v: Tensor) -> Tensor:
-    """Return ``x_{t + step} = x_t + step * v`` (P1 eq. 3); ``step`` is [B]."""
+    """Return ``x_{t + step} = x_t + step * v`` (Frans et al. 2024, eq. 3); ``step`` is [B]."""
     return x_t + expand(step, x_t) * v
 
 

@@ -1,4 +1,5 @@
-"""Sampling: P1's Algorithm 2 for any budget, stochastic consistency sampling, interpolation of noises, refinement.
+"""Sampling: Algorithm 2 of Frans et al. 2024 for any budget, stochastic consistency sampling, interpolation of noises,
+refinement.
 
 Pure functions of their arguments.
 """
@@ -33,7 +34,7 @@ def sample(
     schedule: Callable[[int], Schedule] = shortcut_schedule,
     callback: Callback | None = None,
 ) -> Tensor:
-    """Carry ``noise`` [B, ...] to data by Euler steps whose size the network is told (P1 Alg. 2).
+    """Carry ``noise`` [B, ...] to data by Euler steps whose size the network is told (Frans et al. 2024, Algorithm 2).
 
     ``steps`` is a budget, any integer of at least 1, that ``schedule`` turns into steps, or the explicit steps.
     ``guidance`` is the scale W (1: none), one for all steps or one a step; a step costs one forward pass where W = 1
@@ -63,7 +64,7 @@ def sample_consistency(
     callback: Callback | None = None,
     renoise: Renoise | None = None,
 ) -> Tensor:
-    """Carry ``noise`` [B, ...] to data by jumps to the end, each but the last followed by fresh noise (METHODS 7).
+    """Carry ``noise`` [B, ...] to data by jumps to the end, each but the last followed by fresh noise.
 
     ``x1hat = x + (1 - t) v(x, t)``, then ``x = t' x1hat + (1 - t') eps`` at the next step's time t', with
     ``eps = renoise(n)``, shaped like ``noise``, after step n = 0, 1, ...; the last step returns x1hat. The network is
@@ -117,7 +118,8 @@ def refine(
     guidance: float | Sequence[float] = 1.0,
     schedule: Callable[[int], Schedule] = shortcut_schedule,
 ) -> Tensor:
-    """Draw the samples of index ``keep`` [k] again, from the same noise, with more steps: the same, sharper (P1 5.2).
+    """Draw the samples of index ``keep`` [k] again, from the same noise, with more steps: the same, sharper (Frans et
+    al. 2024, section 5.2).
 
     ``noise`` [B, ...] and ``condition`` are those of the first draw; the rest as in `sample`. Returns [k, ...].
     """
@@ -126,7 +128,8 @@ def refine(
 
 
 def interpolate_noise(x_a: Tensor, x_b: Tensor, points: int) -> Tensor:
-    """Return ``points`` variance-preserving mixtures ``n x_a + sqrt(1 - n^2) x_b`` of two noises (P1 eq. 6).
+    """Return ``points`` variance-preserving mixtures ``n x_a + sqrt(1 - n^2) x_b`` of two noises (Frans et al. 2024,
+    eq. 6).
 
     ``x_a``, ``x_b``: [...]; returns [points, ...], from x_b (n = 0) to x_a (n = 1). The angle, n = sin(phi), moves in
     equal steps. Raises ValueError for fewer than 2 points.

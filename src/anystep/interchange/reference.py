@@ -1,4 +1,4 @@
-"""The released shortcut models' parameters <-> ours (REFERENCE.md section 2).
+"""The released shortcut models' parameters <-> ours.
 
 Theirs are Flax names joined by ``/``, with linear kernels stored (in, out) and convolutions (height, width, in, out).
 Their three attention kernels k, q, v are one matrix here, stacked q, k, v. Their unused log-variance head is dropped.
@@ -58,7 +58,7 @@ class Leaf:
 
 
 def leaves(depth: int) -> Iterator[Leaf]:
-    """Yield every leaf of a model of ``depth`` blocks: the table of REFERENCE.md section 2."""
+    """Yield every leaf of a model of ``depth`` blocks."""
 
     def layer(theirs: str, ours: str, third: int | None = None) -> Iterator[Leaf]:
         yield Leaf(f"{theirs}/kernel", f"{ours}.weight", third)

@@ -23,12 +23,13 @@ def load(
 ) -> Generator:
     """Return the network of a run directory's checkpoint: the newest, or that after ``step`` updates.
 
-    ``weights``: ``ema``, the average kept for evaluation (P1 evaluates it), ``raw``, the trained parameters, or a
-    number in [0.001, 0.2886], the relative width of a power average, made from those that `ema.profiles` kept (Karras
-    et al. 2024, section 3). Checkpoints older than the newest few are there when `checkpoint.keep_every` kept them.
-    ``imports`` are modules that the run's own classes are in: a run never imports one that is not named or imported.
-    Raises RunError when ``run`` is no run directory, has no checkpoint yet or not that one, keeps no averages to make
-    the width from, or the checkpoint does not fit; ValueError for other ``weights``.
+    ``weights``: ``ema``, the average kept for evaluation (Frans et al. 2024 evaluates it), ``raw``, the trained
+    parameters, or a number in [0.001, 0.2886], the relative width of a power average, made from those that
+    `ema.profiles` kept (Karras et al. 2024, section 3). Checkpoints older than the newest few are there when
+    `checkpoint.keep_every` kept them. ``imports`` are modules that the run's own classes are in: a run never imports
+    one that is not named or imported. Raises RunError when ``run`` is no run directory, has no checkpoint yet or not
+    that one, keeps no averages to make the width from, or the checkpoint does not fit; ValueError for other
+    ``weights``.
     """
     place = pick_device(device)
     run = Path(run)

@@ -77,7 +77,8 @@ class AlphaFlow(Objective):
     time_std: PositiveFloat = 1.0
     """Standard deviation of that law, above 0 (paper, Table 3)."""
     M: Annotated[int, PowerOfTwo] = 128
-    """Number of smallest steps of the ladder, a power of two; with `interval=dyadic` (P1 3.1)."""
+    """Number of smallest steps of the ladder, a power of two; with `interval=dyadic` (Frans et al. 2024, section
+    3.1)."""
     adaptive_floor: PositiveFloat = 1e-3
     """What is added to a row's squared error in the adaptive weight, above 0 (paper 4.2). Errors shrink with alpha: it
     should be well below alpha_min^2 times the elements of a row. In the plane 1e-6 learns one step, 1e-3 does not."""

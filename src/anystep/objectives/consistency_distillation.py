@@ -17,7 +17,8 @@ from anystep.objectives.distillation import Distillation
 
 @dataclass(frozen=True)
 class ConsistencyDistillation(Distillation):
-    """Train the velocity that leads straight to a teacher's end point (P1 B.2; Song et al. 2023, Algorithm 2).
+    """Train the velocity that leads straight to a teacher's end point (Frans et al. 2024, section B.2; Song et al.
+    2023, Algorithm 2).
 
     ::
 
@@ -33,7 +34,7 @@ class ConsistencyDistillation(Distillation):
     only the teacher's are dropped.
     Differs from the released code: sigma_min 1e-5 and x' clipped to +-4 there, and samples of more than one step by
     Euler steps of f, which are off the teacher's path wherever that bends.
-    Goes beyond the paper: `guidance`, which neither P1 nor its code gives this teacher.
+    Goes beyond the paper: `guidance`, which neither Frans et al. 2024 nor its code gives this teacher.
     """
 
     name: ClassVar[str] = "consistency_distillation"

@@ -20,7 +20,8 @@ from anystep.objectives.base import Batch, Networks, Objective, Targets, drop
 
 @dataclass(frozen=True)
 class ConsistencyTraining(Objective):
-    """Agree with the network's own answer one bin further along the same straight path (P1 B.2).
+    """Agree with the network's own answer one bin further along the same straight path (Frans et al. 2024, section
+    B.2).
 
     ::
 
@@ -44,9 +45,9 @@ class ConsistencyTraining(Objective):
     scheduled: ClassVar[bool] = True
 
     M: Annotated[int, PowerOfTwo] = 128
-    """Number of bins at the end of the run, a power of two (P1 3.1)."""
+    """Number of bins at the end of the run, a power of two (Frans et al. 2024, section 3.1)."""
     label_drop: Fraction = 0.1
-    """Probability that a label becomes the null label, in [0, 1] (P1 Table 3)."""
+    """Probability that a label becomes the null label, in [0, 1] (Frans et al. 2024, Table 3)."""
     sigma_min: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """Noise left at t = 1, in [0, 1); the authors' code has 1e-5, the paper 0."""
 

@@ -34,17 +34,18 @@ class Diffusion(Objective):
     DDIM step (eta = 0) is an Euler step of v, which is why one sampler serves every method.
 
     Differs from DiT: no learned variance, which DDIM does not use; the network is told t, not tau, of which it is a
-    falling function. One and four steps fail (P1: FID 132 to 467): the data is the difference of x and the noise,
-    divided by the first time, 0.0063.
+    falling function. One and four steps fail (Frans et al. 2024: FID 132 to 467): the data is the difference of x and
+    the noise, divided by the first time, 0.0063.
     """
 
     name: ClassVar[str] = "diffusion"
     predicts: ClassVar[str] = "noise"
 
     M: Annotated[int, PowerOfTwo] = 128
-    """Number of smallest steps, a power of two (P1 3.1): a network's log2 step encoding uses it."""
+    """Number of smallest steps, a power of two (Frans et al. 2024, section 3.1): a network's log2 step encoding uses
+    it."""
     label_drop: Fraction = 0.1
-    """Probability that a label becomes the null label, in [0, 1] (DiT; P1 Table 3)."""
+    """Probability that a label becomes the null label, in [0, 1] (DiT; Frans et al. 2024, Table 3)."""
 
     def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: PhaseProgress) -> Targets:
         """Map a batch to the velocities of its paths, weighted so that they count as noise."""

@@ -20,16 +20,18 @@ class Distillation(Objective):
     uses_teacher: ClassVar[bool] = True
 
     M: Annotated[int, PowerOfTwo] = 128
-    """Number of smallest steps, a power of two: those of the teacher between noise and data (P1 B.2)."""
+    """Number of smallest steps, a power of two: those of the teacher between noise and data (Frans et al. 2024, section
+    B.2)."""
     teacher_share: Annotated[float, Interval(gt=0, lt=1)] = 0.5
-    """Share of the run's images that train the teacher, in (0, 1) (P1 B.2: 400k of 800k updates); nothing when the run
-    begins with a trained one (init.run)."""
+    """Share of the run's images that train the teacher, in (0, 1) (Frans et al. 2024, section B.2: 400k of 800k
+    updates); nothing when the run begins with a trained one (init.run)."""
     guidance: Annotated[float, Interval(ge=0, le=100)] = 1.0
-    """Guidance scale W of the teacher, built into the student; 1 means none (P1 Table 3: 1.5 on ImageNet)."""
+    """Guidance scale W of the teacher, built into the student; 1 means none (Frans et al. 2024, Table 3: 1.5 on
+    ImageNet)."""
     time: TimeLaw = "discrete"
     """Law of t in flow matching: `discrete` (multiples of 1/M), `uniform`, or `logit_normal`."""
     label_drop: Fraction = 0.1
-    """Probability that flow matching replaces a label by the null label, in [0, 1] (P1 Table 3)."""
+    """Probability that flow matching replaces a label by the null label, in [0, 1] (Frans et al. 2024, Table 3)."""
     sigma_min: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """Noise left at t = 1, in [0, 1); the released code has 1e-5, the paper 0."""
 

@@ -17,7 +17,7 @@ from anystep.objectives.base import Batch, Networks, Objective, Targets, drop
 
 @dataclass(frozen=True)
 class FlowMatching(Objective):
-    """Regress the velocity of the straight path (P1 eq. 2).
+    """Regress the velocity of the straight path (Frans et al. 2024, eq. 2).
 
     ::
 
@@ -31,11 +31,12 @@ class FlowMatching(Objective):
     name: ClassVar[str] = "flow_matching"
 
     time: TimeLaw = "discrete"
-    """Law of t: `discrete` (multiples of 1/M, P1 3.1), `uniform`, or `logit_normal`."""
+    """Law of t: `discrete` (multiples of 1/M, Frans et al. 2024, section 3.1), `uniform`, or `logit_normal`."""
     M: Annotated[int, PowerOfTwo] = 128
-    """Number of smallest steps, a power of two (P1 3.1): `time=discrete` and a network's log2 step encoding use it."""
+    """Number of smallest steps, a power of two (Frans et al. 2024, section 3.1): `time=discrete` and a network's log2
+    step encoding use it."""
     label_drop: Fraction = 0.1
-    """Probability that a label becomes the null label, in [0, 1] (P1 Table 3)."""
+    """Probability that a label becomes the null label, in [0, 1] (Frans et al. 2024, Table 3)."""
     sigma_min: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """Noise left at t = 1, in [0, 1); the authors' code has 1e-5, the paper 0."""
 

@@ -68,7 +68,7 @@ class ImprovedConsistencyTraining(Objective):
     """The pseudo-Huber penalty's c over the root of the number of elements, greater than 0 (iCT 3.3, for data of unit
     variance: twice the paper's 0.00054)."""
     label_drop: Fraction = 0.1
-    """Probability that a label becomes the null label, in [0, 1] (P1 Table 3)."""
+    """Probability that a label becomes the null label, in [0, 1] (Frans et al. 2024, Table 3)."""
 
     def check_combinations(self) -> None:
         """Raise UsageError unless the noise levels span an interval."""

@@ -70,7 +70,7 @@ class ImprovedShortcut(Objective):
     interval: Fraction = 0.3
     """Time in [0, 1] from which on guidance has an effect on the targets, 0: always (second-hand: 0.3)."""
     M: Annotated[int, PowerOfTwo] = 128
-    """Number of smallest steps, a power of two (P1 3.1). Small images do well with fewer."""
+    """Number of smallest steps, a power of two (Frans et al. 2024, section 3.1). Small images do well with fewer."""
     level: LevelLaw = "equal"
     """`equal`: every level has the same number of rows, the remainder goes to d = 1; `random`: drawn uniformly."""
     time: TimeLaw = "discrete"
@@ -172,7 +172,7 @@ class ImprovedShortcut(Objective):
         self, network: Network, x_t: Tensor, t: Tensor, d: Tensor, level: Tensor, condition: Condition, W: Tensor
     ) -> Tensor:
         """Return the average of two half steps of length ``d`` from (x_t, t), both told W: the target of 2d."""
-        asked = torch.where(level == 0, 0.0, d)  # at d = 1/M the network is asked for d = 0 (P1 3.1)
+        asked = torch.where(level == 0, 0.0, d)  # d = 1/M is asked as d = 0 (Frans et al. 2024, section 3.1)
         return self.plain.joined(lambda x, t: network(x, t, asked, condition, W), x_t, t, d)
 
     def schedule(self, steps: int) -> Schedule:

@@ -21,7 +21,8 @@ from anystep.objectives.base import Batch, Networks, Objective, Targets, check_b
 
 @dataclass(frozen=True)
 class LiveReflow(Objective):
-    """Train a flow at d = 0 and, at d = 1, the straight paths to the samples that it makes meanwhile (P1 B.2).
+    """Train a flow at d = 0 and, at d = 1, the straight paths to the samples that it makes meanwhile (Frans et al.
+    2024, section B.2).
 
     ::
 
@@ -43,17 +44,19 @@ class LiveReflow(Objective):
     uses_step: ClassVar[bool] = True
 
     share: Annotated[float, Interval(gt=0, lt=1)] = 0.25
-    """Share of reflow rows in the global batch, in (0, 1) (P1 B.2: 1/4; released code: 1/8)."""
+    """Share of reflow rows in the global batch, in (0, 1) (Frans et al. 2024, section B.2: 1/4; released code: 1/8)."""
     generation_steps: Annotated[int, Ge(1)] = 8
-    """Euler steps that a reflow row's sample is made in, at least 1 (P1 B.2)."""
+    """Euler steps that a reflow row's sample is made in, at least 1 (Frans et al. 2024, section B.2)."""
     guidance: Annotated[float, Interval(ge=0, le=100)] = 1.0
-    """Guidance scale W of those samples; 1 means none (P1 Table 3: 1.5 on ImageNet)."""
+    """Guidance scale W of those samples; 1 means none (Frans et al. 2024, Table 3: 1.5 on ImageNet)."""
     time: TimeLaw = "discrete"
     """Law of t in all rows: `discrete` (multiples of 1/M), `uniform`, or `logit_normal`."""
     M: Annotated[int, PowerOfTwo] = 128
-    """Number of smallest steps, a power of two (P1 3.1): `time=discrete` and a network's log2 step encoding use it."""
+    """Number of smallest steps, a power of two (Frans et al. 2024, section 3.1): `time=discrete` and a network's log2
+    step encoding use it."""
     label_drop: Fraction = 0.1
-    """Probability that a label becomes the null label, in [0, 1]; reflow rows keep theirs (P1 Table 3)."""
+    """Probability that a label becomes the null label, in [0, 1]; reflow rows keep theirs (Frans et al. 2024, Table
+    3)."""
     sigma_min: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """Noise left at t = 1, in [0, 1); the released code has 1e-5, the paper 0."""
 

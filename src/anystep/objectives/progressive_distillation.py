@@ -19,7 +19,8 @@ from anystep.objectives.shortcut import Shortcut
 
 @dataclass(frozen=True)
 class ProgressiveDistillation(Distillation):
-    """Halve the number of steps of a trained flow until one is left (P1 B.2; Salimans and Ho 2022).
+    """Halve the number of steps of a trained flow until one is left (Frans et al. 2024, section B.2; Salimans and Ho
+    2022).
 
     ::
 
@@ -33,7 +34,7 @@ class ProgressiveDistillation(Distillation):
 
     The network is never told a step: each phase means its own, and what comes out makes one step. Students keep every
     label: only the teacher's are dropped.
-    Differs from the paper: P1 counts 8 phases, but M = 128 is halved log2(128) = 7 times.
+    Differs from the paper: Frans et al. 2024 counts 8 phases, but M = 128 is halved log2(128) = 7 times.
     Differs from Salimans and Ho: of velocities the plain squared error needs no signal-to-noise weights.
     Differs from the released code: sigma_min 1e-5 and clip 4 (of x' only) there. It passes the phase on as the step
     d, but its network is built to ignore that input, so that both are the same.

@@ -15,7 +15,8 @@ from anystep.objectives.distillation import Distillation
 
 @dataclass(frozen=True)
 class Reflow(Distillation):
-    """Straighten a trained flow: regress the straight path between its own ends (P1 B.2; Liu et al. 2022).
+    """Straighten a trained flow: regress the straight path between its own ends (Frans et al. 2024, section B.2; Liu et
+    al. 2022).
 
     ::
 
@@ -33,9 +34,9 @@ class Reflow(Distillation):
     name: ClassVar[str] = "reflow"
 
     pairs: Annotated[int, Ge(1)] = 50_000
-    """Number of pairs, at least 1 (P1 B.2: 50k of CelebA-HQ, 1M of ImageNet)."""
+    """Number of pairs, at least 1 (Frans et al. 2024, section B.2: 50k of CelebA-HQ, 1M of ImageNet)."""
     pair_steps: Annotated[int, Ge(1)] = 128
-    """Euler steps that a pair is made in, at least 1 (P1 4: 128)."""
+    """Euler steps that a pair is made in, at least 1 (Frans et al. 2024, section 4: 128)."""
 
     def phases(self) -> tuple[Phase, ...]:
         """Return the teacher's phase, then flow matching on the pairs that it made."""

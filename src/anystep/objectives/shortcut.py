@@ -31,7 +31,7 @@ CfgLevels = Literal["finest", "all"]
 
 @dataclass(frozen=True)
 class Shortcut(Objective):
-    """Train the average velocity over every step of the dyadic ladder (P1 Algorithm 1, eq. 4 and 5).
+    """Train the average velocity over every step of the dyadic ladder (Frans et al. 2024, Algorithm 1, eq. 4 and 5).
 
     ::
 
@@ -55,23 +55,27 @@ class Shortcut(Objective):
     uses_target: ClassVar[bool] = True
 
     share: Fraction = 0.25
-    """Share of self-consistency rows in the global batch, in [0, 1] (P1 Table 3: 1/4; released code: 1/8)."""
+    """Share of self-consistency rows in the global batch, in [0, 1] (Frans et al. 2024, Table 3: 1/4; released code:
+    1/8)."""
     M: Annotated[int, PowerOfTwo] = 128
-    """Number of smallest steps, a power of two (P1 3.1). Small images do well with fewer."""
+    """Number of smallest steps, a power of two (Frans et al. 2024, section 3.1). Small images do well with fewer."""
     level: LevelLaw = "equal"
     """`equal`: every level has the same number of rows, the remainder goes to d = 1; `random`: drawn uniformly."""
     time: TimeLaw = "discrete"
     """Law of t in flow rows: `discrete` (multiples of 1/M), `uniform`, or `logit_normal`."""
     label_drop: Fraction = 0.1
-    """Probability that a label becomes the null label, in [0, 1] (P1 Table 3)."""
+    """Probability that a label becomes the null label, in [0, 1] (Frans et al. 2024, Table 3)."""
     label_drop_rows: DropRows = "flow"
     """Rows whose labels are dropped; with `flow` (as released) the null label is untrained at d > 0."""
     guidance: Annotated[float, Interval(ge=0, le=100)] = 1.0
-    """Guidance scale W built into the self-consistency targets; 1 means none (P1 Table 3: 1.5 on ImageNet)."""
+    """Guidance scale W built into the self-consistency targets; 1 means none (Frans et al. 2024, Table 3: 1.5 on
+    ImageNet)."""
     cfg_levels: CfgLevels = "finest"
-    """Rows that are guided: `finest`, whose half steps are at d = 0 (P1), or `all`, which compounds to W^log2(M)."""
+    """Rows that are guided: `finest`, whose half steps are at d = 0 (Frans et al. 2024), or `all`, which compounds to
+    W^log2(M)."""
     interval: Fraction = 0.0
-    """Time in [0, 1] from which on guided rows are guided, 0: always. P1 has none; iSM's 0.3 is second-hand."""
+    """Time in [0, 1] from which on guided rows are guided, 0: always. Frans et al. 2024 has none; iSM's 0.3 is
+    second-hand."""
     clip: PositiveFloat | None = None
     """Clip x' and targets to +-clip; None does not. The released code has 4, for unit-variance latents."""
     sigma_min: Annotated[float, Interval(ge=0, lt=1)] = 0.0
@@ -84,7 +88,7 @@ class Shortcut(Objective):
         check_built_in(self.guidance, self.label_drop, conditions)
 
     def check_batch(self, batch: int) -> None:
-        """Raise ValueError when fewer rows than levels would train d = 1 only, silently (METHODS 2)."""
+        """Raise ValueError when fewer rows than levels would train d = 1 only, silently."""
         rows, levels = round(self.share * batch), self.ladder.levels
         if self.share > 0 and self.level == "equal" and rows < levels:
             raise UsageError(
@@ -136,7 +140,7 @@ class Shortcut(Objective):
         self, network: Network, x_t: Tensor, t: Tensor, d: Tensor, level: Tensor, condition: Condition
     ) -> Tensor:
         """Return the average of two half steps of length ``d`` from (x_t, t): the target of the step 2d (eq. 4)."""
-        asked = torch.where(level == 0, 0.0, d)  # at d = 1/M the network is asked for d = 0 (P1 3.1)
+        asked = torch.where(level == 0, 0.0, d)  # d = 1/M is asked as d = 0 (Frans et al. 2024, section 3.1)
         guided = level == 0 if self.cfg_levels == "finest" else level >= 0
         index = guided.nonzero().squeeze(1) if self.guidance != 1 and condition is not None else None
         return self.joined(lambda x, t: self.average_velocity(network, x, t, asked, condition, index), x_t, t, d)
@@ -194,6 +198,7 @@ class Shortcut(Objective):
 
     @property
     def cost(self) -> float:
-        """Cost of a training step, flow matching's being 1: (3 + 2 share) / 3 (P1 footnote 2), more with guidance."""
+        """Cost of a training step, flow matching's being 1: (3 + 2 share) / 3 (Frans et al. 2024, footnote 2), more
+        with guidance."""
         guided = 0.0 if self.guidance == 1 else 1.0 if self.cfg_levels == "all" else 1 / self.ladder.levels
         return (3 + 2 * self.share * (1 + guided)) / 3

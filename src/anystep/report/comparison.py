@@ -1,4 +1,4 @@
-"""P1's Figure 4 of a comparison: score against sampling steps, a line a method."""
+"""Score against sampling steps, a line a method, as in Figure 4 of Frans et al. 2024."""
 
 from collections.abc import Mapping, Sequence
 from math import isfinite, log
@@ -19,7 +19,8 @@ ROOM = 0.044
 
 
 def comparison_figure(summary: Sequence[Row], scores: Sequence[Row], metric: str = "frechet") -> "Figure":
-    """Return P1's Figure 4: a metric against sampling steps, fewer to the right, a line a method with its name.
+    """Return Figure 4 of Frans et al. 2024: a metric against sampling steps, fewer to the right, a line a method with
+    its name.
 
     Lines are means over seeds, bars reach from the smallest to the largest; hollow markers are budgets that the method
     is not for. ``summary`` and ``scores`` are those of a comparison. Raises ValueError when no row has the metric.

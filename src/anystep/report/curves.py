@@ -58,7 +58,8 @@ def loss_figure(log: Sequence[Record]) -> "Figure":
 
 
 def score_figure(scores: Sequence[Record], metrics: Sequence[str] | None = None) -> "Figure":
-    """Return scores over sampling steps, a panel a metric and a line a method, as in P1's Figure 4 (log2 axis).
+    """Return scores over sampling steps, a panel a metric and a line a method, as in Figure 4 of Frans et al. 2024
+    (log2 axis).
 
     Runs of one method, guidance scales and averages have a line each, named below the panels. ``scores`` are rows of
     `evaluate`. ``metrics`` None draws every metric that some row has. Raises ValueError when no

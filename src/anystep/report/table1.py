@@ -1,4 +1,4 @@
-"""P1's Table 1 as text: methods in their groups, budgets, and what each run cost."""
+"""Table 1 of Frans et al. 2024 as text: methods in their groups, budgets, and what each run cost."""
 
 from collections.abc import Mapping, Sequence
 from math import floor, log10
@@ -9,12 +9,13 @@ from anystep.report.rows import LOWER, direction, metric_title
 
 Row = Mapping[str, Any]
 
-#: columns of P1's Table 1, kept when there is no room for every budget
+#: columns of Table 1 of Frans et al. 2024, kept when there is no room for every budget
 PAPER = (128, 4, 1)
 
 
 def table_text(summary: Sequence[Row], metric: str, failures: Sequence[Row] = (), width: int = 100) -> str:
-    """Return P1's Table 1 of one metric: a line a method, a column a budget, and the network forward units of training.
+    """Return the table of one metric: a line a method, a column a budget, and the network forward
+    units of training.
 
     ``summary`` and ``failures`` are those of a comparison (`anystep.comparison`). Budgets that do not fit into
     ``width`` characters are left out, 128, 4 and 1 last. Raises ValueError without rows.
@@ -90,7 +91,8 @@ def _aligned(cells: dict[tuple[str, int], str]) -> dict[tuple[str, int], str]:
 
 
 def _that_fit(budgets: Sequence[int], widths: Mapping[int, int], room: int) -> list[int]:
-    """Return the budgets whose columns fit into ``room`` characters, P1's first, in the order of ``budgets``."""
+    """Return the budgets whose columns fit into ``room`` characters, the paper's first, in the order of
+    ``budgets``."""
     kept: list[int] = []
     for budget in sorted(budgets, key=lambda n: (n not in PAPER, budgets.index(n))):
         room -= max(widths[budget], len(f"{budget} steps")) + 2
@@ -110,7 +112,7 @@ def _notes(
         seeds = max((row["seeds"] for row in summary), key=len)
         notes.append(f"± largest minus smallest over seeds {', '.join(map(str, seeds))}")
     if "(" in table:
-        notes.append("( ) conditions that the objective is not intended to support, as in P1's Table 1")
+        notes.append("( ) conditions that the objective is not intended to support, as in Table 1 of Frans et al. 2024")
         told = {row["method"]: row["caution"] for row in summary if row["caution"] is not None}
         notes += [f"    {caution}" for caution in told.values()]
     if "†" in table:

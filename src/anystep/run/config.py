@@ -46,22 +46,23 @@ class InitConfig(Checked, section="init"):
 
 @dataclass(frozen=True)
 class OptimizerConfig(Checked, section="optimizer"):
-    """AdamW, weight decay on every parameter as in P1."""
+    """AdamW, weight decay on every parameter as in Frans et al. 2024."""
 
     lr: PositiveFloat = 1e-4
-    """Learning rate (P1 Table 3: 1e-4, constant)."""
+    """Learning rate (Frans et al. 2024, Table 3: 1e-4, constant)."""
     weight_decay: Annotated[float, Interval(ge=0, le=10)] = 0.1
-    """Decoupled weight decay; P1 finds it crucial for stability early on (Table 3: 0.1)."""
+    """Decoupled weight decay; Frans et al. 2024 finds it crucial for stability early on (Table 3: 0.1)."""
     betas: tuple[Decay, Decay] = (0.9, 0.999)
     """Decay of the first and second moments, each in [0, 1)."""
     eps: PositiveFloat = 1e-8
     """Added to the root of the second moment."""
     clip_norm: PositiveFloat | None = None
-    """Clip the global gradient norm to this; None does not (P1)."""
+    """Clip the global gradient norm to this; None does not (Frans et al. 2024)."""
     warmup: Annotated[int, Ge(0)] = 0
-    """Images over which the rate rises linearly from 0; P1 has none."""
+    """Images over which the rate rises linearly from 0; Frans et al. 2024 has none."""
     decay: Fraction = 0.0
-    """Last share of the run, in [0, 1], over which the rate falls linearly to 0; P1 has none. Depends on `images`."""
+    """Last share of the run, in [0, 1], over which the rate falls linearly to 0; Frans et al. 2024 has none. Depends on
+    `images`."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,10 @@ class EmaConfig(Checked, section="ema"):
     """Two moving averages of the parameters, one makes targets, one is evaluated; more to choose from afterwards."""
 
     target: Decay = 0.999
-    """Decay a step of the average that makes self-consistency targets (P1: 0.999; short runs want 0.95 to 0.99)."""
+    """Decay a step of the average that makes self-consistency targets (Frans et al. 2024: 0.999; short runs want 0.95
+    to 0.99)."""
     evaluation: Decay = 0.999
-    """Decay a step of the average that is sampled from and evaluated (P1: 0.999)."""
+    """Decay a step of the average that is sampled from and evaluated (Frans et al. 2024: 0.999)."""
     warmup: bool = True
     """Use decay min(decay, (1 + n) / (10 + n)) at update n, so that the start is forgotten sooner."""
     profiles: tuple[Annotated[float, WIDTH], ...] = ()

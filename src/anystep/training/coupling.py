@@ -1,4 +1,5 @@
-"""Pooled optimal transport in training (P2; METHODS 9.5): which of a window's noise meets which of its data.
+"""Pooled optimal transport in training (as in improved shortcut models): which of a window's noise meets which of its
+data.
 
 Window w is the updates wK ... wK + K - 1. Its pool holds their data, as the codec encodes it with their draws, and the
 noise that each update would draw without coupling. One assignment over the pool (`anystep.flow.coupling`) says which

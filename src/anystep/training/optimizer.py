@@ -23,7 +23,8 @@ class AdamW(optim.AdamW):
 
 
 def build(network: nn.Module, loss: nn.Module, config: OptimizerConfig) -> AdamW:
-    """Return AdamW over the network's parameters, decayed alike (P1), and what ``loss`` learns, not decayed."""
+    """Return AdamW over the network's parameters, decayed alike (Frans et al. 2024), and what ``loss`` learns, not
+    decayed."""
     groups: list[dict[str, Any]] = [{"params": list(network.parameters())}]
     if learned := list(loss.parameters()):
         groups.append({"params": learned, "weight_decay": 0.0})
