@@ -177,8 +177,8 @@ USAGE = [
     ("recipes digits-shortcutt", "no recipe 'digits-shortcutt'; did you mean digits-shortcut, "),
     ("recipes digits --data x", "digits-shortcut has its own data: leave --data out"),
     ("recipes --data x", "--data is for one recipe: anystep recipes NAME --data PATH"),
-    ("recipes digits-shortcut folder", "unexpected argument 'folder'"),
-    ("doctor --foo", "unknown option --foo"),
+    ("recipes digits-shortcut folder", "Unrecognized options: folder"),
+    ("doctor --foo", "Unrecognized options: --foo"),
 ]  # fmt: skip
 
 FAILURES = [

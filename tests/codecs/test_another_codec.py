@@ -156,5 +156,5 @@ def test_a_run_of_a_codec_that_is_not_known_here_is_refused_in_a_line(
 ) -> None:
     train(config, tmp_path / "run")
     monkeypatch.delitem(CODECS, "moments")
-    with pytest.raises(ValueError, match=r"codec\.name must be one of auto, pixels, vectors, got 'moments'"):
+    with pytest.raises(RunError, match=r"run\.json: codec\.name must be one of auto, pixels, vectors, got 'moments'"):
         load(tmp_path / "run")

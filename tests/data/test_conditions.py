@@ -105,7 +105,7 @@ def test_features_are_seen_with_unit_deviation_and_what_lacks_them_stays_nan(tmp
         ({"state": np.float64(3)}, "set.npz, state: expected numbers [40, ...]"),
         ({"state": np.array(["a"] * N)}, "set.npz, state: expected numbers [40, ...], one row for each"),
         ({"state": np.zeros((N, 0))}, "set.npz, state: expected numbers [40, ...]"),
-        ({"state": np.ones((N, 2))}, "set.npz, state: every value is 1, there is nothing to learn"),
+        ({"state": np.ones((N, 2))}, "set.npz, state: every column is constant, there is nothing to learn"),
     ],
 )  # fmt: skip
 def test_bad_features_are_named_by_key_and_row(tmp_path: Path, arrays, change, message) -> None:

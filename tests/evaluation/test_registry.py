@@ -187,6 +187,7 @@ class Halves:
         self.seen = []
 
     def __call__(self, stored):
+        stored = stored.numpy()
         self.seen.append(stored)
         flat = stored.reshape(len(stored), -1).astype(np.float64)
         logits = 1000.0 * np.eye(4)[flat.reshape(len(flat), 4, 4).sum(2).argmax(1)]
@@ -203,7 +204,7 @@ def test_spaces_that_share_an_extractor_run_it_once_per_batch(monkeypatch):
     (row,) = evaluate(noise_of(data), data, steps=[1], num=60, batch=25, metrics=names)
     assert [len(seen) for seen in halves.seen] == [120, 25, 25, 10]
     assert {seen.dtype for seen in halves.seen} == {np.dtype(np.uint8)}
-    real, fake = data.array.reshape(120, -1).astype(float), np.concatenate(halves.seen[1:]).reshape(60, -1)
+    real, fake = data.read(np.arange(120)).numpy().reshape(120, -1).astype(float), np.concatenate(halves.seen[1:]).reshape(60, -1)
     assert row["frechet@bottom"] == pytest.approx(frechet_distance(Moments.of(real[:, 8:]), Moments.of(fake[:, 8:])))
     assert row["frechet@top"] == pytest.approx(frechet_distance(Moments.of(real[:, :8]), Moments.of(fake[:, :8])))
     record = row["protocol"]

@@ -30,6 +30,7 @@ from anystep.objectives import (
 )
 from anystep.recipes import find_recipe
 from anystep.run.config import Config, from_json, to_json
+from anystep.run.facts import DataFacts
 from anystep.run.plan import segments
 from anystep.training import trainer, update
 from anystep.training.state import State
@@ -129,7 +130,7 @@ def test_the_gradient_and_the_logged_loss_of_an_update_are_those_of_the_formula(
 
     monkeypatch.setattr(update, "get_total_norm", kept)
     config = replace(small, penalty=WHITENED)
-    facts = trainer.DataFacts.of(config.data.open("train"))
+    facts = DataFacts.of(config.data.open("train"))
     state, (segment,) = State(config, facts, torch.device("cpu")), segments(config)
     data = trainer.DataExamples(config.data.open("train"), facts.codec)
     units = torch.eye(64).reshape(64, 8, 8).numpy()

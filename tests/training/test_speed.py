@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from anystep.data import TwoMoons
+from anystep.flow.condition import class_labels
 from anystep.networks import VelocityNetwork
 from anystep.objectives import OBJECTIVES
 from anystep.recipes import find_recipe, with_method
@@ -58,6 +59,6 @@ def test_a_run_takes_what_its_forward_passes_take(
 def test_the_size_is_the_networks_own(small: Config) -> None:
     config = with_method(small, "shortcut")
     found = measure(config, small.data.open("train"), 0.05)
-    network = config.network.build((2,), 2, config.objective.M)
+    network = config.network.build((2,), class_labels(2), config.objective.M)
     assert found.parameters == sum(parameter.numel() for parameter in network.parameters())
     assert found.device == "cpu" and found.seconds > 0

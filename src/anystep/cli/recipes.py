@@ -72,8 +72,8 @@ def show(name: str, data: str | None, json: Path | None) -> int:
 
 def print_config(config: Config) -> None:
     """Print every field as the option that sets it."""
-    values = to_json(config)
-    print(f"recipe {values.pop('recipe')}")
+    values = {name: value for name, value in to_json(config).items() if name not in ("recipe", "version")}
+    print(f"recipe {config.recipe}")
     for section, fields in values.items():
         print(f"\n{section} {fields.pop('name', '')}".rstrip())
         width = max((len(name) for name in fields), default=0)
@@ -105,10 +105,9 @@ def print_cost(config: Config) -> dict[str, Any]:
 
 def duration(seconds: float) -> str:
     """Return a length of time in its unit, to two digits."""
-    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{float(f'{seconds / length:.2g}'):,g} {unit}"
-    return f"{seconds:.2g} seconds"
+    units = (("days", 86_400), ("hours", 3_600), ("minutes", 60))
+    unit, length = next((each for each in units if seconds >= 2 * each[1]), ("seconds", 1))
+    return f"{float(f'{seconds / length:.2g}'):,g} {unit}"
 
 
 def print_list() -> None:
