@@ -204,7 +204,8 @@ def test_spaces_that_share_an_extractor_run_it_once_per_batch(monkeypatch):
     (row,) = evaluate(noise_of(data), data, steps=[1], num=60, batch=25, metrics=names)
     assert [len(seen) for seen in halves.seen] == [120, 25, 25, 10]
     assert {seen.dtype for seen in halves.seen} == {np.dtype(np.uint8)}
-    real, fake = data.read(np.arange(120)).numpy().reshape(120, -1).astype(float), np.concatenate(halves.seen[1:]).reshape(60, -1)
+    real = data.read(np.arange(120)).numpy().reshape(120, -1).astype(float)
+    fake = np.concatenate(halves.seen[1:]).reshape(60, -1)
     assert row["frechet@bottom"] == pytest.approx(frechet_distance(Moments.of(real[:, 8:]), Moments.of(fake[:, 8:])))
     assert row["frechet@top"] == pytest.approx(frechet_distance(Moments.of(real[:, :8]), Moments.of(fake[:, :8])))
     record = row["protocol"]
