@@ -4,10 +4,13 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from anystep.run import checkpoint
+from anystep.training import update
 from anystep.training.signals import StopRequest
 
 
@@ -35,6 +38,19 @@ def assert_same_tensors(one: Path, other: Path) -> None:
     assert a.keys() == b.keys()
     different = [name for name, tensor in a.items() if not torch.equal(tensor, b[name])]
     assert not different
+
+
+def kept_gradients(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """A list that gets the gradient of each update to come, flat, before it is clipped."""
+    gradients: list[Tensor] = []
+    norm = update.get_total_norm
+
+    def kept(tensors: list[Tensor]) -> Tensor:
+        gradients.append(torch.cat([tensor.flatten().clone() for tensor in tensors]))
+        return norm(tensors)
+
+    monkeypatch.setattr(update, "get_total_norm", kept)
+    return gradients
 
 
 def stopping(at: int) -> tuple[StopRequest, Callable[[int, object], None]]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import pywt
 import torch
-from tests.training.same import assert_same, stopping
+from tests.training.same import assert_same, kept_gradients, stopping
 from torch import Tensor
 
 from anystep.core.errors import UsageError
@@ -121,14 +121,7 @@ def test_the_gradient_and_the_logged_loss_of_an_update_are_those_of_the_formula(
     small: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """sum_b w_b |W_b (s - target)|^2 / 64, with PyWavelets' weights and a matrix W of its transform."""
-    gradients: list[Tensor] = []
-    norm = update.get_total_norm
-
-    def kept(tensors: list[Tensor]) -> Tensor:
-        gradients.append(torch.cat([tensor.flatten().clone() for tensor in tensors]))
-        return norm(tensors)
-
-    monkeypatch.setattr(update, "get_total_norm", kept)
+    gradients = kept_gradients(monkeypatch)
     config = replace(small, penalty=WHITENED)
     facts = DataFacts.of(config.data.open("train"))
     state, (segment,) = State(config, facts, torch.device("cpu")), segments(config)

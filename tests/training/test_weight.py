@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.training.same import assert_same, assert_same_tensors, stopping
+from tests.training.same import assert_same, assert_same_tensors, kept_gradients, stopping
 from torch import Tensor, nn
 
 from anystep.core.random import Keys
@@ -50,14 +50,7 @@ def test_marked_rows_pull_with_the_factor_of_the_formula(
     data = config.data.open("train")
     facts = DataFacts.of(data)
     state, examples, (segment,) = State(config, facts, CPU), DataExamples(data, facts.codec), segments(config)
-    gradients: list[Tensor] = []
-    norm = update.get_total_norm
-
-    def kept(tensors: list[Tensor]) -> Tensor:
-        gradients.append(torch.cat([tensor.flatten().clone() for tensor in tensors]))
-        return norm(tensors)
-
-    monkeypatch.setattr(update, "get_total_norm", kept)
+    gradients = kept_gradients(monkeypatch)
     a: Tensor | None = None
     for step, index in enumerate(batches(len(examples), state, 4)):
         draw = Draw(Keys(3), step, 32, slice(0, 32))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from anystep.codecs.base import Codec
-from anystep.flow.condition import Condition, ConditionSpec
+from anystep.flow.condition import Condition, ConditionSpec, flat
 
 
 def encode_condition(codecs: Mapping[str, Codec], spec: ConditionSpec, condition: Condition) -> Condition:
@@ -15,8 +15,7 @@ def encode_condition(codecs: Mapping[str, Codec], spec: ConditionSpec, condition
     """
 
     def encode(codec: Codec, values: Tensor) -> Tensor:
-        flat = values.float().reshape(len(values), values.shape[1:].numel())
-        return codec.encode(flat, None).reshape(values.shape)
+        return codec.encode(flat(values.float()), None).reshape(values.shape)
 
     named = spec.named(condition)
     return spec.of({name: encode(codecs[name], values) if name in codecs else values for name, values in named.items()})

@@ -14,7 +14,7 @@ from torch import Tensor
 from anystep.codecs import Codec, RowReader, Rows, Vectors, usual
 from anystep.core.errors import DataError
 from anystep.core.random import generator
-from anystep.flow.condition import LONE_FEATURE, LONE_LABEL, Condition, ConditionSpec, Entry, fill_missing
+from anystep.flow.condition import LONE_FEATURE, LONE_LABEL, Condition, ConditionSpec, Entry, fill_missing, flat
 
 Split = Literal["train", "heldout"]
 #: a feature of every row: an array [n, ...], or a function of the row number
@@ -99,7 +99,7 @@ class GivenRows:
 
     def read(self, index: NDArray[np.int64]) -> Rows:
         """Return those of these rows that have the feature. Raises DataError when none has."""
-        values = self.feature.read(index).reshape(len(index), -1)
+        values = flat(self.feature.read(index))
         given = values[~values.isnan().any(1)]
         if not len(given):
             raise DataError(f"{self.name}: no row has it, there is nothing to learn")

@@ -3,16 +3,13 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import Annotated, Literal, Self
 
 from annotated_types import Interval
 
 from anystep.core.fields import NotEmpty
 from anystep.core.registry import Option
 from anystep.data.base import Dataset, Split
-
-if TYPE_CHECKING:
-    pass
 
 Channels = Literal["auto", "grey", "rgb"]
 OnBadImage = Literal["error", "skip"]

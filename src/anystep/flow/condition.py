@@ -198,10 +198,18 @@ def cat(*conditions: Condition) -> Condition:
     return transform(lambda *tensors: torch.cat(tensors), *conditions)
 
 
+def flat(tensor: Tensor) -> Tensor:
+    """Return the numbers of each example in a row, [B, F], of any [B, ...]; B may be 0, F 1."""
+    return tensor.reshape(len(tensor), tensor.shape[1:].numel())
+
+
+def _per_example(mask: Tensor, like: Tensor) -> Tensor:
+    return mask.reshape(-1, *[1] * (like.ndim - 1))
+
+
 def fill_missing(feature: Tensor) -> Tensor:
     """Return a feature [B, ...] with NaN in every element of an example that has any: "nothing given"."""
-    lacking = feature.isnan().reshape(len(feature), feature.shape[1:].numel()).any(1)
-    return torch.where(lacking.reshape(-1, *[1] * (feature.ndim - 1)), torch.nan, feature)
+    return torch.where(_per_example(flat(feature).isnan().any(1), feature), torch.nan, feature)
 
 
 def to(condition: Condition, device: torch.device) -> Condition:
@@ -211,11 +219,7 @@ def to(condition: Condition, device: torch.device) -> Condition:
 
 def where(mask: Tensor, one: Condition, other: Condition) -> Condition:
     """Return each example of ``one`` where ``mask`` [B] holds, else that of ``other``."""
-
-    def choose(a: Tensor, b: Tensor) -> Tensor:
-        return torch.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b)
-
-    return transform(choose, one, other)
+    return transform(lambda a, b: torch.where(_per_example(mask, a), a, b), one, other)
 
 
 def length(condition: Condition) -> int | None:
@@ -238,7 +242,7 @@ def same(one: Condition, other: Condition) -> Tensor:
         match = a == b
         if a.is_floating_point():
             match = match | (a.isnan() & b.isnan())
-        equal.append(match.flatten(1).all(1) if match.ndim > 1 else match)
+        equal.append(flat(match).all(1))
         return match
 
     transform(compare, one, other)
