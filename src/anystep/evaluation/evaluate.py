@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from anystep.codecs import Codec
-from anystep.core.errors import RunError, UsageError
+from anystep.core.errors import UsageError
 from anystep.data.base import Dataset
 from anystep.evaluation.collect import Collector, Wanted
 from anystep.evaluation.features import FEATURES
@@ -71,8 +71,7 @@ def evaluate(
         raise UsageError("guidance must name at least one scale, got none")
     _check_numbers(chosen, num, rows, reference)
     plans = [(count, scale, generator.plan(count, guidance=scale, twice=twice)) for scale in scales for count in steps]
-    if lack := generator.codec.lacks():
-        raise RunError(f"samples of {generator.source or 'this model'} cannot be decoded: {lack}")
+    generator.check_decodable()
     shape = _viewed_shape(generator, reference)
     generator = given_as_rows(generator, reference, heldout)
     lacking = {name: why for name, metric in chosen.items() if (why := _lacks(metric, generator, reference, heldout))}

@@ -202,11 +202,15 @@ class Generator:
     def decode(self, x: Tensor) -> NDArray[np.generic]:
         """Return examples from model space as the codec has them: pictures uint8 [n, H, W, C], vectors float32 [n, D].
 
-        Raises RunError when the codec lacks something here that it needs.
+        Raises RunError as `check_decodable` does.
         """
+        self.check_decodable()
+        return self.codec.decode(x).cpu().numpy()
+
+    def check_decodable(self) -> None:
+        """Raise RunError when the codec lacks something here that decoding needs."""
         if lack := self.codec.lacks():
             raise RunError(f"samples of {self.source or 'this model'} cannot be decoded: {lack}")
-        return self.codec.decode(x).cpu().numpy()
 
     def _normal(self, seed: int, index: Sequence[int], stream: str) -> Tensor:
         """Return standard normal noise [n, *shape], float32 on the CPU: a key of its own for each row."""

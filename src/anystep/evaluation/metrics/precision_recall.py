@@ -1,29 +1,28 @@
 """Improved precision and recall: how much of one set lies among the other."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from annotated_types import Ge
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from anystep.core.fields import at_least
+from anystep.core.fields import Checked
 from anystep.evaluation.metrics.base import Kept, Metric, equal_numbers
 from anystep.evaluation.metrics.distances import distances, pair
 
 
 @dataclass(frozen=True)
-class _Neighbours(Metric):
+class _Neighbours(Checked, Metric):
     """What precision and recall have in common; the distances between all rows are computed once for both."""
 
     better = "higher"
     usual = frozenset({"picture", "vector"})
     needs = frozenset({"rows"})
 
-    k: int = 3
+    k: Annotated[int, Ge(1)] = 3
     """Which nearest neighbour the balls reach to."""
-
-    def __post_init__(self) -> None:
-        at_least("k", self.k, 1)
 
     @property
     def fewest(self) -> int:
