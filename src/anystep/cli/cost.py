@@ -30,9 +30,8 @@ class Cost:
         Opens its data and builds its network. Raises, as training would, UsageError for options that do not fit the
         data, and DataError.
         """
-        facts = DataFacts.of(config.data.open("train"))
-        config.objective.check(facts.conditions)
-        config.coupling.check(facts.conditions)
+        facts = DataFacts.of(config.data.open("train"), config.codec)
+        config.check(facts.conditions)
         with torch.random.fork_rng(devices=[]):
             network = config.network.build(facts.shape, facts.conditions, config.objective.M)
         return cls(

@@ -14,6 +14,7 @@ from PIL import Image
 from anystep.cli.files import write_picture
 from anystep.cli.parse import Imports, parse
 from anystep.cli.scores import print_scores
+from anystep.codecs import sampled
 from anystep.core.errors import DataError, RunError, UsageError, reason
 from anystep.core.registry import import_modules
 from anystep.evaluation.reference import given_as_data
@@ -147,8 +148,7 @@ def columns(generators: dict[str, Generator], steps: Sequence[int], seed: int, r
     for number, (name, generator) in enumerate(generators.items()):
         real = None
         if data is not None:
-            index = np.arange(min(POINTS, len(data))) * len(data) // min(POINTS, len(data))
-            real = generator.codec.view(data.read(index)).flatten(1).numpy()
+            real = generator.codec.view(sampled(data, POINTS)).flatten(1).numpy()
         drawn = {n: generator.generate(steps=n, seed=seed, index=range(POINTS), batch=POINTS) for n in steps}
         image = picture(marginals({n: generator.decode(x).reshape(POINTS, -1) for n, x in drawn.items()}, real))
         caption = f"{POINTS} vectors of seed {seed}{'' if real is None else ' against the data'}, {name}."

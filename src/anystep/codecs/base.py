@@ -122,7 +122,7 @@ class Codec(Option, ABC, section="codec"):
         return dataclasses.replace(self)
 
 
-def sampled(rows: RowReader) -> Rows:
-    """Return at most 4,096 rows at a fixed stride; all rows of smaller sets."""
-    count = min(len(rows), STATISTICS_ROWS)
+def sampled(rows: RowReader, most: int = STATISTICS_ROWS) -> Rows:
+    """Return at most ``most`` rows at a fixed stride; all rows of smaller sets."""
+    count = min(len(rows), most)
     return rows.read(np.arange(count) * len(rows) // count)

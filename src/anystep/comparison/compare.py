@@ -189,8 +189,7 @@ def check(trials: Sequence[Trial]) -> None:
     with torch.random.fork_rng(devices=[]):
         config.network.build(facts.shape, facts.conditions, config.objective.M)
     for trial in trials:
-        trial.config.objective.check(facts.conditions)
-        trial.config.coupling.check(facts.conditions)
+        trial.config.check(facts.conditions)
         for part in (trial.config.penalty, trial.config.weight):
             part.start(facts.shape, trial.config.objective.tags, trial.config.objective.marked, torch.device("cpu"))
         check_place(trial, dataset)

@@ -17,6 +17,7 @@ from anystep.core.errors import UsageError
 from anystep.core.fields import Checked, Fraction, PositiveFloat, check_value, field_types, require
 from anystep.core.registry import Registry, check_option, find_class
 from anystep.data import SOURCES, Dataset, Source
+from anystep.flow.condition import ConditionSpec
 from anystep.flow.coupling import CouplingConfig
 from anystep.flow.penalties import PENALTIES, WEIGHTS, Haar, NoWeight, Own, Penalty, Weight
 from anystep.networks import NETWORKS, NetworkConfig
@@ -188,6 +189,11 @@ class Config:
                 f"objective {objective.name} differentiates in forward mode, which torch.compile cannot: leave "
                 "training.compile out"
             )
+
+    def check(self, conditions: ConditionSpec) -> None:
+        """Raise UsageError when the method or the coupling needs another kind of condition than the data has."""
+        self.objective.check(conditions)
+        self.coupling.check(conditions)
 
     def located(self) -> "Config":
         """Return the same run with absolute paths, so that it can be trained from anywhere."""

@@ -69,8 +69,7 @@ def train(
     dataset = config.data.open("train")
     facts = data_facts(config, dataset, out)
     config = replace(config, codec=facts.codec.unfitted())
-    config.objective.check(facts.conditions)
-    config.coupling.check(facts.conditions)
+    config.check(facts.conditions)
     # 2. The state: of the newest checkpoint, of another run's weights, or fresh; then the directory.
     state, settings = State(config, facts, device), config.training
     offset = start(state, out)
