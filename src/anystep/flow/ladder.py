@@ -83,7 +83,7 @@ def dyadic_lengths(steps: int, order: Order = "small_last") -> list[float]:
 
 
 def shortcut_schedule(steps: int, ladder: Ladder | None = None, order: Order = "small_last") -> Schedule:
-    """Return Algorithm 2 of Frans et al. 2024 for any budget: dyadic steps, each with the network told its own size.
+    """Return Algorithm 2 of Frans et al. 2024 for any budget: dyadic steps, the size of each an input of the network.
 
     Steps of ``1/M`` or smaller are asked for as d = 0, as in training; beyond ``M`` steps this is plain Euler.
     """

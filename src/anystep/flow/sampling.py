@@ -34,7 +34,7 @@ def sample(
     schedule: Callable[[int], Schedule] = shortcut_schedule,
     callback: Callback | None = None,
 ) -> Tensor:
-    """Carry ``noise`` [B, ...] to data by Euler steps whose size the network is told (Frans et al. 2024, Algorithm 2).
+    """Carry ``noise`` [B, ...] to data by Euler steps whose size is its input d (Frans et al. 2024, Algorithm 2).
 
     ``steps`` is a budget, any integer of at least 1, that ``schedule`` turns into steps, or the explicit steps.
     ``guidance`` is the scale W (1: none), one for all steps or one a step; a step costs one forward pass where W = 1

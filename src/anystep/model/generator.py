@@ -29,21 +29,21 @@ Labels = int | Sequence[int] | NDArray[np.int64] | Tensor
 class Plan:
     """How a budget is sampled: the steps, the guidance scale of each, and what a person should know of it.
 
-    ``told`` says that the network takes the scale as an input.
+    ``takes_guidance``: whether the scale is an input of the network.
     """
 
     schedule: Schedule
     guidance: Sequence[float]
     caution: str | None = None
-    told: bool = False
+    takes_guidance: bool = False
 
     @property
     def network_calls(self) -> int:
-        """Forward passes a sample: a guided step costs two (label and null) unless the network is told W.
+        """Forward passes a sample: a guided step costs two (label and null) unless W is an input of the network.
 
         W = 1 and W = 0 cost one.
         """
-        return sum(1 if self.told or scale in {0, 1} else 2 for scale in self.guidance)
+        return sum(1 if self.takes_guidance or scale in {0, 1} else 2 for scale in self.guidance)
 
 
 @dataclass(frozen=True)
