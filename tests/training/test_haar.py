@@ -16,7 +16,7 @@ from anystep.core.errors import UsageError
 from anystep.core.random import Keys
 from anystep.flow.condition import UNCONDITIONAL
 from anystep.flow.penalties import Haar, Own, Penalty
-from anystep.flow.penalties.bands import FLOOR, band_error, band_shares
+from anystep.flow.penalties.haar import ENERGY_FLOOR, band_error, band_shares
 from anystep.objectives import (
     OBJECTIVES,
     Batch,
@@ -55,7 +55,7 @@ def energies(x: Tensor) -> Tensor:
 def weights_of(energy: Tensor) -> Tensor:
     """1 / energy, with mean 1 over the elements of a row: 1 + 3 (1 + 4 + 16) = 64 of them."""
     share = torch.tensor([1.0, *[1.0] * 3, *[4.0] * 3, *[16.0] * 3], dtype=torch.float64) / 64
-    inverse = 1 / energy.clamp(min=FLOOR * float((share * energy).sum()))
+    inverse = 1 / energy.clamp(min=ENERGY_FLOOR * float((share * energy).sum()))
     return inverse / float((share * inverse).sum())
 
 
@@ -64,7 +64,7 @@ class Watched:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, config: Config, out: Path) -> None:
         self.targets: list[list[Tensor]] = []
-        self.weights: list[Tensor | None] = []
+        self.weights: list[Tensor] = []
         self.energy: list[Tensor] = []
         call, observe = UpdateCharge.__call__, UpdateCharge.observe
         seen: list[tuple[UpdateCharge, Tensor]] = []
@@ -75,7 +75,7 @@ class Watched:
 
         def watched_observe(charge: UpdateCharge) -> None:
             assert isinstance(charge.penalty, Haar)
-            self.weights.append(charge.penalty.band_weights(charge.loss["penalty"], (1, *SHAPE)))
+            self.weights.append(charge.penalty.band_weights(charge.loss["penalty"], SHAPE))
             observe(charge)
             self.energy.append(charge.loss["penalty"].get_buffer("energy").clone())
             self.targets.append([target for its, target in seen if its is charge])
@@ -99,9 +99,8 @@ def test_an_update_weighs_by_the_energies_of_those_before_it(
         assert len(targets) == accumulate
         own = energies(torch.cat(targets))
         if average is None:
-            assert weights is None
+            assert weights.tolist() == [1.0] * 10
         else:
-            assert weights is not None
             torch.testing.assert_close(weights.double(), weights_of(average), rtol=1e-5, atol=0)
         average = own if average is None else 0.75 * average + 0.25 * own
         torch.testing.assert_close(energy, average, rtol=1e-5, atol=0)
@@ -173,21 +172,20 @@ def test_whitened_bands_are_equally_wrong_where_nothing_is_predicted_and_coarse_
         PhaseProgress(0, 1),
     )
     targets = constant.targets(networks, *part)
-    target, query, tag = targets.target, targets.query, targets.tag
+    target, query = targets.target, targets.query
     state = WHITENED.start(SHAPE, constant.tags, constant.marked, torch.device("cpu"))
-    sums = WHITENED.statistics(state, target, target, query, tag)
+    sums = WHITENED.statistics(state, target, target)
     WHITENED.observe(state, {name: value.double() for name, value in sums.items()})
-    weights = WHITENED.band_weights(state, target.shape)
-    assert weights is not None
+    weights = WHITENED.band_weights(state, SHAPE)
     assert float(weights[0]) < 0.01
     assert float(weights[-1]) > 1
-    share = band_shares((1, *SHAPE), 3).float()
-    bands = torch.stack([band_error(0 * target, target, 3, one).mean() for one in torch.diag(weights)])
+    share = band_shares(SHAPE, 3).float()
+    bands = torch.stack([band_error(0 * target, target, one, 3).mean() for one in torch.diag(weights)])
     torch.testing.assert_close(bands / share, (bands / share)[:1].expand(10), rtol=1e-4, atol=0)
     white = made((4096, *SHAPE), 3)
-    parts = torch.stack([band_error(white, 0 * white, 3, one).mean() for one in torch.diag(weights)])
+    parts = torch.stack([band_error(white, 0 * white, one, 3).mean() for one in torch.diag(weights)])
     torch.testing.assert_close(parts, share * weights, rtol=0.1, atol=0)
-    rows = WHITENED.rows(state, white, 0 * white, query, tag, constant.error)
+    rows = WHITENED.rows(state, white, 0 * white, query, constant.error)
     assert float(rows.mean()) == pytest.approx(1, rel=0.02)
 
 
@@ -215,10 +213,10 @@ def test_fixed_weights_are_of_the_low_band_and_of_each_level_and_equal_ones_the_
     def rows(**fields: Any) -> Tensor:
         penalty = Haar(**fields)
         state = penalty.start(SHAPE, ("flow",), (), torch.device("cpu"))
-        return penalty.rows(state, prediction, target, unused, unused, unused)
+        return penalty.rows(state, prediction, target, unused, unused)
 
     fixed = rows(bands="fixed", weights=(0.25, 0.5, 1.0, 2.0))
-    exact = band_error(prediction, target, 3, torch.tensor([0.25, *[0.5] * 3, *[1.0] * 3, *[2.0] * 3]))
+    exact = band_error(prediction, target, torch.tensor([0.25, *[0.5] * 3, *[1.0] * 3, *[2.0] * 3]), 3)
     torch.testing.assert_close(fixed, exact, rtol=0, atol=0)
     flat = rows(norm="l1", bands="flat")
     torch.testing.assert_close(rows(norm="l1", bands="fixed", weights=(2.0,) * 4), 2 * flat)
@@ -310,15 +308,21 @@ def test_a_method_with_an_error_of_its_own_is_refused(method: str) -> None:
         ({"levels": 0}, "penalty.levels must be at least 1, got 0"),
         ({"norm": "charbonnier", "eps": 0.0}, "penalty.eps must be greater than 0 and finite, got 0.0"),
         ({"decay": 1.0}, r"penalty.decay must be in \[0, 1\), got 1.0"),
-        ({"eps": 0.1}, "^penalty.eps does nothing without penalty.norm charbonnier: set that too, or leave it out$"),
-        ({"norm": "l1", "bands": "flat", "decay": 0.5}, "penalty.decay does nothing without penalty.bands whitened"),
-        ({"weights": (1.0, 2.0)}, "penalty.weights does nothing without penalty.bands fixed"),
+        ({"eps": 0.1}, "^penalty.eps has no effect without penalty.norm charbonnier: set both, or neither$"),
+        ({"norm": "l1", "bands": "flat", "decay": 0.5}, "penalty.decay has no effect without penalty.bands whitened"),
+        ({"weights": (1.0, 2.0)}, "penalty.weights has no effect without penalty.bands fixed"),
         ({"bands": "fixed"}, "penalty.bands fixed needs penalty.weights: of the low band, then"),
         ({"bands": "fixed", "weights": (0.0, 0.0)}, "penalty.bands fixed needs penalty.weights"),
         ({"bands": "fixed", "weights": (1.0, -2.0)}, r"penalty.weights must be at least 0 and finite, got -2.0"),
         ({"bands": "fixed", "weights": (1.0, math.inf)}, r"penalty.weights must be at least 0 and finite, got inf"),
-        ({"bands": "flat"}, "^penalty.bands flat with penalty.norm l2 is the squared error, as"),
-        ({"bands": "fixed", "weights": (2.0, 2.0)}, "all weights alike, with penalty.norm l2 is the s"),
+        (
+            {"bands": "flat"},
+            "^Haar bands of equal weights with penalty.norm l2 are the squared error: set penalty.bands whitened",
+        ),
+        (
+            {"bands": "fixed", "weights": (2.0, 2.0)},
+            "Haar bands of equal weights with penalty.norm l2 are the squared error",
+        ),
     ],
 )
 def test_what_does_nothing_or_cannot_be_is_refused(fields: dict[str, Any], message: str) -> None:
@@ -329,14 +333,18 @@ def test_what_does_nothing_or_cannot_be_is_refused(fields: dict[str, Any], messa
 @pytest.mark.parametrize(
     ("penalty", "shape", "message"),
     [
-        (WHITENED, (1, 27, 28), "^penalty haar halves every side, and 27 x 28 has an odd one: leave it out$"),
+        (WHITENED, (1, 27, 28), "^penalty haar halves every side, and 27 x 28 has an odd one: use another penalty$"),
         (WHITENED, (3,), "penalty haar halves every side, and 3 has an odd one"),
         (
             WHITENED,
             (16, 2),
-            r"^penalty haar is for images \[C, H, W\] and vectors \[D\], and examples here are 16 x 2: ",
+            r"^penalty haar is for images \[C, H, W\] and vectors \[D\], and examples here are 16 x 2$",
         ),
-        (replace(WHITENED, levels=3), (1, 28, 28), "^penalty.levels must be at most 2 for 28 x 28 "),
+        (
+            replace(WHITENED, levels=3),
+            (1, 28, 28),
+            "^penalty.levels must be at most 2 for 28 x 28, as each halves every side, got 3$",
+        ),
         (PENALTIES[3], (1, 28, 28), "^penalty.weights must be 3, of the low band and 2 levels, coarse to fine, got 4$"),
     ],
 )

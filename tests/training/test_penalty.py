@@ -30,10 +30,10 @@ def test_pseudo_huber_is_icts_formula() -> None:
     assert ict.huber == penalty.c
     prediction, target = made(0, 5, 3, 8, 8), made(1, 5, 3, 8, 8)
     query = Query(x_t=target, t=torch.zeros(5), d=torch.zeros(5))
-    rows = penalty.rows(unused, prediction, target, query, unused, unused)
+    rows = penalty.rows(unused, prediction, target, query, unused)
     torch.testing.assert_close(rows, ict.error(prediction, target, query), rtol=0, atol=0)
     late = replace(query, t=torch.full((5,), 0.75))
-    rows = penalty.rows(unused, prediction / 4, target / 4, query, unused, unused)
+    rows = penalty.rows(unused, prediction / 4, target / 4, query, unused)
     torch.testing.assert_close(rows, ict.error(prediction, target, late), rtol=1e-6, atol=0)
     c = 0.00108 * math.sqrt(192)
     exact = ((prediction / 4 - target / 4).double().square().sum((1, 2, 3)) + c**2).sqrt() - c
@@ -51,7 +51,7 @@ def test_squared_is_a_shortcut_models_own_error(tiny: Config, tmp_path: Path) ->
 def test_the_distance_makes_rows_far_off_pull_no_harder_than_others() -> None:
     """The gradient of a row is its error over the distance: of length 1 beyond c, whatever the error."""
     prediction = torch.tensor([[3.0, 4.0], [300.0, 400.0]], requires_grad=True)
-    PseudoHuber(c=0.01).rows(unused, prediction, torch.zeros(2, 2), unused, unused, unused).sum().backward()
+    PseudoHuber(c=0.01).rows(unused, prediction, torch.zeros(2, 2), unused, unused).sum().backward()
     torch.testing.assert_close(prediction.grad, torch.tensor([[0.6, 0.8]] * 2), rtol=1e-4, atol=0)
 
 

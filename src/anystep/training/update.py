@@ -36,15 +36,15 @@ class UpdateCharge:
     def __call__(self, prediction: Tensor, targets: Targets) -> Losses:
         """Return the loss of each row; the log shows it without the section `weight`."""
         target, query, tag = targets.target, targets.query, targets.tag
-        penalties = self.penalty.rows(self.loss["penalty"], prediction, target, query, tag, self.objective.error)
+        penalties = self.penalty.rows(self.loss["penalty"], prediction, target, query, self.objective.error)
         if targets.weight is not None:
             penalties = penalties * targets.weight
         guess = prediction.detach()
         raw = squared_error(guess, target)
-        rows = self.weight.rows(self.loss["weight"], penalties, raw, query, tag, self.progress)
+        rows = self.weight.rows(self.loss["weight"], penalties, raw, tag, self.progress)
         with torch.no_grad():
-            self._add("penalty", self.penalty.statistics(self.loss["penalty"], guess, target, query, tag))
-            self._add("weight", self.weight.statistics(self.loss["weight"], raw, query, tag))
+            self._add("penalty", self.penalty.statistics(self.loss["penalty"], guess, target))
+            self._add("weight", self.weight.statistics(self.loss["weight"], raw, tag))
         return Losses(rows, query.t, tag, logged=penalties.detach())
 
     def observe(self) -> None:
