@@ -3,6 +3,13 @@
 import torch
 from torch import Tensor
 
+from anystep.flow.condition import ConditionSpec, Entry
+
+
+def feature_vector(*shape: int, drop: bool = True) -> ConditionSpec:
+    """Return the spec of a lone feature of this shape (without the batch axis)."""
+    return ConditionSpec({"feature": Entry("feature", shape, None, drop)})
+
 
 class WithNull:
     """A network that is given class labels, of which ``num_classes`` means "nothing given"."""

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.toys import feature_vector
 
 from anystep.codecs import Vectors, encode_condition
 from anystep.core.errors import DataError, UsageError
 from anystep.data import Dataset, Npz, split
-from anystep.flow.condition import ConditionSpec, Entry, class_labels, feature_vector
+from anystep.flow.condition import ConditionSpec, Entry, class_labels
 from anystep.run.facts import DataFacts
 
 N = 40

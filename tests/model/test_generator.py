@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from tests.toys import WithNull
+from tests.toys import WithNull, feature_vector
 from torch import nn
 
 from anystep.codecs import Pixels
 from anystep.core.errors import UsageError
 from anystep.core.random import Keys
-from anystep.flow.condition import UNCONDITIONAL, ConditionSpec, Entry, class_labels, feature_vector
+from anystep.flow.condition import UNCONDITIONAL, ConditionSpec, Entry, class_labels
 from anystep.flow.ladder import Step, instantaneous_schedule
 from anystep.model.generator import Generator
 from anystep.objectives import FlowMatching, ImprovedShortcut, Shortcut

@@ -1,6 +1,7 @@
 """Consistency training, plain and improved, row by row in NumPy; their curricula; stochastic sampling."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,9 +10,10 @@ from scipy import stats
 from torch import Tensor
 
 from anystep.core.random import Draw, Keys
+from anystep.flow.ladder import instantaneous_schedule
 from anystep.flow.path import data_from_velocity, expand
 from anystep.flow.progress import PhaseProgress
-from anystep.flow.sampling import sample_consistency
+from anystep.flow.sampling import sample
 from anystep.objectives.base import Batch, Networks
 from anystep.objectives.consistency_training import ConsistencyTraining
 from anystep.objectives.ict import ImprovedConsistencyTraining
@@ -199,6 +201,11 @@ def fresh(n: int) -> Tensor:
     return torch.randn(ROWS, WIDTH, dtype=torch.float64, generator=torch.Generator().manual_seed(n))
 
 
+def sample_consistency(network: Any, noise: Tensor, **options: Any) -> Tensor:
+    """Sample with jumps to the data at d = 0."""
+    return sample(network, noise, schedule=instantaneous_schedule, **({"renoise": fresh} | options))
+
+
 def test_one_jump_is_where_the_velocity_points() -> None:
     network, given = Toy.make(3), batch()
     one = sample_consistency(network, given.x0, steps=1, condition=given.condition)
@@ -280,6 +287,7 @@ def test_guidance_of_a_jump_is_that_of_its_velocity() -> None:
         sample_consistency(network, given.x0, steps=3, guidance=[1.0, 2.0], renoise=fresh)
 
 
-def test_several_jumps_without_fresh_noise_are_refused() -> None:
-    with pytest.raises(ValueError, match="2 steps take fresh noise"):
-        sample_consistency(Toy.make(3), batch().x0, steps=2)
+def test_jumps_without_new_noise_are_refused() -> None:
+    objective = ConsistencyTraining()
+    with pytest.raises(ValueError, match="consistency_training re-noises between steps: pass `renoise`"):
+        objective.sample(Toy.make(3), batch().x0, steps=objective.schedule(2), condition=None, guidance=[1.0] * 2)

@@ -6,7 +6,7 @@ from tests.reference.recorded import ATOL, ATOL_128, WithoutStep, image, integer
 
 from anystep.flow.ladder import Schedule, Step, instantaneous_schedule, shortcut_schedule
 from anystep.flow.network import Network
-from anystep.flow.sampling import sample, sample_consistency
+from anystep.flow.sampling import sample
 
 FILE = load("sampler")
 PARAMS = load("params_h32")
@@ -46,10 +46,10 @@ def test_same_noise_same_samples(case: str) -> None:
 def test_same_noises_same_consistency_samples(case: str) -> None:
     """Their times are n/N too, and their n-th noise, from 0, follows step n: the last is never used."""
     flags, renoise = meta(FILE, case), FILE[f"{case}/renoise"]
-    drawn = sample_consistency(
+    drawn = sample(
         WithoutStep(network(PARAMS, "params", side=8)),  # type: ignore[arg-type]
         image(FILE["start_noise"]),
-        steps=flags["steps"],
+        steps=instantaneous_schedule(flags["steps"]),
         condition=integers(FILE["labels"]),
         renoise=lambda n: image(renoise[n]),
     )

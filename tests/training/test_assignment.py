@@ -9,7 +9,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from anystep.flow.coupling import plan
+from anystep.flow.coupling import optimal_assignment
 from anystep.training.assignment import solve, solver
 
 
@@ -52,7 +52,10 @@ def test_ties_are_broken_alike_every_time(package: str) -> None:
 def test_solvers_agree_on_plans_of_random_noise() -> None:
     pytest.importorskip("lap")
     x0, x1 = torch.randn(2, 200, 12, generator=torch.Generator().manual_seed(0))
-    plans = plan(x0, x1, solve), plan(x0, x1, lambda cost: torch.from_numpy(linear_sum_assignment(cost.numpy())[1]))
+    plans = (
+        optimal_assignment(x0, x1, solve),
+        optimal_assignment(x0, x1, lambda cost: torch.from_numpy(linear_sum_assignment(cost.numpy())[1])),
+    )
     assert torch.equal(*plans)
 
 

@@ -246,8 +246,8 @@ def test_what_fails_in_the_thread_is_one_line_of_the_run(
         ({"batches": 2, "class_cost": -1.0}, "coupling.class_cost must be at least 0 and finite, got -1.0"),
         ({"batches": 2, "class_cost": float("inf")}, "coupling.class_cost must be at least 0 and finite, got inf"),
         ({"batches": 2, "class_cost": 1.0, "per_class": True}, "coupling.per_class is an infinite coupling.class_cost"),
-        ({"class_cost": 1.0}, "coupling.class_cost does nothing without coupling.batches"),
-        ({"per_class": True}, "coupling.per_class does nothing without coupling.batches"),
+        ({"class_cost": 1.0}, "coupling.class_cost has no effect without coupling.batches"),
+        ({"per_class": True}, "coupling.per_class has no effect without coupling.batches"),
     ],
 )
 def test_what_makes_no_sense_is_refused(values: dict[str, Any], message: str) -> None:

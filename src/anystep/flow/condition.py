@@ -1,8 +1,8 @@
-"""What an example is given: nothing, one tensor, or a dict of tensors, with the examples on the first axis.
+"""What an example is conditioned on: nothing, one tensor, or a dict of tensors, with the examples on the first axis.
 
 An entry is a class label (int64 [B]) or a feature (floating point [B, ...]). "Nothing given" has the same form: the
-label ``num_classes``, and NaN in every element of a feature. Everything from the data set to the generator handles
-conditions through the functions here, so that none of it knows which form a condition has.
+label ``num_classes``, and NaN in every element of a feature. Code from the data set to the generator handles conditions
+through the functions here, so that it does not depend on their form.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,14 +23,20 @@ LONE_LABEL, LONE_FEATURE = "label", "feature"
 class Entry(NamedTuple):
     """One tensor of a condition.
 
-    ``shape`` is that of one example (() for labels); ``classes`` are the names of a label's classes; ``drop`` says
-    whether training may replace it by "nothing given", which classifier-free guidance needs.
+    ``shape`` is that of one example (() for labels); ``classes`` are the names of a label's classes; ``drop``: whether
+    training may replace it by "nothing given", which classifier-free guidance needs.
     """
 
     kind: Literal["label", "feature"]
     shape: tuple[int, ...] = ()
     classes: tuple[str, ...] | None = None
     drop: bool = True
+
+    def nothing(self, length: int, device: torch.device | None) -> Tensor:
+        """Return "nothing given" for ``length`` examples."""
+        if self.kind == "label":
+            return torch.full((length,), len(self.classes or ()), dtype=torch.int64, device=device)
+        return torch.full((length, *self.shape), torch.nan, device=device)
 
 
 @dataclass(frozen=True)
@@ -56,9 +62,6 @@ class ConditionSpec:
             if entry.kind == "label" and not entry.classes:
                 raise UsageError(f"num_classes must be at least 1, got 0 for the label {name!r}")
 
-    def __hash__(self) -> int:
-        return hash((tuple(self.entries.items()), self.single))
-
     def __bool__(self) -> bool:
         return bool(self.entries)
 
@@ -68,38 +71,32 @@ class ConditionSpec:
         return next((name for name, entry in self.entries.items() if entry.kind == "label"), None)
 
     @property
-    def class_names(self) -> tuple[str, ...] | None:
-        """Names of the classes, or None without a class label."""
-        return None if self.label is None else self.entries[self.label].classes
-
-    @property
     def num_classes(self) -> int | None:
         """Number of classes, which is also the label that means "nothing given"; None without a class label."""
-        return None if self.class_names is None else len(self.class_names)
+        return None if self.label is None else len(self.entries[self.label].classes or ())
 
     @property
     def features(self) -> tuple[str, ...]:
         """Names of the features."""
         return tuple(name for name, entry in self.entries.items() if entry.kind == "feature")
 
-    @property
-    def droppable(self) -> bool:
-        """Whether every entry may be left out in training, so that a condition of None has a meaning."""
-        return all(entry.drop for entry in self.entries.values())
-
     def named(self, condition: Condition) -> dict[str, Tensor]:
         """Return the tensors by name. Raises UsageError for another form, missing or unknown names."""
         if condition is None:
             return {}
-        given = condition if isinstance(condition, Mapping) else {next(iter(self.entries), LONE_LABEL): condition}
+        if isinstance(condition, Mapping):
+            given, form = dict(condition), f"a dict of {', '.join(condition)}"
+        else:
+            given = {next(iter(self.entries), LONE_LABEL): condition}
+            form = f"a tensor of shape {list(condition.shape)}"
         if isinstance(condition, Mapping) == self.single:
-            form = "one tensor" if self.single else f"a dict of {', '.join(self.entries)}"
-            raise UsageError(f"the condition must be {form}, got {describe(condition)}")
+            expected = "one tensor" if self.single else f"a dict of {', '.join(self.entries)}"
+            raise UsageError(f"the condition must be {expected}, got {form}")
         if given.keys() != self.entries.keys():
             raise UsageError(
                 f"the condition must have {', '.join(self.entries) or 'no entries'}, got {', '.join(given) or 'none'}"
             )
-        return dict(given)
+        return given
 
     def of(self, named: Mapping[str, Tensor]) -> Condition:
         """Return the tensors in the form of the condition: None, a lone tensor, or a dict."""
@@ -112,20 +109,19 @@ class ConditionSpec:
         return None if condition is None or self.label is None else self.named(condition)[self.label]
 
     def nothing(self, length: int, device: torch.device | None = None) -> Condition:
-        """Return "nothing given" for ``length`` examples. Raises UsageError for an entry that is never left out."""
+        """Return "nothing given" for ``length`` examples. Raises UsageError for an entry that is never dropped."""
         for name, entry in self.entries.items():
             if not entry.drop:
                 raise UsageError(f"{name} must be given: this model was never trained without it")
-        return self.of({name: _nothing(entry, length, device) for name, entry in self.entries.items()})
+        return self.of({name: entry.nothing(length, device) for name, entry in self.entries.items()})
 
     def null(self, condition: Condition) -> Condition:
-        """Return "nothing given" in place of every entry that may be left out; the others are unchanged."""
-        return self.of(
-            {
-                name: _nothing(self.entries[name], len(tensor), tensor.device) if self.entries[name].drop else tensor
-                for name, tensor in self.named(condition).items()
-            }
-        )
+        """Return the condition with "nothing given" in every entry that training drops; the others are unchanged."""
+        named = self.named(condition)
+        for name, tensor in named.items():
+            if self.entries[name].drop:
+                named[name] = self.entries[name].nothing(len(tensor), tensor.device)
+        return self.of(named)
 
     def check(self, condition: Condition, length: int) -> None:
         """Raise UsageError unless the condition fits: entries, shapes, number of examples, labels in range.
@@ -142,50 +138,27 @@ class ConditionSpec:
                 kind = "floating point" if entry.kind == "feature" else "int64"
                 raise UsageError(f"{name} must be {kind}, got {tensor.dtype}")
             if entry.kind == "label" and tensor.device.type == "cpu" and not torch.compiler.is_compiling():
-                _check_labels(name, tensor, len(entry.classes or ()))
-
-
-def _check_labels(name: str, label: Tensor, classes: int) -> None:
-    wrong = label[(label < 0) | (label > classes)]
-    if len(wrong):
-        raise UsageError(f"{name} must be 0 ... {classes - 1}, or {classes} for null, got {int(wrong[0])}")
-
-
-def _nothing(entry: Entry, length: int, device: torch.device | None) -> Tensor:
-    if entry.kind == "label":
-        return torch.full((length,), len(entry.classes or ()), dtype=torch.int64, device=device)
-    return torch.full((length, *entry.shape), torch.nan, device=device)
+                null = len(entry.classes or ())
+                wrong = tensor[(tensor < 0) | (tensor > null)]
+                if len(wrong):
+                    raise UsageError(f"{name} must be 0 ... {null - 1}, or {null} for null, got {int(wrong[0])}")
 
 
 UNCONDITIONAL = ConditionSpec()
 
 
 def class_labels(classes: int | Sequence[str], drop: bool = True) -> ConditionSpec:
-    """Return the spec of a lone class label: of so many classes, called "0", "1", ..., or of these names."""
+    """Return the spec of a lone class label: with this number of classes, "0", "1", ..., or with these names."""
     names = tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes)
     return ConditionSpec({LONE_LABEL: Entry("label", (), names, drop)})
 
 
-def feature_vector(*shape: int, drop: bool = True) -> ConditionSpec:
-    """Return the spec of a lone feature of this shape (without the batch axis)."""
-    return ConditionSpec({LONE_FEATURE: Entry("feature", shape, None, drop)})
-
-
-def describe(condition: Condition) -> str:
-    """Return the form of a condition in a few words, for messages."""
-    if isinstance(condition, Mapping):
-        return f"a dict of {', '.join(condition) or 'nothing'}"
-    return "None" if condition is None else f"a tensor of shape {list(condition.shape)}"
-
-
-def transform(function: Callable[..., Tensor], condition: Condition, *others: Condition) -> Condition:
-    """Return ``function`` of each tensor, with the tensors of the same name in ``others``."""
-    if condition is None:
-        return None
-    if isinstance(condition, Mapping):
-        rest = [other if isinstance(other, Mapping) else {} for other in others]
-        return {name: function(tensor, *(other[name] for other in rest)) for name, tensor in condition.items()}
-    return function(condition, *others)
+def transform(function: Callable[..., Tensor], *conditions: Any) -> Condition:
+    """Return ``function`` of the tensors of the same name in conditions of one form."""
+    first = conditions[0]
+    if isinstance(first, Mapping):
+        return {name: function(*(condition[name] for condition in conditions)) for name in first}
+    return None if first is None else function(*conditions)
 
 
 def rows(condition: Condition, index: Any) -> Condition:
@@ -194,12 +167,12 @@ def rows(condition: Condition, index: Any) -> Condition:
 
 
 def cat(*conditions: Condition) -> Condition:
-    """Return the examples of several conditions of one form, one after the other."""
+    """Return the examples of several conditions of one form, concatenated."""
     return transform(lambda *tensors: torch.cat(tensors), *conditions)
 
 
 def flat(tensor: Tensor) -> Tensor:
-    """Return the numbers of each example in a row, [B, F], of any [B, ...]; B may be 0, F 1."""
+    """Return the elements of each example, [B, F], of any [B, ...]; B may be 0, F 1."""
     return tensor.reshape(len(tensor), tensor.shape[1:].numel())
 
 
@@ -222,28 +195,7 @@ def where(mask: Tensor, one: Condition, other: Condition) -> Condition:
     return transform(lambda a, b: torch.where(_per_example(mask, a), a, b), one, other)
 
 
-def length(condition: Condition) -> int | None:
-    """Return the number of examples; None for None. Raises UsageError when the entries differ."""
-    if condition is None:
-        return None
-    tensors = condition if isinstance(condition, Mapping) else {LONE_LABEL: condition}
-    counts = {name: len(tensor) for name, tensor in tensors.items()}
-    if len(set(counts.values())) > 1:
-        found = ", ".join(f"{name} has {count}" for name, count in counts.items())
-        raise UsageError(f"the entries of a condition must have one number of examples: {found}")
-    return next(iter(counts.values()))
-
-
 def same(one: Condition, other: Condition) -> Tensor:
     """Return where two conditions of one form are equal, bool [B]; NaN is equal to NaN."""
-    equal: list[Tensor] = []
-
-    def compare(a: Tensor, b: Tensor) -> Tensor:
-        match = a == b
-        if a.is_floating_point():
-            match = match | (a.isnan() & b.isnan())
-        equal.append(flat(match).all(1))
-        return match
-
-    transform(compare, one, other)
-    return torch.stack(equal).all(0)
+    equal: Any = transform(lambda a, b: flat((a == b) | (a.isnan() & b.isnan())).all(1), one, other)
+    return torch.stack(list(equal.values()) if isinstance(equal, Mapping) else [equal]).all(0)

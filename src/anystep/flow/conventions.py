@@ -1,7 +1,7 @@
 """Other papers' conventions <-> ours: the variance-preserving path, EDM's sigma. Pure functions.
 
 Ours: ``x_t = (1 - t) x0 + t x1`` with noise ``x0`` at t = 0. Any path ``a x1 + b x0`` is ours at ``t = a / (a + b)``,
-scaled by ``a + b``; so networks of other papers say velocities of ours, and their samplers are Euler steps of ours.
+scaled by ``a + b``; so other papers' networks predict our velocities, and their samplers are our Euler steps.
 """
 
 from functools import cache
@@ -9,7 +9,6 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from anystep.core.fields import in_range
 from anystep.flow.path import expand
 
 #: noise levels of the variance-preserving path, tau = 0 (least noise) ... 999 (DDPM, DiT)
@@ -33,7 +32,6 @@ def vp_times() -> Tensor:
 
 def vp_time(tau: int) -> float:
     """Return the straight path's time of level ``tau`` in 0 ... 999; -1, where diffusion ends, is the data: t = 1."""
-    in_range("tau", tau, -1, VP_LEVELS - 1)
     return 1.0 if tau == -1 else float(vp_times()[tau])
 
 
@@ -57,10 +55,10 @@ def from_vp(x_tau: Tensor, t: Tensor) -> Tensor:
 
 
 def velocity_from_noise(x_t: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-    """Return ``v = (x_t - noise) / t``: the velocity of a network that says the noise in ``x_t``. ``t``: [B].
+    """Return ``v = (x_t - noise) / t``: the velocity of a network that predicts the noise in ``x_t``. ``t``: [B].
 
-    Times before `VP_START` count as that. An error of ``noise`` is multiplied by 1 / t, up to 158; float32 rounding
-    alone makes up to 1e-4 there. `anystep.flow.path.noise_from_velocity` goes back.
+    Times before `VP_START` count as that. An error of ``noise`` is multiplied by 1 / t, up to 158; the rounding of
+    float32 alone gives up to 1e-4 there. The inverse is `anystep.flow.path.noise_from_velocity`.
     """
     return (x_t - noise) / expand(t.clamp(min=VP_START), x_t)
 

@@ -1,17 +1,18 @@
 """Classifier-free guidance. One convention: the scale ``W``, where W = 1 means none.
 
-``v_W = v_null + W (v_condition - v_null)``. The paper of improved shortcut models writes the increment ``w = W - 1``.
+``v_W = v_null + W (v_condition - v_null)``. Improved shortcut models are written with the increment ``w = W - 1``.
 A network that takes W as an input predicts ``v_W`` itself; any other is evaluated twice.
 """
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from anystep.core.errors import UsageError
-from anystep.core.fields import finite
+from anystep.core.fields import require
 from anystep.flow.condition import Condition, cat, same
 from anystep.flow.network import Network, null, takes_guidance
 from anystep.flow.path import expand
@@ -31,9 +32,10 @@ def in_interval(scale: float | Tensor, t: Tensor, start: float) -> Tensor:
 def guided_velocity(network: Network, x: Tensor, t: Tensor, d: Tensor, condition: Condition, scale: float) -> Tensor:
     """Return the guided velocity, with the conditional and the null examples in one forward pass of 2B examples.
 
-    ``scale = 1`` is the plain pass of B examples, ``scale = 0`` the null pass. A network that takes W gets it, in one
-    pass of B examples; null examples, which guidance does not change, get W = 1. Raises UsageError for guidance
-    without a condition, or of a network without ``null``.
+    ``scale = 1`` is the plain pass of B examples, ``scale = 0`` the null pass. A network that takes W as an input
+    gets it, in one pass of B examples; null examples, which guidance does not change, get W = 1.
+
+    Raises UsageError for guidance without a condition, or of a network without ``null``.
     """
     if scale == 1:
         return network(x, t, d, condition)
@@ -56,10 +58,10 @@ NullTraining = Literal["trained", "untrained", "never"]
 class GuidanceRule(NamedTuple):
     """What guidance means at one sampling step of a trained model.
 
-    ``as_trained``: the scale W to apply there so that samples are guided as training meant it. ``built_in``: the scale
-    that the predicted velocity has already, 1 for none; applying another W would guide twice. ``null``: whether
-    "nothing given" was trained at this step; "untrained" (it was, at other steps) is a warning, "never" an error, and
-    ``remedy`` is what to train with instead.
+    ``as_trained``: the scale W to apply so that samples are guided as in training. ``built_in``: the scale that the
+    predicted velocity already has, 1 for none; applying another W would guide twice. ``null``: whether "nothing given"
+    was trained at this step; "untrained" (but trained at other steps) is a warning, "never" an error, and ``remedy`` is
+    the option to train with instead.
     """
 
     as_trained: float = 1.0
@@ -78,11 +80,11 @@ def guidance_scales(
     """
     if requested is None:
         return [rule.as_trained for rule in rules], []
-    finite("guidance", requested)
+    require(isfinite(requested), "guidance", requested, "finite")
     if requested == 1:
         return [1.0] * len(rules), []
     scales = [requested] * len(rules)
-    otherwise = "leave guidance out, or allow it explicitly (--guide-twice)"
+    otherwise = "omit guidance, or allow it explicitly (--guide-twice)"
     never = [rule for rule in rules if rule.null == "never"]
     built_in = [rule.built_in for rule in rules if rule.built_in != 1]
     if never and not twice:

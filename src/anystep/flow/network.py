@@ -1,4 +1,4 @@
-"""What the mathematics needs of a network, and nothing about how it is built."""
+"""What a network is to the mathematics: a velocity field, however it is built."""
 
 from typing import Protocol, runtime_checkable
 
@@ -14,12 +14,12 @@ class Network(Protocol):
 
     ``x``: [B, ...]; ``t``, ``d``, ``guidance``: float32 [B]; ``condition``: `anystep.flow.condition`. Returns the
     average velocity from ``t`` to ``t + d``, shaped like ``x``; d = 0 is the instantaneous velocity. B may be 0. A
-    network that was built without a step or guidance input ignores it. Three optional attributes:
+    network without a step or guidance input ignores it. Three optional attributes:
 
-    - ``null(condition)`` returns "nothing given" in the form of ``condition``: a network trained with dropped
-      conditions has it, and guidance needs it;
+    - ``null(condition)`` returns "nothing given" in the form of ``condition``: required for training with dropped
+      conditions, and for guidance;
     - ``takes_guidance``: whether the guidance scale W is an input;
-    - ``given(condition)``, called once when sampling starts; what it returns is passed on in place of the condition.
+    - ``given(condition)``, called once when sampling starts; its result is used in place of the condition.
     """
 
     def __call__(

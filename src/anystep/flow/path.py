@@ -1,5 +1,4 @@
-"""The straight path between noise and data, and what a velocity says about its two ends (Frans et al. 2024, eq. 1 and
-3)."""
+"""The straight path between noise and data, its velocity, and its two ends (Frans et al. 2024, eq. 1 and 3)."""
 
 from torch import Tensor
 

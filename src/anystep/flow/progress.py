@@ -1,11 +1,11 @@
-"""How far training is, for what changes over a phase: curricula of methods, and weights that rise."""
+"""Progress of training, for what changes over a phase: curricula of methods, and weights that rise."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class PhaseProgress:
-    """How far the phase is: ``step`` updates done, of ``steps`` in it; ``index`` is the phase's own (`Phase.index`)."""
+    """Progress of a phase: ``step`` of its ``steps`` updates are done. ``index`` is `Phase.index`."""
 
     step: int
     steps: int
@@ -13,5 +13,5 @@ class PhaseProgress:
 
     @property
     def fraction(self) -> float:
-        """Share of the phase that is done, in [0, 1)."""
+        """Fraction of the phase that is done, in [0, 1)."""
         return self.step / self.steps

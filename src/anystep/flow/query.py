@@ -1,4 +1,4 @@
-"""Where a network is evaluated: its arguments, one row per example."""
+"""The inputs that a network is evaluated at."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from anystep.flow.condition import Condition
 
 @dataclass(frozen=True)
 class Query:
-    """The arguments of the online network, rows aligned: x_t [B, ...], t and d [B], condition, guidance [B]."""
+    """The inputs of the online network: x_t [B, ...], t and d [B], condition, guidance [B]."""
 
     x_t: Tensor
     t: Tensor

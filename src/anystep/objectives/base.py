@@ -21,7 +21,7 @@ from anystep.flow.network import Network, null
 from anystep.flow.penalties.squared import squared_error
 from anystep.flow.progress import PhaseProgress
 from anystep.flow.query import Query
-from anystep.flow.sampling import Callback, Renoise, sample, sample_consistency
+from anystep.flow.sampling import Callback, Renoise, sample
 
 
 @dataclass(frozen=True)
@@ -235,10 +235,16 @@ class Objective(Option, ABC, section="objective"):
         After each jump but the last comes fresh noise, ``renoise(n)`` of step n = 0, 1, ..., shaped like ``noise``.
         """
         x_t = self.start(noise, steps)
-        if not self.stochastic:
-            return sample(network, x_t, steps=steps, condition=condition, guidance=guidance, callback=callback)
-        return sample_consistency(
-            network, x_t, steps=steps, condition=condition, guidance=guidance, callback=callback, renoise=renoise
+        if self.stochastic and renoise is None:
+            raise UsageError(f"{self.name} re-noises between steps: pass `renoise`")
+        return sample(
+            network,
+            x_t,
+            steps=steps,
+            condition=condition,
+            guidance=guidance,
+            callback=callback,
+            renoise=renoise if self.stochastic else None,
         )
 
     def start(self, noise: Tensor, schedule: Schedule) -> Tensor:

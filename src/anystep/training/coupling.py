@@ -25,7 +25,7 @@ from anystep.core.errors import DataError, RunError
 from anystep.core.random import Keys
 from anystep.data import batch_indices
 from anystep.flow.condition import cat
-from anystep.flow.coupling import CouplingConfig, plan
+from anystep.flow.coupling import CouplingConfig, optimal_assignment
 from anystep.objectives import Batch, Draw
 from anystep.training.assignment import solve
 from anystep.training.examples import DataExamples
@@ -40,7 +40,7 @@ def coupled_noise(data: DataExamples, config: CouplingConfig, keys: Keys, batch:
     x0, x1 = torch.cat([part.x0 for part in pool]), torch.cat([part.x1 for part in pool])
     label = data.dataset.conditions.class_label(cat(*(part.condition for part in pool))) if config.by_class else None
     cost = inf if config.per_class else config.class_cost
-    given = plan(x0.double(), x1.double(), solve, label, cost)
+    given = optimal_assignment(x0.double(), x1.double(), solve, label, cost)
     return x0[given].reshape(config.batches, batch, *x0.shape[1:])
 
 
