@@ -29,7 +29,7 @@ def test_public_names_are_the_same_at_run_time_and_for_type_checkers() -> None:
     imported = {
         alias.name: node.module for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names
     }
-    assert imported == {name: f"anystep.{home}" for name, home in anystep._HOME.items()}
+    assert imported == {name: f"anystep.{home}" for home, names in anystep._NAMES.items() for name in names}
     assert sorted(anystep.__all__) == sorted(imported)
 
 

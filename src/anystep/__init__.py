@@ -1,7 +1,7 @@
 """One network, any number of steps.
 
 `anystep` trains generative models that sample in 1, 2, 4, ... 128 steps from a single run (shortcut models, Frans et
-al. 2024) and the methods they are compared with. The names below are the public interface; they load when first used.
+al. 2024) and the methods they are compared with. The public names are below; each loads when it is first used.
 """
 
 import os
@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if "torch" not in sys.modules:
-    # Threads of torch that wait for others sleep. By default they spin, which slows a run beside a busy process.
+    # torch's threads sleep while they wait for each other. By default they spin, which slows a run next to other work.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
@@ -29,41 +29,22 @@ if TYPE_CHECKING:
     from anystep.run.config import Config
     from anystep.training.trainer import train
 
-#: public name -> module that has it
-_HOME = {
-    "Choices": "comparison.compare",
-    "Config": "run.config",
-    "DataError": "core.errors",
-    "Dataset": "data",
-    "DiTConfig": "networks",
-    "Digits": "data",
-    "FlowMatching": "objectives",
-    "Folder": "data",
-    "Generator": "model.generator",
-    "Hub": "data",
-    "Ladder": "flow.ladder",
-    "MLPConfig": "networks",
-    "NetworkConfig": "networks",
-    "Npz": "data",
-    "Objective": "objectives",
-    "RunError": "core.errors",
-    "Shortcut": "objectives",
-    "Source": "data",
-    "Step": "flow.ladder",
-    "UsageError": "core.errors",
-    "compare": "comparison.compare",
-    "dit_preset": "networks",
-    "evaluate": "evaluation.evaluate",
-    "find_recipe": "recipes",
-    "instantaneous_schedule": "flow.ladder",
-    "interpolate_noise": "flow.sampling",
-    "load": "model.load",
-    "network_from_params": "interchange.reference",
-    "refine": "flow.sampling",
-    "sample": "flow.sampling",
-    "shortcut_schedule": "flow.ladder",
-    "train": "training.trainer",
-    "with_method": "recipes",
+#: module -> public names that it has
+_NAMES = {
+    "comparison.compare": ("Choices", "compare"),
+    "core.errors": ("DataError", "RunError", "UsageError"),
+    "data": ("Dataset", "Digits", "Folder", "Hub", "Npz", "Source"),
+    "evaluation.evaluate": ("evaluate",),
+    "flow.ladder": ("Ladder", "Step", "instantaneous_schedule", "shortcut_schedule"),
+    "flow.sampling": ("interpolate_noise", "refine", "sample"),
+    "interchange.reference": ("network_from_params",),
+    "model.generator": ("Generator",),
+    "model.load": ("load",),
+    "networks": ("DiTConfig", "MLPConfig", "NetworkConfig", "dit_preset"),
+    "objectives": ("FlowMatching", "Objective", "Shortcut"),
+    "recipes": ("find_recipe", "with_method"),
+    "run.config": ("Config",),
+    "training.trainer": ("train",),
 }
 
 __all__ = [
@@ -104,10 +85,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(f"anystep.{_HOME[name]}"), name)
+    for module, names in _NAMES.items():
+        if name in names:
+            return getattr(import_module(f"anystep.{module}"), name)
     raise AttributeError(f"module 'anystep' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return __all__

@@ -15,7 +15,7 @@ from tests.toys import WithNull
 from torch import Tensor
 
 from anystep.core.random import Draw, Keys
-from anystep.interchange.reference import network_from_params
+from anystep.interchange.reference import network_from_params, released_views
 from anystep.networks import DiT
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -37,6 +37,12 @@ def under(arrays: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 def network(arrays: Mapping[str, Any], prefix: str, side: int) -> DiT:
     """Return the network of the parameters under ``prefix``, for square images."""
     return network_from_params(under(arrays, prefix), size=(side, side))
+
+
+def released(network: DiT, tensors: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
+    """Return the network's parameters, or other ``tensors`` of their names, under the released names and layout."""
+    views = released_views(tensors or network.state_dict(), network.config.depth)
+    return {name: view.detach().numpy() for name, view in views.items()}
 
 
 def image(array: Any) -> Tensor:

@@ -3,11 +3,22 @@
 import numpy as np
 import pytest
 import torch
-from tests.reference.recorded import ATOL, WithoutStep, floats, image, integers, load, network, step_size, under
+from tests.reference.recorded import (
+    ATOL,
+    WithoutStep,
+    floats,
+    image,
+    integers,
+    load,
+    network,
+    released,
+    step_size,
+    under,
+)
 from torch import Tensor
 
 from anystep.flow.condition import class_labels
-from anystep.interchange.reference import UNUSED, network_from_params, reference_params
+from anystep.interchange.reference import UNUSED, network_from_params
 from anystep.networks import DiT, DiTConfig, dit_preset
 from anystep.networks.embeddings import grid_coordinates, sincos_positions
 
@@ -74,7 +85,7 @@ def test_loss_and_every_gradient(model: DiT) -> None:
     loss = (model(X, T, D, LABEL) - image(FILE["grad_target"])).square().mean()
     loss.backward()
     close(loss, FILE["loss"])
-    ours = reference_params(model, {name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    ours = released(model, {name: p.grad for name, p in model.named_parameters() if p.grad is not None})
     for name, theirs in under(FILE, "grad").items():
         close(torch.from_numpy(ours[name]), theirs)
     norms = dict(zip(FILE["grad_norms_names"], FILE["grad_norms"], strict=True))
@@ -87,7 +98,7 @@ def test_loss_and_every_gradient(model: DiT) -> None:
 def test_initial_weights_have_the_reference_statistics() -> None:
     torch.manual_seed(0)
     fresh = DiTConfig(hidden=64, depth=2, heads=4, variant="reference").build((4, 8, 8), class_labels(10))
-    ours = reference_params(fresh)
+    ours = released(fresh)
     theirs = dict(zip(FILE["init_stats_names"], FILE["init_stats_min_max_std"], strict=True))
     del theirs[UNUSED]
     assert ours.keys() == theirs.keys()
@@ -118,7 +129,7 @@ def test_parameter_counts_are_the_published_ones(preset: str, classes: int, publ
 
 def test_parameters_survive_the_round_trip(model: DiT) -> None:
     params = under(FILE, "params")
-    back = reference_params(model)
+    back = released(model)
     assert back.keys() == params.keys() - {UNUSED}
     for name, array in back.items():
         np.testing.assert_array_equal(array, params[name])
@@ -145,7 +156,7 @@ def test_foreign_parameters_are_refused_by_name(change: dict[str, np.ndarray | N
 
 def test_heads_of_an_unknown_width_are_asked_for() -> None:
     config = DiTConfig(hidden=24, depth=1, heads=3, variant="reference")
-    params = reference_params(config.build((3, 8, 8), class_labels(5)))
+    params = released(config.build((3, 8, 8), class_labels(5)))
     with pytest.raises(ValueError, match=r"width 24 .* pass heads"):
         network_from_params(params)
     found = network_from_params(params, heads=3)

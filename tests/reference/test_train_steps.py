@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from tests.reference.arrange import Recorded, arrange
-from tests.reference.recorded import ATOL, image, integers, load, network, under
+from tests.reference.recorded import ATOL, image, integers, load, network, released, under
 from torch import Tensor, nn
 
-from anystep.interchange.reference import UNUSED, reference_params
+from anystep.interchange.reference import UNUSED
 from anystep.networks import DiT
 from anystep.objectives import Networks, PhaseProgress, Shortcut
 from anystep.run.config import OptimizerConfig
@@ -69,7 +69,7 @@ def test_three_training_steps() -> None:
         gradients = {name: p.grad for name, p in online.named_parameters() if p.grad is not None}
         assert norm(list(gradients.values())) == pytest.approx(float(log["grad_norm"]), abs=ATOL)
         if step == 0:
-            ours = reference_params(online, gradients)
+            ours = released(online, gradients)
             for name, expected in under(FILE, "grad_step0").items():
                 np.testing.assert_allclose(ours[name], expected, atol=ATOL, rtol=0, err_msg=name)
 
