@@ -18,7 +18,7 @@ from annotated_types import Ge
 
 import anystep
 from anystep.codecs import Pixels
-from anystep.data.base import Split, part
+from anystep.data.base import Split, select_split
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Discs(anystep.Source):
         content = f"discs {self.side} {self.num}"
         options = {"codec": Pixels(), "labels": np.arange(self.num) % 2, "class_names": ["left", "right"]}
         rows = anystep.Dataset.from_function("discs", self.num, self.picture, fingerprint=content, **options)
-        return part(rows, 0.1, split)
+        return select_split(rows, 0.1, split)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from anystep.codecs import CODECS, Codec, Looks, RowReader, Rows, sampled, stati
 from anystep.core.errors import RunError
 from anystep.core.random import Draw, Keys
 from anystep.data import SOURCES, Source
-from anystep.data.base import Split, part
+from anystep.data.base import Split, select_split
 from anystep.networks import DiTConfig
 from anystep.objectives import Shortcut
 from anystep.run.config import CheckpointConfig, Config, EmaConfig, LogConfig, TrainingConfig
@@ -83,7 +83,7 @@ class Encoded(Source):
 
         labels = digits.labels[: self.num] if digits.labels is not None else None
         whole = Dataset.from_function("encoded", self.num, row, codec=Moments(), labels=labels)
-        return part(whole, 0.25, split)
+        return select_split(whole, 0.25, split)
 
 
 @pytest.fixture

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from anystep.data import Dataset, select_split
+
 Save = Callable[..., Path]
 
 
@@ -15,6 +17,11 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     place = tmp_path / "cache"
     monkeypatch.setenv("ANYSTEP_CACHE", str(place))
     return place
+
+
+def both(dataset: Dataset, heldout: float) -> list[Dataset]:
+    """Return the examples to train on and those held out."""
+    return [select_split(dataset, heldout, which) for which in ("train", "heldout")]
 
 
 @pytest.fixture

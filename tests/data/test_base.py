@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from anystep.codecs import Pixels, Vectors
 from anystep.core.errors import DataError
-from anystep.data import Dataset, split
+from anystep.data import Dataset
+
+from .conftest import both
 
 
 def images(rng, n=20, side=4, channels=3):
@@ -29,7 +31,7 @@ def test_a_function_of_the_row_number_is_a_data_set_equal_to_its_array(rng):
     function = Dataset.from_function("function", 40, lambda number: raw[number], codec=Pixels(), labels=labels)
     assert array.codec == function.codec == Pixels()
     assert array.fingerprint == function.fingerprint
-    for one, other in zip(split(array, 0.25), split(function, 0.25), strict=True):
+    for one, other in zip(both(array, 0.25), both(function, 0.25), strict=True):
         assert torch.equal(one.read(np.arange(len(one))), other.read(np.arange(len(other))))
         assert one.fingerprint == other.fingerprint
 
@@ -44,10 +46,10 @@ def test_a_given_fingerprint_stands_for_rows_that_are_not_read(rng):
         return Dataset.from_function("big", 10**6, never, codec=Vectors(), fingerprint=fingerprint, labels=labels)
 
     whole = make("v1")
-    parts = [whole, make("v2"), make("v1", np.zeros(10**6, int)), *split(whole, 0.1), whole.subset(np.arange(10**6))]
+    parts = [whole, make("v2"), make("v1", np.zeros(10**6, int)), *both(whole, 0.1), whole.subset(np.arange(10**6))]
     assert len({part.fingerprint for part in parts}) == len(parts)
     assert make("v1").fingerprint == whole.fingerprint
-    assert split(make("v1"), 0.1)[1].fingerprint == split(whole, 0.1)[1].fingerprint
+    assert both(make("v1"), 0.1)[1].fingerprint == both(whole, 0.1)[1].fingerprint
 
 
 @pytest.mark.parametrize(
@@ -58,8 +60,8 @@ def test_a_given_fingerprint_stands_for_rows_that_are_not_read(rng):
         ([0, 1, 2, np.nan], "row 3 is nan"),
         ([0, 1, 2, 10**9], "row 3 is 1000000000"),
         (["cat", "dog", "cat", "dog"], "must be integers, got <U3, row 0 is"),
-        ([0, 1, 2], r"one label a row, shape [4], got [3]"),
-        ([[0], [1], [2], [3]], r"one label a row, shape [4], got [4, 1]"),
+        ([0, 1, 2], r"one label per example, shape [4], got [3]"),
+        ([[0], [1], [2], [3]], r"one label per example, shape [4], got [4, 1]"),
     ],
 )
 def test_labels_that_are_no_classes_are_named_by_row_and_value(rng, labels, message):
@@ -88,11 +90,11 @@ def test_a_split_is_disjoint_complete_stratified_and_the_same_again(labels, held
     n = 64 if labels is None else len(labels)
     array = np.arange(n, dtype=np.float32)[:, None]
     dataset = Dataset.from_arrays("rows", array, None if labels is None else np.array(labels))
-    train, held = split(dataset, heldout)
+    train, held = both(dataset, heldout)
     rows = [part.read(np.arange(len(part))).numpy()[:, 0].astype(int) for part in (train, held)]
     assert sorted(np.concatenate(rows)) == list(range(n))
     assert abs(len(held) - heldout * n) <= 0.5 + 1e-6
-    np.testing.assert_array_equal(split(dataset, heldout)[1].rows, held.rows)
+    np.testing.assert_array_equal(both(dataset, heldout)[1].rows, held.rows)
     if labels is not None:
         for part, index in zip((train, held), rows, strict=True):
             np.testing.assert_array_equal(part.labels, np.array(labels)[index])
@@ -102,10 +104,10 @@ def test_a_split_is_disjoint_complete_stratified_and_the_same_again(labels, held
 
 
 def test_a_split_that_leaves_a_part_empty_is_refused(rng):
-    with pytest.raises(DataError, match="no rows held out"):
-        split(Dataset.from_arrays("few", images(rng, 4)), 0.1)
-    with pytest.raises(DataError, match="no rows to train on"):
-        split(Dataset.from_arrays("few", images(rng, 4)), 0.9)
+    with pytest.raises(DataError, match="no examples held out"):
+        both(Dataset.from_arrays("few", images(rng, 4)), 0.1)
+    with pytest.raises(DataError, match="no examples to train on"):
+        both(Dataset.from_arrays("few", images(rng, 4)), 0.9)
 
 
 def test_the_fingerprint_is_of_content_not_of_storage(rng):

@@ -2,11 +2,10 @@ import os
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from anystep.core.errors import DataError
-from anystep.data.cache import RowWriter, cache_key, cached
+from anystep.data.cache import cache_key, cached
 
 
 def test_an_entry_is_built_once(cache: Path):
@@ -33,9 +32,9 @@ def test_a_build_that_fails_leaves_nothing(cache: Path):
 def test_what_killed_runs_left_is_removed_after_a_day_and_running_builds_are_not(cache: Path):
     for name, age in (("building-dead", 90_000), ("building-alive", 60)):
         (cache / name).mkdir(parents=True)
-        (cache / name / "images.npy").write_text("...")
+        (cache / name / "images.raw").write_text("...")
         then = time.time() - age
-        os.utime(cache / name / "images.npy", (then, then))
+        os.utime(cache / name / "images.raw", (then, then))
         os.utime(cache / name, (time.time() - 90_000,) * 2)
     cached("k", lambda folder: None)
     assert {item.name for item in cache.iterdir()} == {"building-alive", "k"}
@@ -70,14 +69,3 @@ def test_a_full_disk_is_reported_and_leaves_nothing(cache: Path):
 def test_keys_tell_divisions_of_the_same_text_apart():
     keys = {cache_key(parts) for parts in (["ab", "c"], ["a", "bc"], ["abc"], ["ab", "c", ""], [1], ["1"], [None])}
     assert len(keys) == 7
-
-
-@pytest.mark.parametrize("rows", [0, 1, 12_345])
-def test_rows_that_were_appended_are_an_npy_file(tmp_path: Path, rows: int):
-    content = np.arange(rows * 6, dtype=np.int64).astype(np.uint8).reshape(rows, 3, 2)
-    with RowWriter(tmp_path / "rows.npy", (3, 2), np.dtype(np.uint8)) as writer:
-        for row in content:
-            writer.append(row)
-    np.testing.assert_array_equal(np.load(tmp_path / "rows.npy"), content)
-    if rows:
-        np.testing.assert_array_equal(np.load(tmp_path / "rows.npy", mmap_mode="r"), content)

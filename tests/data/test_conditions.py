@@ -12,9 +12,11 @@ from tests.toys import feature_vector
 
 from anystep.codecs import Vectors, encode_condition
 from anystep.core.errors import DataError, UsageError
-from anystep.data import Dataset, Npz, split
+from anystep.data import Dataset, Npz
 from anystep.flow.condition import ConditionSpec, Entry, class_labels
 from anystep.run.facts import DataFacts
+
+from .conftest import both
 
 N = 40
 
@@ -52,7 +54,7 @@ def test_rows_keep_their_features_in_every_part_of_a_set(arrays) -> None:
     features = {"state": arrays["state"], "row": np.float32}
     whole = Dataset.from_arrays("set", arrays["vectors"], arrays["labels"], conditions=features)
     rows = []
-    for part in (*split(whole, 0.25), whole.subset(np.array([7, 3])).subset(np.array([1]))):
+    for part in (*both(whole, 0.25), whole.subset(np.array([7, 3])).subset(np.array([1]))):
         condition: Any = part.condition(np.arange(len(part)))
         row = condition["row"].long().numpy()
         np.testing.assert_array_equal(condition["state"], arrays["state"][row].astype(np.float32))
@@ -118,11 +120,11 @@ def test_bad_features_are_named_by_key_and_row(tmp_path: Path, arrays, change, m
 
 def test_missing_features_must_be_there_in_some_row_and_may_be_left_out(tmp_path: Path, arrays) -> None:
     everything = npz(tmp_path, arrays | {"state": np.full((N, 2), np.nan)}, conditions=("state",), missing=True)
-    with pytest.raises(DataError, match="state: no row has it"):
+    with pytest.raises(DataError, match="state: every example lacks this feature"):
         DataFacts.of(everything.open())
     with pytest.raises(UsageError, match=r"data.missing needs data.drop"):
         replace(everything, drop=False)
-    with pytest.raises(DataError, match=r"no array 'pose'; the file holds .*: --data.conditions NAME"):
+    with pytest.raises(DataError, match=r"no array 'pose'; the file contains .*: --data.conditions NAME"):
         replace(everything, conditions=("pose",)).open()
 
 

@@ -41,7 +41,7 @@ def test_images_directly_in_the_folder_have_no_class(folder, save):
 def test_images_both_in_the_folder_and_in_sub_folders_are_refused(folder, save):
     save("a.png")
     save("cat/b.png")
-    with pytest.raises(DataError, match=r"both directly in the folder \(a.png\) and in sub-folders \(cat/\)"):
+    with pytest.raises(DataError, match=r"both directly \(a.png\) and in sub-folders \(cat/\)"):
         Folder(path=str(folder)).open()
     dataset = Folder(path=str(folder), labels=False).open()
     assert len(dataset) == 2 and dataset.labels is None
@@ -131,9 +131,9 @@ def test_the_cache_is_used_again_until_a_file_or_an_option_changes(folder, save,
     source = Folder(path=str(folder))
     before = source.open().fingerprint
     (entry,) = cache.iterdir()
-    stamp = (entry / "images.npy").stat()
+    stamp = (entry / "images.raw").stat()
     assert source.open().fingerprint == before
-    assert list(cache.iterdir()) == [entry] and (entry / "images.npy").stat().st_mtime_ns == stamp.st_mtime_ns
+    assert list(cache.iterdir()) == [entry] and (entry / "images.raw").stat().st_mtime_ns == stamp.st_mtime_ns
     os.utime(path, ns=(1, 1))
     assert source.open().fingerprint == before and len(list(cache.iterdir())) == 2
     save("a.png")
@@ -166,7 +166,7 @@ def test_a_damaged_cache_entry_names_the_folder_to_delete(folder, save, cache):
     save("a.png")
     Folder(path=str(folder)).open()
     (entry,) = cache.iterdir()
-    truncate(entry / "images.npy")
+    truncate(entry / "images.raw")
     with pytest.raises(DataError, match=f"{entry} is damaged"):
         Folder(path=str(folder)).open()
 

@@ -109,11 +109,11 @@ def test_bad_images_are_named_by_row_or_skipped(table, encoded, tmp_path, caplog
     ("options", "message"),
     [
         ({"label": "number"}, "number: row 5 is -1"),
-        ({"label": "holes"}, "holes: row 2 has no label; --data.label None"),
+        ({"label": "holes"}, "holes: row 2 has no label; without classes: --data.label None"),
         ({"label": "class"}, "no column 'class' .label.; the columns are image, label"),
         ({"image": "img"}, "no column 'img' .image."),
-        ({"image": "text", "label": None}, "column 'text' holds"),
-        ({"label": "image"}, "holds Image.*expected classes, integers or text"),
+        ({"image": "text", "label": None}, "column 'text' contains"),
+        ({"label": "image"}, "contains Image.*expected classes, integers or text"),
         ({"split": "train[:oops]"}, "cannot load"),
     ],
 )

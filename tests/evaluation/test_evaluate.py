@@ -10,7 +10,7 @@ import torch
 from tests.toys import WithNull
 from torch import nn
 
-from anystep.data.base import Dataset, split
+from anystep.data.base import Dataset, select_split
 from anystep.evaluation.evaluate import evaluate
 from anystep.evaluation.metrics import METRICS, frechet
 from anystep.evaluation.metrics.energy import energy_distance
@@ -84,7 +84,7 @@ def test_one_point_is_at_the_closed_form_distance():
 
 
 def test_class_means_are_recognised_and_the_other_metrics_say_what_is_missing():
-    train, heldout = split(pictures(), 0.25)
+    train, heldout = (select_split(pictures(), 0.25, which) for which in ("train", "heldout"))
     (row,) = evaluate(stripes(train), train, steps=[1], num=40, heldout=heldout)
     assert row["accuracy"] == 1.0
     assert row["accuracy_real"] > 0.95
@@ -93,7 +93,7 @@ def test_class_means_are_recognised_and_the_other_metrics_say_what_is_missing():
 
 
 def test_the_record_is_complete_and_equal_for_equal_runs():
-    train, heldout = split(pictures(), 0.25)
+    train, heldout = (select_split(pictures(), 0.25, which) for which in ("train", "heldout"))
     asked = {"steps": [1, 3], "num": 30, "heldout": heldout, "seed": 5, "rows": 25}
     once, again = (evaluate(stripes(train), train, **asked) for _ in range(2))
     for row in [*once, *again]:
@@ -139,7 +139,7 @@ def test_what_cannot_be_measured_is_null_and_says_why():
 
 
 def test_accuracy_brings_recall_along():
-    train, heldout = split(pictures(), 0.25)
+    train, heldout = (select_split(pictures(), 0.25, which) for which in ("train", "heldout"))
     (row,) = evaluate(stripes(train), train, steps=[1], num=20, heldout=heldout, metrics=["accuracy"])
     assert [name for name in METRICS if name in row] == ["recall", "accuracy"]
 

@@ -1,13 +1,13 @@
-"""Where examples come from: built-in sets, folders, .npz files, parquet and hub sets; and the stateless order.
+"""Where examples come from: built-in sets, folders, .npz files, parquet and hub sets; and the order of training.
 
-Images stay uint8 until the batch. `SOURCES` is the one registry: a source is a frozen dataclass that opens as a
-`Dataset`. Its file is imported when it is first used.
+Images stay uint8 until the batch. A source is a frozen dataclass that opens as a `Dataset`. `SOURCES` is the registry:
+it imports a source's file when it is first used.
 """
 
 from typing import TYPE_CHECKING, Any
 
 from anystep.core.registry import Registry
-from anystep.data.base import Dataset, Split, split
+from anystep.data.base import Dataset, Split, select_split
 from anystep.data.order import batch_indices
 from anystep.data.source import Source
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from anystep.data.digits import Digits
     from anystep.data.folder import Folder
     from anystep.data.hub import Hub
-    from anystep.data.image_source import ImageSource
     from anystep.data.npz import Npz
     from anystep.data.planar import Checkerboard, EightGaussians, TwoMoons
 
@@ -33,10 +32,6 @@ SOURCES: Registry[type[Source]] = Registry(
 
 
 def __getattr__(name: str) -> Any:
-    if name == "ImageSource":
-        from anystep.data.image_source import ImageSource  # and with it Pillow
-
-        return ImageSource
     return SOURCES.attribute(__name__, name)
 
 
@@ -48,11 +43,10 @@ __all__ = [
     "EightGaussians",
     "Folder",
     "Hub",
-    "ImageSource",
     "Npz",
     "Source",
     "Split",
     "TwoMoons",
     "batch_indices",
-    "split",
+    "select_split",
 ]

@@ -5,8 +5,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from anystep.data.base import Dataset, Split, part
-from anystep.data.source import Share, Source
+from anystep.data.base import Dataset, Split, select_split
+from anystep.data.source import HeldOut, Source
 
 
 @dataclass(frozen=True)
@@ -15,8 +15,8 @@ class Digits(Source):
 
     name: ClassVar[str] = "digits"
 
-    heldout: Share = 0.2
-    """Share of the rows kept from training, for evaluation: at least 0 and below 1."""
+    heldout: HeldOut = 0.2
+    """Fraction of the examples held out from training, for evaluation: at least 0 and below 1."""
 
     def open(self, split: Split = "train") -> Dataset:
         """Return 8x8 grey images with labels."""
@@ -24,4 +24,4 @@ class Digits(Source):
 
         images, labels = load_digits(return_X_y=True)
         pixels = np.rint(images.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
-        return part(Dataset.from_arrays(self.name, pixels, labels), self.heldout, split)
+        return select_split(Dataset.from_arrays(self.name, pixels, labels), self.heldout, split)

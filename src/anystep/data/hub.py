@@ -1,18 +1,18 @@
 """Data sets of the Hugging Face hub and parquet files, through the `datasets` library (the extra "data")."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anystep.core.errors import DataError
-from anystep.data.base import Dataset, Split, check_labels, part
-from anystep.data.image_source import ImageSource
+from anystep.core.errors import DataError, reason
+from anystep.data.base import Dataset, Split, check_classes, select_split
+from anystep.data.image_source import EncodedImages, ImageSource
 from anystep.data.images import Encoded
-from anystep.data.pictures import Pictures, decode_all
-from anystep.data.source import Name, absolute
+from anystep.data.source import Name
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Hub(ImageSource):
     """The hub data set's configuration, for those that have several."""
 
     split: Name = "train"
-    """The data set's own split to read; part of it, as in train[:10%], where the set is not a saved one."""
+    """The data set's own split to read; part of it, as in train[:10%], if it is not a saved data set."""
 
     image: Name = "image"
     """Column of the images."""
@@ -36,32 +36,28 @@ class Hub(ImageSource):
     label: Name | None = "label"
     """Column of the labels: classes, integers from 0, or text; None for a set without classes."""
 
-    def located(self) -> Self:
-        """Return the source with its path made absolute, unless nothing is there: then it is a hub id."""
-        return replace(self, path=absolute(self.path)) if Path(self.path).expanduser().exists() else self
-
     def open(self, split: Split = "train") -> Dataset:
         """Return the data set's images, decoded now or found in the cache."""
-        table = _encoded(self._load(), self.image, self.path)
-        names, labels = _labels(table, self.label, self.path)
-
-        def read(start: int, stop: int) -> list[Encoded]:
-            return [_bytes(cell) for cell in table[start:stop][self.image]]
-
-        pictures = Pictures(
+        table = self._load()
+        for field, column in (("image", self.image), ("label", self.label)):
+            if column is not None and column not in table.column_names:
+                found = ", ".join(table.column_names) or "none"
+                raise DataError(f"{self.path}: no column {column!r} ({field}); the columns are {found}")
+        table = self._encoded(table)
+        labels, names = (None, None) if self.label is None else self._labels(table, self.label)
+        encoded = EncodedImages(
             title=f"{self.path} ({self.split})",
-            count=len(table),
-            read=read,
-            where=lambda row: f"{self.path} ({self.split}), {self.image}, row {row}",
+            num=len(table),
+            read=lambda start, stop: [_bytes(cell) for cell in table[start:stop][self.image]],
+            where=lambda number: f"{self.path} ({self.split}), {self.image}, row {number}",
             key=[self.name, table._fingerprint, self.image],
         )
-        images, rows = decode_all(pictures, self.decoding())
-        labels = None if labels is None else labels[rows]
-        name = Path(self.path).stem
-        return part(Dataset.from_arrays(name, images, labels, names), self.heldout, split)
+        images, kept = self.decode_all(encoded)
+        labels = None if labels is None else labels[kept]
+        return select_split(Dataset.from_arrays(Path(self.path).stem, images, labels, names), self.heldout, split)
 
     def _load(self) -> Any:
-        """Return a `datasets.Dataset`. Raises DataError, one line, whatever `datasets` or the network says."""
+        """Return a `datasets.Dataset`. Raises DataError of two lines, whatever `datasets` or the network raises."""
         try:
             import datasets
         except ImportError as error:
@@ -77,69 +73,52 @@ class Hub(ImageSource):
                 return datasets.load_from_disk(str(local / self.split))
             if (local / "state.json").is_file():
                 table = datasets.load_from_disk(str(local))
-                if str(table.split or "train") != self.split:
-                    raise ValueError(f"it was saved alone, as {table.split or 'train'}, and has no other split")
+                saved = str(table.split or "train")
+                if saved != self.split:
+                    raise ValueError(f"it was saved alone, as {saved}, and has no other split")
                 return table
             place = str(local) if local.is_dir() else self.path
             return datasets.load_dataset(place, self.config, split=self.split)
         except Exception as error:  # datasets, huggingface_hub, fsspec, pyarrow and the network each have their own
-            reason = (str(error) or type(error).__name__).splitlines()[0][:300]
             raise DataError(
-                f"hub: cannot load {self.path} ({self.split}): {reason}\n"
+                f"hub: cannot load {self.path} ({self.split}): {reason(error).splitlines()[0][:300]}\n"
                 "check the name, config and split, or the network; a local folder or .parquet file works offline"
             ) from error
 
+    def _encoded(self, table: Any) -> Any:
+        """Return the table with its images as bytes or paths. Raises DataError for a column without images."""
+        import datasets
 
-def _encoded(table: Any, image: str, path: str) -> Any:
-    """Return the table with its image column left encoded. Raises DataError for a column that holds no images."""
-    import datasets
+        feature = table.features[self.image]
+        if isinstance(feature, datasets.Image):
+            return table.cast_column(self.image, datasets.Image(decode=False))
+        stored = feature.dtype if isinstance(feature, datasets.Value) else None
+        if stored in ("binary", "large_binary") or (isinstance(feature, dict) and "bytes" in feature):
+            return table
+        raise DataError(
+            f"{self.path}: column {self.image!r} contains {feature}, expected images or the bytes of image files"
+        )
 
-    _check_column(table, image, "image", path)
-    feature = table.features[image]
-    if isinstance(feature, datasets.Image):
-        return table.cast_column(image, datasets.Image(decode=False))
-    stored = feature.dtype if isinstance(feature, datasets.Value) else None
-    if stored in ("binary", "large_binary") or (isinstance(feature, dict) and "bytes" in feature):
-        return table
-    raise DataError(f"{path}: column {image!r} holds {feature}, expected images or the bytes of image files")
+    def _labels(self, table: Any, column: str) -> tuple[NDArray[np.int64], Sequence[str]]:
+        """Return the label of each row and the names of the classes."""
+        import datasets
 
-
-def _check_column(table: Any, column: str, field: str, path: str) -> None:
-    if column not in table.column_names:
-        there = ", ".join(table.column_names) or "none"
-        raise DataError(f"{path}: no column {column!r} ({field}); the columns are {there}")
+        feature = table.features[column]
+        values = table.select_columns([column])[:][column]
+        where = f"{self.path}, {column}"
+        if None in values:
+            raise DataError(f"{where}: row {values.index(None)} has no label; without classes: --data.label None")
+        if values and isinstance(values[0], str):
+            names, labels = np.unique(values, return_inverse=True)
+            return labels, names.tolist()
+        if not isinstance(feature, datasets.ClassLabel | datasets.Value):
+            raise DataError(f"{where}: contains {feature}, expected classes, integers or text")
+        return check_classes(np.array(values), getattr(feature, "names", None), len(values), where)
 
 
 def _bytes(cell: Any) -> Encoded:
-    """Return the file of a cell: bytes, or a dict of bytes and path. An empty cell becomes an image that is bad."""
+    """Return the image of a cell: bytes, or a dict of bytes and path. An empty cell becomes a bad image."""
     if isinstance(cell, dict):
         data, path = cell.get("bytes"), cell.get("path")
         return Path(path) if data is None and path else (data or b"")
     return cell or b""
-
-
-def _labels(
-    table: Any, column: str | None, path: str
-) -> tuple[list[str] | None, NDArray[np.int64]] | tuple[None, None]:
-    """Return the names of the classes and each row's label, or None twice."""
-    if column is None:
-        return None, None
-    import datasets
-
-    _check_column(table, column, "label", path)
-    feature = table.features[column]
-    values = table.select_columns([column])[:][column]
-    where = f"{path}, {column}"
-    if None in values:
-        raise DataError(f"{where}: row {values.index(None)} has no label; --data.label None does without classes")
-    if isinstance(feature, datasets.ClassLabel):
-        names = list(feature.names)
-        return names, check_labels(np.array(values), rows=len(values), classes=len(names), where=where)
-    if values and isinstance(values[0], str):
-        names = sorted(set(values))
-        number = {name: label for label, name in enumerate(names)}
-        return names, np.array([number[value] for value in values])
-    if not isinstance(feature, datasets.Value):
-        raise DataError(f"{where}: holds {feature}, expected classes, integers or text")
-    labels = check_labels(np.array(values), rows=len(values), classes=None, where=where)
-    return [str(k) for k in range(int(labels.max(initial=-1)) + 1)], labels

@@ -1,4 +1,4 @@
-"""One encoded image -> uint8 pixels, whatever its file says about modes, bit depth, transparency and orientation."""
+"""One encoded image -> uint8 pixels, for all modes, bit depths, transparency and orientations."""
 
 import io
 from pathlib import Path
@@ -7,51 +7,43 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-#: an image as it comes: a file's bytes, where the file is, or pixels [H, W, C] with C = 1 to 4
+from anystep.core.errors import reason
+
+#: the bytes of a file, its path, or pixels [H, W, C] with C = 1 to 4
 Encoded = bytes | Path | NDArray[np.uint8]
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp")
 _FORMATS = ("PNG", "JPEG", "WEBP")
 _GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N"})
-_ARRAY_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
 class BadImageError(Exception):
     """An image that cannot be used; the message is the reason, without the path."""
 
 
-def _open(encoded: Encoded) -> Image.Image:
-    """Return the image with its header read, its pixels not yet."""
+def _open_image(encoded: Encoded) -> Image.Image:
+    """Return the image with only its header read."""
     if isinstance(encoded, np.ndarray):
-        pixels = encoded[..., 0] if encoded.shape[-1] == 1 else encoded
-        image = Image.fromarray(np.ascontiguousarray(pixels))
-        if image.mode != _ARRAY_MODES[encoded.shape[-1]]:
-            raise BadImageError(f"pixels of shape {list(encoded.shape)} are no image")
-        return image
+        return Image.fromarray(np.ascontiguousarray(encoded[..., 0] if encoded.shape[-1] == 1 else encoded))
     try:
         return Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded, formats=_FORMATS)
     except UnidentifiedImageError:
         raise BadImageError("no readable PNG, JPEG or WebP image") from None
     except Exception as error:  # Pillow's decoders raise nearly any type for broken files
-        raise BadImageError(_reason(error)) from error
-
-
-def _reason(error: Exception) -> str:
-    text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-    return text.splitlines()[0]
+        raise BadImageError(reason(error).splitlines()[0]) from error
 
 
 def stored_grey(encoded: Encoded) -> bool:
-    """Whether the image is stored as grey, with or without transparency; only its header is read.
+    """Return whether the image is stored as grey, with or without transparency; only its header is read.
 
-    A palette counts as colour, and so does every WebP, which has no grey. Raises BadImageError.
+    Palettes count as colour, as does every WebP, which has no grey. Raises BadImageError.
     """
-    with _open(encoded) as image:
+    with _open_image(encoded) as image:
         return image.mode in _GREY_MODES
 
 
 def _flatten(image: Image.Image) -> Image.Image:
-    """Return the image as "L" or "RGB": transparency composited on white, 16 bits a pixel scaled to 8."""
+    """Return the image as "L" or "RGB", with transparency composited on white and 16 bits per pixel scaled to 8."""
     grey = image.mode in _GREY_MODES
     if image.mode.startswith("I"):  # Pillow's own conversion clips at 255 instead of scaling
         wide = np.asarray(image).astype(np.int64).clip(0, 65535)
@@ -65,10 +57,10 @@ def _flatten(image: Image.Image) -> Image.Image:
 
 
 def crop_resize(image: Image.Image, size: int) -> Image.Image:
-    """Return the largest centred square, resized to ``size`` pixels a side.
+    """Return the largest centred square, resized to ``size`` x ``size`` pixels.
 
-    The filter is Lanczos over its full support when shrinking, so that nothing aliases; beyond a factor of 3 whole
-    pixels are averaged first, which is faster and not visibly different (Pillow's ``reducing_gap=3``).
+    The filter is Lanczos over its full support when shrinking, against aliasing; beyond a factor of 3 whole pixels are
+    averaged first, which is faster and not visibly different (Pillow's ``reducing_gap=3``).
     """
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
@@ -81,14 +73,14 @@ def crop_resize(image: Image.Image, size: int) -> Image.Image:
 def decode(encoded: Encoded, *, size: int | None, grey: bool) -> NDArray[np.uint8]:
     """Return pixels, uint8 [H, W, C], C = 1 if ``grey`` else 3; with ``size``, H = W = size.
 
-    Orientation (EXIF) is applied. Raises BadImageError for a truncated, corrupt or foreign file.
+    Orientation (EXIF) is applied. Raises BadImageError for a truncated or corrupt file, or another format.
     """
-    with _open(encoded) as image:
+    with _open_image(encoded) as image:
         try:
             upright = ImageOps.exif_transpose(image)
             upright.load()
-        except Exception as error:  # as in _open
-            raise BadImageError(_reason(error)) from error
+        except Exception as error:  # as in _open_image
+            raise BadImageError(reason(error).splitlines()[0]) from error
         flat = _flatten(upright)
     if size is not None:
         flat = crop_resize(flat, size)
