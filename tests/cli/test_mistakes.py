@@ -98,7 +98,7 @@ USAGE = [
     ("train digits-imm --training.accumulate 128", "compares rows in groups of 4: training.batch / training.accumul"),
     ("train two_moons-reflow --objective.guidance 2", "objective.guidance 2 needs classes, and this data has none"),
     ("train two_moons-shortcut --init-from RUNS/digits", "a DiT needs images of shape"),
-    ("train digits-diffusion --init-from RUNS/digits", "diffusion cannot begin with .*, a run of shortcut: that"),
+    ("train digits-diffusion --init-from RUNS/digits", r"cannot initialise diffusion from .* \(shortcut\): its"),
     ("train digits-mean_flow --training.compile", "which torch.compile cannot: leave training.compile out"),
     ("sample", r"Missing from anystep sample: RUN .*--steps"),
     ("sample RUNS/digits", "Missing from anystep sample: --steps"),

@@ -82,7 +82,7 @@ def test_every_method_begins_with_any_run_as_that_runs_output(trained: Path, sou
     """At d = 0, W = 1, whatever each is told; only a network that says velocities cannot become one that says noise."""
     recipe = small(find_recipe("two_moons-flow_matching"), method)
     if method == "diffusion" and source != "diffusion":
-        with pytest.raises(UsageError, match=f"diffusion cannot begin with .*, a run of {source}: .*predicts velocity"):
+        with pytest.raises(UsageError, match=rf"cannot initialise diffusion from .* \({source}\): .*predicts velocity"):
             from_run(recipe, trained / source)
         return
     config = from_run(recipe, trained / source)

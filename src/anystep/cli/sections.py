@@ -2,12 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from anystep.core.errors import UsageError
-from anystep.recipes.images import PATHS
-from anystep.recipes.vectors import PATH as VECTORS_PATH
+from anystep.recipes import missing_data
 from anystep.run.config import Config, from_json, to_json
 
 #: sections whose class an option chooses, --section NAME, before its fields are read
@@ -51,7 +49,6 @@ def configured(base: Config, sections: Mapping[str, Any], options: object) -> Co
 
 def find_data(config: Config) -> Config:
     """Return the run with its data found from any folder. Raises UsageError for a recipe whose data is not here."""
-    path = getattr(config.data, "path", None)
-    if path in {*PATHS.values(), VECTORS_PATH} and not Path(path).exists():
+    if path := missing_data(config):
         raise UsageError(f"{config.recipe} needs data: say where it is with --data.path ({path} is not here)")
     return config.located()

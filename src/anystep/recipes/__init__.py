@@ -1,4 +1,4 @@
-"""Runs by name: FAMILY-METHOD. `FAMILIES` is the registry of families; every method of `OBJECTIVES` is in each."""
+"""Runs by name: FAMILY-METHOD. Every family of `FAMILIES` has every method of `OBJECTIVES`."""
 
 from dataclasses import replace
 from difflib import get_close_matches
@@ -6,8 +6,7 @@ from difflib import get_close_matches
 from anystep.core.errors import UsageError
 from anystep.objectives import OBJECTIVES
 from anystep.recipes.ablation import PARTS, with_parts
-from anystep.recipes.examples import example_data
-from anystep.recipes.families import FAMILIES, Family
+from anystep.recipes.families import FAMILIES, Family, example_data, missing_data
 from anystep.recipes.method import family_name, from_run, with_method
 from anystep.run.config import Config
 
@@ -18,28 +17,23 @@ def recipe_names() -> list[str]:
 
 
 def find_recipe(name: str) -> Config:
-    """Return the config of a recipe: a family's main one as it is written, another method's at flow matching's cost.
+    """Return the config of a recipe: the main one of its family as written, or another method at flow matching's cost.
 
-    Raises UsageError that offers the nearest names.
+    Raises UsageError that suggests the nearest names.
     """
+    if name not in recipe_names():
+        near = get_close_matches(name, recipe_names(), n=3, cutoff=0.4)
+        hint = f"; did you mean {', '.join(near)}?" if near else "; anystep recipes lists them"
+        if "/" in name or name.endswith(".json"):
+            hint = ", and no such file"
+        raise UsageError(f"no recipe {name!r}{hint}")
     family, _, method = name.partition("-")
-    if family not in FAMILIES or method not in OBJECTIVES:
-        raise unknown_recipe(name)
     main = FAMILIES[family].main
     if method == main.objective.name:
         return main
     flow = with_method(main, "flow_matching")
     flow = replace(flow, training=replace(flow.training, images=FAMILIES[family].flow_images))
     return with_method(flow, method)  # in whole updates
-
-
-def unknown_recipe(name: str) -> UsageError:
-    """Return the error for a name that no recipe has."""
-    if "/" in name or name.endswith(".json"):
-        return UsageError(f"no recipe {name!r}, and no such file")
-    near = get_close_matches(name, recipe_names(), n=3, cutoff=0.4)
-    hint = f"did you mean {', '.join(near)}?" if near else "anystep recipes lists them"
-    return UsageError(f"no recipe {name!r}; {hint}")
 
 
 __all__ = [
@@ -50,6 +44,7 @@ __all__ = [
     "family_name",
     "find_recipe",
     "from_run",
+    "missing_data",
     "recipe_names",
     "with_method",
     "with_parts",

@@ -1,4 +1,4 @@
-"""The five parts of iSM, one after the other as its poster has them: `+ot` is a model with every part up to it."""
+"""The five parts of improved shortcut models (iSM, NeurIPS 2025), added in the order of the authors' poster."""
 
 from dataclasses import replace
 
@@ -8,35 +8,32 @@ from anystep.flow.penalties import Haar, Own
 from anystep.objectives import ImprovedShortcut
 from anystep.run.config import Config
 
-#: in the poster's order; each takes those before it along
+#: in the order of the poster; a model has all parts up to its own
 PARTS = {
     "+guidance": "improved shortcut, guided at every t",
-    "+interval": "guidance without effect before t = objective.interval",
+    "+interval": "no effect of guidance before t = objective.interval",
     "+wavelet": "the loss in whitened Haar bands",
-    "+ot": "noise given to data by optimal transport over 1,024 rows",
-    "+twin_ema": "averages of decay 0.95 for targets, 0.9999 to be sampled",
+    "+ot": "noise paired with data by optimal transport over 1,024 examples",
+    "+twin_ema": "an EMA of decay 0.95 for targets, of 0.9999 for sampling",
 }
-#: rows of an assignment: iSM's 32 batches of 32
-POOL = 1024
-#: decays an update of the two averages (second-hand)
-TARGET, EVALUATION = 0.95, 0.9999
 
 
 def with_parts(config: Config, last: str) -> Config:
-    """Return an improved shortcut model's run with the parts up to ``last``; a penalty or coupling of its own stays.
+    """Return an improved shortcut model's run with the parts up to ``last``.
 
-    Before `+twin_ema` the averages are those of ``config``. Raises ValueError when ``config`` has another method.
+    A penalty or coupling that ``config`` sets stays, and so do its EMAs before `+twin_ema`. Raises UsageError for
+    another method.
     """
     objective = config.objective
     if not isinstance(objective, ImprovedShortcut):
         raise UsageError(f"{last} is a part of improved_shortcut, and this is a run of {objective.name}")
-    there = list(PARTS)[: list(PARTS).index(last) + 1]
-    if "+interval" not in there:
+    parts = list(PARTS)[: list(PARTS).index(last) + 1]
+    if "+interval" not in parts:
         config = replace(config, objective=replace(objective, interval=0.0))
-    if "+wavelet" in there and config.penalty == Own():
+    if "+wavelet" in parts and config.penalty == Own():
         config = replace(config, penalty=Haar())
-    if "+ot" in there and config.coupling.batches == 0:
-        config = replace(config, coupling=CouplingConfig(batches=max(1, round(POOL / config.training.batch))))
-    if "+twin_ema" in there:
-        config = replace(config, ema=replace(config.ema, target=TARGET, evaluation=EVALUATION))
+    if "+ot" in parts and config.coupling.batches == 0:  # iSM assigns 32 batches of 32
+        config = replace(config, coupling=CouplingConfig(batches=max(1, round(1024 / config.training.batch))))
+    if "+twin_ema" in parts:  # decays as a reading note has them, unverified
+        config = replace(config, ema=replace(config.ema, target=0.95, evaluation=0.9999))
     return config

@@ -12,20 +12,18 @@ from anystep.run.config import Config, InitConfig
 from anystep.run.plan import forward_units, with_budget
 from anystep.run.weights import read_trained
 
-#: The time scale of a network that takes steps of any size: neighbouring steps should have neighbouring predictions,
-#: and a derivative in time is otherwise mostly that of the fastest sinusoids.
+#: `network.time_scale` of a method with steps of any size: neighbouring steps should have neighbouring predictions, and
+#: with a larger one the derivative in time would be mostly that of the fastest sinusoids.
 SMOOTH_TIME = 10.0
-#: largest share of a run's cost that generates pairs
-PAIRS_SHARE = 0.25
 
 
 def with_method(config: Config, method: str | Objective) -> Config:
     """Return the run with another method: same data, sizes and optimizer, and the same cost to half an update.
 
-    ``method`` is an objective, the name of one, with the settings of ``config``'s family of recipes, or a name of
-    `PARTS`: an improved shortcut model with the parts up to it, of ``config``'s own options if it is one. The network
-    gets the inputs that the method needs. Pairs cost a quarter of the run at most. Raises UsageError for a name that
-    does not exist, ValueError when the cost is too small for the method's phases.
+    ``method`` is an objective; or the name of one, with the settings of ``config``'s family of recipes; or a name of
+    `PARTS`: an improved shortcut model with the parts up to it, with ``config``'s options if it is one. The network
+    gets the inputs that the method needs. Raises UsageError for an unknown name, and when the cost is too small for the
+    method's phases.
     """
     if isinstance(method, str) and method in PARTS:
         improved = config.objective.name == "improved_shortcut"
@@ -33,15 +31,10 @@ def with_method(config: Config, method: str | Objective) -> Config:
     objective = named_objective(config, method) if isinstance(method, str) else method
     cost = forward_units(config)
     for pairs in filter(None, (phase.pairs for phase in objective.phases())):
-        most = int(PAIRS_SHARE * cost / pairs.cost * pairs.num)
+        most = int(0.25 * cost / pairs.cost * pairs.num)  # generating pairs is at most a quarter of the run
         objective = replace(objective, pairs=max(1, min(pairs.num, most)))  # type: ignore[type-var]
-    changed = replace(
-        config,
-        recipe=f"{family_name(config)}-{objective.name}",
-        network=network_for(config, objective),
-        objective=objective,
-    )
-    return with_budget(changed, cost)
+    recipe, network = f"{family_name(config)}-{objective.name}", network_for(config, objective)
+    return with_budget(replace(config, recipe=recipe, network=network, objective=objective), cost)
 
 
 def network_for(config: Config, objective: Objective) -> NetworkConfig:
@@ -53,11 +46,12 @@ def network_for(config: Config, objective: Objective) -> NetworkConfig:
 
 
 def named_objective(config: Config, method: str) -> Objective:
-    """Return a method as ``config``'s family has it, by default with its defaults. Raises UsageError."""
+    """Return a method with the settings of ``config``'s family, or its defaults. Raises UsageError."""
     if method not in OBJECTIVES:
         raise UsageError(f"no method {method!r}; methods: {', '.join(OBJECTIVES)}, and parts: {', '.join(PARTS)}")
     family = FAMILIES.get(family_name(config))
-    return family.objective(method) if family else OBJECTIVES[method]()
+    settings = {} if family is None else {**family.settings, family.main.objective.name: family.main.objective}
+    return settings.get(method) or OBJECTIVES[method]()
 
 
 def family_name(config: Config) -> str:
@@ -66,17 +60,16 @@ def family_name(config: Config) -> str:
 
 
 def from_run(config: Config, run: Path) -> Config:
-    """Return the run, starting from the weights of ``run``, with a network of its kind and size.
+    """Return the run, initialised from the weights of ``run``, with a network of its kind and size.
 
-    An input d or W that the method does not use is removed, and one that it needs and ``run`` lacks is added
-    (`initial.adopt`). Raises RunError when ``run`` has no checkpoint, UsageError when its network predicts something
-    else than the method needs.
+    An input d or W that the method does not use is removed, and one that it needs and ``run`` lacks is added. Raises
+    RunError if ``run`` has no checkpoint, UsageError if the method needs a network with another kind of prediction.
     """
-    objective, theirs = config.objective, read_trained(run).config
-    inputs, network = objective.network_inputs(), theirs.network
+    objective, trained = config.objective, read_trained(run).config
+    inputs, network = objective.network_inputs(), trained.network
     if network.prediction not in inputs["prediction"]:
         raise UsageError(
-            f"{objective.name} cannot begin with {run}, a run of {theirs.objective.name}: that network predicts "
+            f"cannot initialise {objective.name} from {run} ({trained.objective.name}): its network predicts "
             f"{network.prediction}, and {objective.name} needs one that predicts {objective.predicts}"
         )
     if not objective.uses_step or network.step_encoding not in inputs["step_encoding"]:

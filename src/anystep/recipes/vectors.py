@@ -7,9 +7,6 @@ from anystep.networks import MLPConfig
 from anystep.objectives import AlphaFlow, Objective, Shortcut
 from anystep.run.config import CheckpointConfig, Config, EmaConfig, LogConfig, OptimizerConfig, TrainingConfig
 
-#: where your own vectors are expected unless --data.path is set
-PATH = "vectors.npz"
-
 
 def vectors(family: str, data: Source) -> Config:
     """Return the run of a shortcut model on vectors, unconditional unless the data has labels."""
@@ -27,5 +24,5 @@ def vectors(family: str, data: Source) -> Config:
 
 
 #: What other methods do differently. alpha-Flow's floor is added to a squared error summed over an example, two
-#: elements here: with the paper's 1e-3, for 4,096 elements, the last steps of alpha would weigh nothing.
+#: elements here: with the paper's 1e-3, for 4,096 elements, the last steps of alpha would have almost no weight.
 VECTORS: Mapping[str, Objective] = {"alpha_flow": AlphaFlow(adaptive_floor=1e-6)}
