@@ -177,7 +177,7 @@ class Dataset:
     @property
     def class_names(self) -> tuple[str, ...] | None:
         """Names of the classes, or None for a set without labels."""
-        return self.conditions.class_names
+        return self.conditions.entries[LONE_LABEL].classes if LONE_LABEL in self.conditions.entries else None
 
     @property
     def num_classes(self) -> int | None:
