@@ -5,7 +5,6 @@ import os
 import platform
 import shlex
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from anystep.evaluation.protocol import code_version
 
 RESULTS = Path(__file__).parent / "results"
 #: the code that runs, whatever is edited meanwhile
-CODE = asdict(code_version())
+CODE = code_version()
 
 
 def processor() -> str:

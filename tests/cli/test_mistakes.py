@@ -384,7 +384,7 @@ def test_what_the_machine_refuses_is_said_in_its_words(
     def refused(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("anystep.model.generator.Generator.draw", refused)
+    monkeypatch.setattr("anystep.model.generator.Generator.generate", refused)
     for verb in ("sample", "evaluate"):
         assert_told(command(f"{verb} RUNS/digits --steps 1 --num 8"), code, message)
     assert tree(Path()) == {}

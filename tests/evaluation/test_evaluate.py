@@ -15,7 +15,7 @@ from anystep.evaluation.evaluate import evaluate
 from anystep.evaluation.metrics import METRICS, frechet
 from anystep.evaluation.metrics.energy import energy_distance
 from anystep.evaluation.metrics.frechet import matrix_root
-from anystep.evaluation.protocol import CodeVersion, code_version, describe_guidance, describe_schedule
+from anystep.evaluation.protocol import code_version, describe_guidance, describe_schedule
 from anystep.flow.condition import UNCONDITIONAL, class_labels
 from anystep.flow.ladder import shortcut_schedule
 from anystep.model.generator import Generator
@@ -151,7 +151,7 @@ def test_accuracy_brings_recall_along():
         ({"metrics": []}, "at least one of frechet"),
         ({"metrics": ["accuracy"]}, "accuracy needs held-out real data"),
         ({"num": 3}, "num must be at least 4 for precision, got 3"),
-        ({"steps": []}, "at least one number of steps"),
+        ({"steps": []}, "steps must name at least one value"),
         ({"steps": [0]}, "at least 1, got 0"),
     ],
 )
@@ -163,7 +163,7 @@ def test_a_wrong_question_is_refused(asked, message):
 
 def test_a_reference_of_another_shape_is_refused():
     wide = Dataset.from_arrays("wide", np.zeros((20, 4, 8, 1), np.uint8))
-    with pytest.raises(ValueError, match=r"'wide' has examples of shape \(1, 4, 8\), the model makes \(1, 4, 4\)"):
+    with pytest.raises(ValueError, match=r"'wide' has examples of shape \(1, 4, 8\), the model's are \(1, 4, 4\)"):
         evaluate(stripes(pictures()), wide, steps=[1], num=20)
     with pytest.raises(
         ValueError, match=r"'points' does not fit the model: .* uint8 pictures .*, got float32 \[1, 2\]"
@@ -181,13 +181,13 @@ def test_a_set_sorted_by_class_covers_itself(rows):
     one = rng.standard_normal((500, 2)).astype(np.float32)
     data = Dataset.from_arrays("sorted", np.concatenate([one, one + 50]), np.repeat([0, 1], 500))
 
-    def real(noise, plan, *, condition, **rest):
+    def real(*, condition, **rest):
         """Real rows of the classes that were asked for."""
         index = 500 * condition.numpy() + rng.integers(500, size=len(condition))
         return data.codec.fit(data).encode(data.read(index), None)
 
     g = generator(data, To(torch.zeros(2, 2), 2))
-    object.__setattr__(g, "draw", real)
+    object.__setattr__(g, "generate", real)
     asked = ["precision", "recall", "energy"]
     (row,) = evaluate(g, data, steps=[1], num=200, rows=rows, metrics=asked)
     assert row["precision"] > 0.9 and row["recall"] > 0.9
@@ -226,8 +226,7 @@ def test_schedules_and_guidance_in_words():
     assert describe_guidance(trained, 2.0, [2.0]).startswith("asked 2: W = 1.5 trained in")
 
 
-def test_code_version_reads_like_a_version():
-    assert str(CodeVersion("1.2")) == "1.2"
-    assert str(CodeVersion("1.2", "0123456789abcdef", True)) == "1.2 at 0123456789 with changes"
+def test_the_code_is_the_package_and_a_commit():
     found = code_version()
-    assert found.commit is None or (len(found.commit) == 40 and found.dirty is not None)
+    assert found["package"] and (found["commit"] is None) == (found["dirty"] is None)
+    assert found["commit"] is None or len(found["commit"]) == 40

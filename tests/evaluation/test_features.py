@@ -5,13 +5,19 @@ import pytest
 import torch
 
 from anystep.data.base import Dataset
-from anystep.evaluation.features.base import extract
-from anystep.evaluation.features.data import Normalised, build
+from anystep.evaluation.features.base import FeatureSpace, extract
+from anystep.evaluation.features.data import Normalised, data_space
 
 
 def features(space, raw):
     """The features of one batch."""
     return extract({"data": space}, {True: raw})["data"].values
+
+
+def test_features_that_are_not_finite_are_an_error():
+    space = FeatureSpace("broken", lambda raw: {"features": np.array([[0.0, 1.0], [np.nan, 1.0], [np.inf, np.nan]])})
+    with pytest.raises(ValueError, match="features 'broken' must be finite, but those of 2 of 3 are not"):
+        features(space, None)
 
 
 def images(height, width, channels):
@@ -33,7 +39,7 @@ def images(height, width, channels):
 def test_the_largest_size_with_at_most_4096_features_that_divides_the_side(size, resize):
     data = images(*size)
     codec = data.codec.fit(data)
-    space = build(codec, codec.shape(), torch.device("cpu"))
+    space = data_space(codec, codec.shape(), torch.device("cpu"))
     assert space.resize == resize
     assert space.name == ("raw_pixels" if resize == "none" else "averaged_pixels")
     assert features(space, data.read(np.arange(1))).shape[1] <= 4096
@@ -43,13 +49,13 @@ def test_an_averaged_pixel_is_the_mean_of_its_square():
     data = images(64, 64, 3)
     raw, codec = data.read(np.arange(3)), data.codec.fit(data)
     whole = Normalised(codec)(raw)["features"].reshape(3, 3, 32, 2, 32, 2)
-    found = features(build(codec, codec.shape(), torch.device("cpu")), raw).reshape(3, 3, 32, 32)
+    found = features(data_space(codec, codec.shape(), torch.device("cpu")), raw).reshape(3, 3, 32, 32)
     np.testing.assert_allclose(found, whole.mean((3, 5)), atol=1e-6)
 
 
 def test_vectors_are_never_averaged():
     data = Dataset.from_arrays("wide", np.random.default_rng(0).standard_normal((3, 5000)).astype(np.float32))
     codec = data.codec.fit(data)
-    space = build(codec, codec.shape(), torch.device("cpu"))
+    space = data_space(codec, codec.shape(), torch.device("cpu"))
     assert (space.name, space.resize) == ("columns", "none")
     assert features(space, data.read(np.arange(3))).shape == (3, 5000)

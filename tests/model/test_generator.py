@@ -88,23 +88,24 @@ def test_fresh_noise_is_keyed_by_seed_number_and_step():
     plan = g.plan([Step(0.0, 0.5, 0.0), Step(0.5, 0.25, 0.0), Step(0.75, 0.25, 0.0)])
     first, second = (torch.stack([Keys(5).normal(i, f"renoise/{n}", (1, 4, 4)) for i in index]) for n in (0, 1))
     expected = 0.75 * (0.5 * noise + 0.5 * first) + 0.25 * second
-    torch.testing.assert_close(g.draw(noise, plan, seed=5, index=index), expected)
-    assert not torch.isclose(g.draw(noise, plan, seed=6, index=index), expected).any()
-    torch.testing.assert_close(g.draw(noise, plan, seed=5), g.draw(noise, plan, seed=5, index=[0, 1]))
+    torch.testing.assert_close(g.generate(steps=plan, seed=5, index=index), expected)
+    assert not torch.isclose(g.generate(steps=plan, noise=noise, seed=6, index=index), expected).any()
+    x = g.generate(steps=plan, noise=noise, seed=5)
+    torch.testing.assert_close(x, g.generate(steps=plan, noise=noise, seed=5, index=[0, 1]))
 
 
 def test_rows_with_one_number_have_the_same_fresh_noise():
     """Points of an interpolation differ in their start only: here by 1/2 of it after a step from t = 0 to 1/2."""
     g = make(Still(), ConsistencyTraining())
     noise = g.noise(0, range(3))
-    drawn = g.draw(noise, g.plan(2), seed=0, index=[8, 8, 8])
+    drawn = g.generate(steps=2, noise=noise, index=[8, 8, 8])
     torch.testing.assert_close(drawn - drawn[:1], (noise - noise[:1]) / 2)
 
 
 def test_each_row_has_a_number():
     g = make(Still(), ConsistencyTraining())
-    with pytest.raises(ValueError, match="index must have one number a row, 3 of them, got 2"):
-        g.draw(g.noise(0, range(3)), g.plan(2), index=[0, 1])
+    with pytest.raises(ValueError, match="index must have one number per noise, 3 of them, got 2"):
+        g.generate(steps=2, noise=g.noise(0, range(3)), index=[0, 1])
 
 
 def test_labels_are_balanced_and_reach_the_network():
@@ -148,18 +149,16 @@ def test_a_network_that_is_told_the_scale_is_asked_once_a_step(scale):
     g = make(Told(), ImprovedShortcut(M=8))
     plan = g.plan(4, guidance=scale)
     assert plan.network_calls == 4 and plan.caution is None
-    x = g.draw(g.noise(0, range(3)), plan, condition=5)
+    x = g.generate(steps=plan, num=3, condition=5)
     assert g.network.rows == [3] * 4
     W = 1 if scale is None else scale
     torch.testing.assert_close(x.flatten(1).mean(1), torch.full((3,), -1 + W * 1.5), atol=1e-4, rtol=0)
-    none = g.draw(g.noise(0, [0]), plan)
-    assert float(none.mean()) == pytest.approx(-1, abs=1e-4)
     assert "outside 1 ... 4.5" in g.plan(4, guidance=5.0).caution
 
 
-def test_a_conditional_network_without_a_label_draws_from_no_class():
-    g = make(Toward())
-    assert float(g.draw(g.noise(0, [0]), g.plan(1)).mean()) == pytest.approx(-1, abs=1e-5)
+def test_a_scale_of_zero_samples_from_no_class():
+    x = make(Toward()).generate(steps=1, num=1, guidance=0.0)
+    assert float(x.mean()) == pytest.approx(-1, abs=1e-5)
 
 
 STATE = {"kind": Entry("label", (), ("a", "b", "c")), "state": Entry("feature", (2,))}
@@ -203,9 +202,8 @@ def test_a_feature_may_be_an_array():
 def test_what_is_never_left_out_must_be_given():
     entries = STATE | {"state": Entry("feature", (2,), drop=False)}
     g = make(Stated(), conditions=ConditionSpec(entries, single=False))
-    for draw in (lambda: g.generate(steps=1, seed=0, index=[0]), lambda: g.draw(g.noise(0, [0]), g.plan(1))):
-        with pytest.raises(UsageError, match="state must be given: this model was never trained without it"):
-            draw()
+    with pytest.raises(UsageError, match="state must be given: this model was never trained without it"):
+        g.generate(steps=1, num=1)
 
 
 def test_decode_gives_pixels():
@@ -215,20 +213,16 @@ def test_decode_gives_pixels():
     assert pixels[:, 0, 0, 0].tolist() == [0, 0, 140, 255, 255]
 
 
-def test_schedule_callback_and_progress():
-    seen, counted = [], []
+def test_explicit_steps_and_a_callback():
+    seen = []
     g = make(Mixing(), Shortcut())
     g.generate(
-        steps=4,
-        seed=0,
-        index=range(5),
+        steps=instantaneous_schedule(4),
+        num=5,
         batch=3,
-        schedule=instantaneous_schedule,
         callback=lambda n, step, x: seen.append((n, step.d, len(x))),
-        progress=lambda done, total: counted.append((done, total)),
     )
     assert seen == [(n, 0.0, rows) for rows in (3, 2) for n in range(4)]
-    assert counted == [(3, 5), (5, 5)]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from anystep.cli.scores import print_scores
 from anystep.codecs import sampled
 from anystep.core.errors import DataError, RunError, UsageError, reason
 from anystep.core.registry import import_modules
-from anystep.evaluation.reference import given_as_data
+from anystep.evaluation.reference import conditioned_like_source
 from anystep.figures.grids import interpolation_figure, steps_figure
 from anystep.flow.condition import rows as some
 from anystep.flow.sampling import interpolate_noise
@@ -64,7 +64,7 @@ def run(argv: Sequence[str]) -> int:
         raise UsageError(f"--steps must be at least 1, got {min(args.steps, default=0)}")
     if len({path.resolve() for path in runs}) < len(runs):
         raise UsageError(f"each run once, got {' '.join(map(str, runs))}")
-    generators = [given_as_data(load(path, device=args.device), read_config(path).data) for path in runs]
+    generators = [conditioned_like_source(load(path, device=args.device), read_config(path).data) for path in runs]
     if len(runs) < len(args.runs):
         files = ", ".join(str(path) for path in args.runs if path not in runs)
         print(f"note: left out, files and no run directories: {files}", file=sys.stderr)
@@ -124,7 +124,7 @@ def interpolation(name: str, generator: Generator, seed: int) -> Picture:
     one = [0] * COLUMNS  # a stochastic method's fresh noise is the same for all: only the start differs
     rows = {
         n: generator.decode(
-            generator.draw(between, generator.plan(n), condition=condition, seed=seed, index=one)
+            generator.generate(steps=n, noise=between, condition=condition, seed=seed, index=one)
         ).astype(np.uint8)
         for n in (1, 4, 128)
     }

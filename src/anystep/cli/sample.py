@@ -109,7 +109,9 @@ def run(argv: Sequence[str]) -> int:
         print(f"note: {caution}", file=sys.stderr)
     drawn = {
         scale: {
-            n: generator.decode(generator.draw(noise, plan, condition=condition, seed=args.seed, index=index))
+            n: generator.decode(
+                generator.generate(steps=plan, noise=noise, condition=condition, seed=args.seed, index=index)
+            )
             for n, plan in by.items()
         }
         for scale, by in plans.items()

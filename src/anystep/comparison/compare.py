@@ -15,8 +15,7 @@ from anystep.comparison.trials import FAILED, Trial, Watch
 from anystep.core.device import pick_device
 from anystep.core.errors import RunError, UsageError
 from anystep.data import Dataset
-from anystep.evaluation.evaluate import build_spaces
-from anystep.evaluation.metrics import METRICS, choose_metrics, find_metric
+from anystep.evaluation.metrics import METRICS, build_spaces, choose_metrics, find_metric
 from anystep.objectives import OBJECTIVES
 from anystep.recipes import PARTS, with_method
 from anystep.run.config import Config

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anystep.comparison.trials import Result, Row, Trial
-from anystep.evaluation.reference import given_as_data
+from anystep.evaluation.reference import conditioned_like_source
 from anystep.evaluation.scores import measured
 from anystep.model.load import load
 from anystep.objectives import Objective
@@ -129,7 +129,7 @@ def same_noise(comparison: Comparison, num: int) -> dict[str, dict[int, NDArray[
         finite = [row["steps"] for row in result.rows if not any("not finite" in note for note in row["notes"])]
         if trial.method in drawn or not finite:
             continue
-        generator = given_as_data(load(trial.run, device=trial.config.training.device), trial.config.data)
+        generator = conditioned_like_source(load(trial.run, device=trial.config.training.device), trial.config.data)
         x = {n: generator.generate(steps=n, seed=0, index=range(num), guidance=trial.guidance) for n in finite}
         drawn[trial.method] = {steps: np.asarray(generator.decode(part)) for steps, part in x.items()}
     return drawn

@@ -1,31 +1,21 @@
-"""Scores over numbers of sampling steps: one record each, with its protocol."""
+"""Scores of samples in several numbers of steps: one record each, with its protocol."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from anystep.codecs import Codec
 from anystep.core.errors import UsageError
+from anystep.core.random import Keys
 from anystep.data.base import Dataset
-from anystep.evaluation.collect import Collector, Wanted
-from anystep.evaluation.features import FEATURES
 from anystep.evaluation.features.base import FeatureSpace, extract
-from anystep.evaluation.metrics import choose_metrics
+from anystep.evaluation.metrics import build_spaces, choose_metrics
 from anystep.evaluation.metrics.base import Kept, Metric
-from anystep.evaluation.protocol import (
-    EvaluationProtocol,
-    describe_device,
-    describe_guidance,
-    describe_precision,
-    describe_schedule,
-    guidance_in_effect,
-)
-from anystep.evaluation.reference import Reference, describe_conditions, given_as_rows, read_reference
-from anystep.model.generator import Generator, Plan, ProgressCallback
+from anystep.evaluation.protocol import describe_evaluation, describe_guidance, describe_schedule, trained_guidance
+from anystep.evaluation.reference import Reference, conditioned_like, empty_sides, read_reference
+from anystep.model.generator import Generator, Plan
 
 
 def evaluate(
@@ -41,20 +31,19 @@ def evaluate(
     heldout: Dataset | None = None,
     rows: int = 5000,
     batch: int = 256,
-    progress: ProgressCallback | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Score ``num`` samples at each of ``steps`` against ``reference``; returns one JSON-ready record each.
 
-    With several scales as ``guidance``, all steps of the first come before those of the next.
-
     A record holds method, run, steps, guidance (the scale W in effect), network_calls (forward passes per sample), the
-    scores, seconds (sampling only), notes and the protocol. A distance has its floor beside it, `frechet_floor`.
+    scores, seconds (sampling only), notes and the protocol. A distance has its floor in `<name>_floor`. With several
+    scales as ``guidance``, all steps of the first come before those of the next.
 
-    Class labels take turns; of a model with features, samples are given what held-out rows are (without ``heldout``,
-    what rows of the reference are), in the order of a reference.
+    Class labels take turns; a model of data with features samples the conditions of held-out examples (without
+    ``heldout``, of the reference), in the order of a reference.
 
     ``metrics``: names of `METRICS`, `METRIC@SPACE` for another feature space, or instances of `Metric`; None: the usual
-    ones for images or vectors. Moments take in all samples and the whole reference; distances between points take in
+    ones for images or vectors. The Frechet distance uses all samples and the whole reference; distances between points
     at most ``rows`` of each, drawn at random from the reference. Accuracy is that of a classifier fitted to
     ``heldout``. ``progress(done, total)`` counts forward passes of single samples.
 
@@ -64,116 +53,55 @@ def evaluate(
     shape, and what `Generator.plan` raises.
     """
     chosen = choose_metrics(metrics, generator.codec.looks)
-    if not steps:
-        raise UsageError("steps must name at least one number of steps, got none")
     scales = guidance if isinstance(guidance, Sequence) else [guidance]
-    if not scales:
-        raise UsageError("guidance must name at least one scale, got none")
-    _check_numbers(chosen, num, rows, reference)
+    for what, values in (("steps", steps), ("guidance", scales)):
+        if not values:
+            raise UsageError(f"{what} must name at least one value, got none")
     plans = [(count, scale, generator.plan(count, guidance=scale, twice=twice)) for scale in scales for count in steps]
+    _check_numbers(chosen, num, rows, reference)
     generator.check_decodable()
-    shape = _viewed_shape(generator, reference)
-    generator = given_as_rows(generator, reference, heldout)
+    shape = _checked_shape(generator, reference)
+    generator = conditioned_like(generator, heldout or reference)
     lacking = {name: why for name, metric in chosen.items() if (why := _lacks(metric, generator, reference, heldout))}
     if metrics is not None and lacking:
         raise UsageError(" ".join(next(iter(lacking.items()))))
-    spaces = build_spaces(chosen, generator.codec, shape, generator.device)
     possible = {name: metric for name, metric in chosen.items() if name not in lacking}
-    real = read_reference(reference, generator.codec, possible, spaces, heldout=heldout, rows=rows, num=num, seed=seed)
-    labels = describe_conditions(generator, num, reference, heldout)
-    shared = _protocol(generator, real, chosen, spaces, num, seed, labels)
+    spaces, keys = build_spaces(chosen, generator.codec, shape, generator.device), Keys(seed, generator.key_version)
+    real = read_reference(reference, generator.codec, possible, spaces, heldout=heldout, rows=rows, num=num, keys=keys)
+    protocol = describe_evaluation(generator, reference, heldout, chosen, spaces, real.kept, num, seed)
 
-    total, before, records = num * sum(plan.network_calls for *_, plan in plans), 0, []
+    done, total, records = 0, num * sum(plan.network_calls for *_, plan in plans), []
+
+    def report(calls: int) -> None:
+        nonlocal done
+        done += calls
+        if progress is not None:
+            progress(done, total)
+
     for count, scale, plan in plans:
-
-        def counted(done: int, _: int, before: int = before, calls: int = plan.network_calls) -> None:
-            if progress is not None:
-                progress(before + done * calls, total)
-
-        drawn, bad, seconds = sample_batches(generator, plan, real.wanted, num, seed, batch, counted)
+        drawn = empty_sides(possible.values(), min(rows, num))
+        bad, seconds = _sample(generator, plan, spaces, drawn, num, seed, batch, report)
         diverged = f"{bad} of {num} samples are not finite: the network has diverged" if bad else ""
         scores, notes = _scores(chosen, lacking, real, drawn, diverged)
-        protocol = replace(
-            shared,
-            steps=count,
-            schedule=describe_schedule(plan.schedule),
-            guidance=describe_guidance(generator.objective, scale, plan.guidance),
-        )
         records.append(
             {
                 "method": generator.objective.name,
                 "run": generator.source,
                 "steps": count,
-                "guidance": guidance_in_effect(generator.objective, scale),
+                "guidance": float(trained_guidance(generator.objective) if scale is None else scale),
                 "network_calls": plan.network_calls,
                 **scores,
                 "seconds": round(seconds, 4),
                 "notes": [note for note in (generator.caution, plan.caution, *notes) if note],
-                "protocol": protocol.as_dict(),
+                "protocol": protocol
+                | {
+                    "steps": count,
+                    "schedule": describe_schedule(plan.schedule),
+                    "guidance": describe_guidance(generator.objective, scale, plan.guidance),
+                },
             }
         )
-        before += num * plan.network_calls
     return records
-
-
-def build_spaces(
-    metrics: Mapping[str, Metric], codec: Codec, shape: tuple[int, ...], device: torch.device
-) -> dict[str, FeatureSpace]:
-    """Return the feature spaces of these metrics, by key, for examples of a shape.
-
-    Raises UsageError for a space that is unknown or not installed.
-    """
-    spaces: dict[str, FeatureSpace] = {}
-    for name, metric in metrics.items():
-        if metric.space not in FEATURES:
-            raise UsageError(f"{name}: features must be among {', '.join(FEATURES)}, got {metric.space!r}")
-        if metric.space not in spaces:
-            try:
-                spaces[metric.space] = FEATURES[metric.space](codec, shape, device)
-            except UsageError as error:
-                raise UsageError(f"{name}: {error}") from error
-    return spaces
-
-
-def sample_batches(
-    generator: Generator, plan: Plan, wanted: Wanted, num: int, seed: int, batch: int, progress: ProgressCallback
-) -> tuple[dict[str, Kept], int, float]:
-    """Generate samples 0 ... num - 1 and keep what is wanted of those that are finite.
-
-    Returns that by feature space, how many are not finite, and the seconds of sampling alone.
-    """
-    collector, bad, seconds = Collector(wanted, num), 0, 0.0
-    forms = {space.rounded for space in wanted.spaces.values()}
-    for start in range(0, num, batch):
-        index = range(start, min(start + batch, num))
-        noise, condition = generator.noise(seed, index), generator.usual_condition(index)
-        begun = time.perf_counter()
-        x = generator.draw(noise, plan, condition=condition, seed=seed, index=index, batch=batch)
-        seconds += time.perf_counter() - begun
-        finite = torch.isfinite(x.flatten(1)).all(1)
-        bad += int((~finite).sum())
-        features = extract(
-            wanted.spaces, {rounded: generator.codec.decode(x[finite], rounded=rounded) for rounded in forms}
-        )
-        place = np.asarray(index)[finite.numpy()]
-        label = generator.conditions.class_label(condition)
-        collector.add(features, place, None if label is None else label[finite].numpy())
-        progress(index.stop, num)
-    return collector.kept(), bad, seconds
-
-
-def _viewed_shape(generator: Generator, reference: Dataset) -> tuple[int, ...]:
-    """Return the shape of an example in normalised units. Raises UsageError for a reference that does not fit."""
-    codec, row = generator.codec, reference.read(np.arange(1))
-    try:
-        found = tuple(codec.encode(row, None).shape[1:])
-    except ValueError as error:
-        raise UsageError(f"reference {reference.name!r} does not fit the model: {error}") from error
-    if found != tuple(generator.shape):
-        raise UsageError(
-            f"reference {reference.name!r} has examples of shape {found}, the model makes {tuple(generator.shape)}"
-        )
-    return tuple(codec.normalised(codec.view(row)).shape[1:])
 
 
 def _check_numbers(metrics: Mapping[str, Metric], num: int, rows: int, reference: Dataset) -> None:
@@ -184,9 +112,23 @@ def _check_numbers(metrics: Mapping[str, Metric], num: int, rows: int, reference
             raise UsageError(f"{what} must be at least {metric.fewest} for {name}, got {count}")
 
 
+def _checked_shape(generator: Generator, reference: Dataset) -> tuple[int, ...]:
+    """Return the shape of a normalised example. Raises UsageError for a reference that does not fit the model."""
+    codec, row = generator.codec, reference.read(np.arange(1))
+    try:
+        found = tuple(codec.encode(row, None).shape[1:])
+    except ValueError as error:
+        raise UsageError(f"reference {reference.name!r} does not fit the model: {error}") from error
+    if found != tuple(generator.shape):
+        raise UsageError(
+            f"reference {reference.name!r} has examples of shape {found}, the model's are {tuple(generator.shape)}"
+        )
+    return tuple(codec.normalised(codec.view(row)).shape[1:])
+
+
 def _lacks(metric: Metric, generator: Generator, reference: Dataset, heldout: Dataset | None) -> str:
-    """Return what a metric needs and cannot have here, or nothing."""
-    if "conditions" in metric.needs and generator.num_classes is None:
+    """Return what a metric needs that is missing, "" for nothing."""
+    if "conditions" in metric.needs and generator.conditions.label is None:
         return "needs classes, and this model is unconditional"
     if "heldout" in metric.needs and heldout is None:
         return "needs held-out real data, and none was given"
@@ -196,67 +138,55 @@ def _lacks(metric: Metric, generator: Generator, reference: Dataset, heldout: Da
     return ""
 
 
-def _scores(
-    chosen: Mapping[str, Metric],
-    lacking: Mapping[str, str],
-    real: Reference,
+def _sample(
+    generator: Generator,
+    plan: Plan,
+    spaces: Mapping[str, FeatureSpace],
     drawn: Mapping[str, Kept],
-    diverged: str,
+    num: int,
+    seed: int,
+    batch: int,
+    report: Callable[[int], None],
+) -> tuple[int, float]:
+    """Generate samples 0 ... num - 1 and add those that are finite to ``drawn``.
+
+    Returns how many are not finite, and the seconds of sampling alone. ``report`` gets each batch's forward passes.
+    """
+    bad, seconds, wanted = 0, 0.0, {space: spaces[space] for space in drawn}
+    for start in range(0, num, batch):
+        index = range(start, min(start + batch, num))
+        noise, condition = generator.noise(seed, index), generator.usual_condition(index)
+        begin = time.perf_counter()
+        x = generator.generate(steps=plan, noise=noise, condition=condition, seed=seed, index=index, batch=batch)
+        seconds += time.perf_counter() - begin
+        finite = torch.isfinite(x.flatten(1)).all(1)
+        bad += int((~finite).sum())
+        stored = {
+            rounded: generator.codec.decode(x[finite], rounded=rounded)
+            for rounded in {space.rounded for space in wanted.values()}
+        }
+        label = generator.conditions.class_label(condition)
+        features = extract(wanted, stored, None if label is None else label[finite].numpy())
+        for space, side in drawn.items():
+            side.add(features[space], np.asarray(index)[finite.numpy()])
+        report(len(index) * plan.network_calls)
+    return bad, seconds
+
+
+def _scores(
+    chosen: Mapping[str, Metric], lacking: Mapping[str, str], real: Reference, drawn: Mapping[str, Kept], diverged: str
 ) -> tuple[dict[str, float | None], list[str]]:
-    """Return the scores by their names in the record, null where there is none, and notes."""
+    """Return the scores by their names in the record, None where there is none, and notes."""
     scores: dict[str, float | None] = {}
-    notes = [diverged] if diverged else []
+    notes = [diverged] if diverged else [f"{name} {why}" for name, why in lacking.items()]
     for name, metric in chosen.items():
         scores[name] = None
-        if not diverged and name in lacking:
-            notes.append(f"{name} {lacking[name]}")
-        elif not diverged:
+        if not diverged and name not in lacking:
             sides = real.kept[metric.space], drawn[metric.space]
             found = metric.score(*sides, real.prepared[name])
-            scores |= {f"{name}_{part}" if part else name: value for part, value in found.items()}
+            scores |= {f"{name}_{suffix}" if suffix else name: value for suffix, value in found.items()}
             if caution := metric.caution(*sides):
                 notes.append(f"{name}: {caution}")
         if name in real.floors:
             scores[f"{name}_floor"] = real.floors[name]
     return scores, notes
-
-
-def _protocol(
-    generator: Generator,
-    real: Reference,
-    chosen: Mapping[str, Metric],
-    spaces: Mapping[str, FeatureSpace],
-    num: int,
-    seed: int,
-    labels: str,
-) -> EvaluationProtocol:
-    """Return the record of the call, without what differs between its plans."""
-    picture, used = generator.codec.looks == "picture", list(spaces.values())
-    return EvaluationProtocol(
-        num=num,
-        reference=real.dataset.name,
-        reference_hash=real.dataset.fingerprint,
-        reference_num=len(real.dataset),
-        features=_joined(space.name for space in used),
-        resize=_joined(space.resize for space in used),
-        quantised=_joined("uint8" if picture and space.rounded else "none" for space in used),
-        steps=0,
-        schedule="",
-        guidance=1.0,
-        labels=labels,
-        ema=generator.ema,
-        seed=seed,
-        device=describe_device(generator.device),
-        precision=describe_precision(generator.network),
-        metrics={
-            name: metric.record()
-            | ({"features_version": spaces[metric.space].version} if spaces[metric.space].version else {})
-            | real.facts.get(name, {})
-            for name, metric in chosen.items()
-        },
-    )
-
-
-def _joined(words: Iterable[str]) -> str:
-    """Return the words, each once."""
-    return ", ".join(dict.fromkeys(words))

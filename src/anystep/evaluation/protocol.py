@@ -1,127 +1,144 @@
-"""The record that goes with every score: what was measured, how, on what, by which code."""
+"""The record that goes with every score: what was measured, how, on what data, by which code."""
 
 import os
 import subprocess
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from fractions import Fraction
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
+from anystep.data import Dataset
+from anystep.evaluation.features.base import FeatureSpace
+from anystep.evaluation.metrics.base import Kept, Metric
 from anystep.flow.ladder import Schedule
-from anystep.flow.network import Network
+from anystep.model.generator import Generator
 from anystep.objectives.base import Objective
 
-#: kinds of step that a schedule is spelled out for
+T = TypeVar("T")
+
+#: most kinds of step that a schedule is written out for
 MANY = 8
 
 
-@dataclass(frozen=True)
-class CodeVersion:
-    """The package's version and, in a checkout, the commit and whether the package's files differ from it."""
-
-    package: str
-    commit: str | None = None
-    dirty: bool | None = None
-
-    def __str__(self) -> str:
-        if self.commit is None:
-            return self.package
-        return f"{self.package} at {self.commit[:10]}{' with changes' if self.dirty else ''}"
-
-
 @cache
-def code_version() -> CodeVersion:
-    """Return which code this is; outside a checkout, or without git, the package's version alone."""
+def code_version() -> dict[str, Any]:
+    """Return the package's version and, in a git checkout, the commit and whether the package's files differ."""
     room = Path(__file__).resolve().parents[1]
-    try:
-        package = version("anystep")
-    except PackageNotFoundError:
-        package = "unknown"
-    # An installed copy may lie inside somebody else's checkout: only a repository that tracks the package is ours.
-    if not _git(room, "ls-files", "--", str(room)):
-        return CodeVersion(package)
-    changes = _git(room, "status", "--porcelain", "--", str(room))
-    return CodeVersion(package, _git(room, "rev-parse", "HEAD"), None if changes is None else bool(changes))
+    # An installed copy may be inside another project's checkout: only a repository that tracks the package is ours.
+    tracked = bool(_git(room, "ls-files", "--", str(room)))
+    commit = _git(room, "rev-parse", "HEAD") if tracked else None
+    changes = _git(room, "status", "--porcelain", "--", str(room)) if tracked else None
+    return {"package": version("anystep"), "commit": commit, "dirty": None if changes is None else bool(changes)}
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """Return git's answer in a folder, or None whatever goes wrong; GIT_DIR and the like of a hook are not obeyed."""
+    """Return git's output in a folder, None if it fails. GIT_DIR and the like, which a hook sets, are ignored."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "-C", str(folder), *arguments]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True, env=environment)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True, env=environment)
     except (OSError, subprocess.SubprocessError):
         return None
-    return answer.stdout.strip()
+    return done.stdout.strip()
 
 
-@dataclass(frozen=True)
-class EvaluationProtocol:
-    """All that must be equal for two scores to be compared.
+def describe_evaluation(
+    generator: Generator,
+    reference: Dataset,
+    heldout: Dataset | None,
+    metrics: Mapping[str, Metric],
+    spaces: Mapping[str, FeatureSpace],
+    real: Mapping[str, Kept],
+    num: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Return what must be equal for two scores to be compared, without what differs between numbers of steps.
 
     ``num`` samples against ``reference_num`` examples of ``reference`` (``reference_hash``: its fingerprint).
-    ``quantised``: "uint8" when samples were rounded to pixels first, "none" for vectors. ``schedule`` and ``guidance``
-    say in words what ran. ``metrics`` holds each metric's own parameters.
+    ``quantised``: "uint8" when samples were rounded to pixels first, "none" for vectors. ``key_version`` is that of the
+    random keys of noise and floor. ``metrics`` holds each metric's own parameters, and how much real data it used.
     """
+    picture, conditions = generator.codec.looks == "picture", heldout or reference
+    if generator.usual is not None:
+        source = "held-out" if heldout else "training"
+        labels = f"conditions of {min(num, len(conditions))} {source} rows"
+    else:
+        labels = "none" if generator.conditions.label is None else "balanced"
+    network = generator.network
+    parameters = list(network.parameters()) if isinstance(network, nn.Module) else []
+    types = sorted({str(parameter.dtype).removeprefix("torch.") for parameter in parameters}) or ["float32"]
+    return {
+        "num": num,
+        "reference": reference.name,
+        "reference_hash": reference.fingerprint,
+        "reference_num": len(reference),
+        "features": _each_once(space.name for space in spaces.values()),
+        "resize": _each_once(space.resize for space in spaces.values()),
+        "quantised": _each_once("uint8" if picture and space.rounded else "none" for space in spaces.values()),
+        "labels": labels,
+        "ema": generator.ema,
+        "seed": seed,
+        "key_version": generator.key_version,
+        "device": describe_device(generator.device),
+        "precision": f"{', '.join(types)}; float32 products {torch.get_float32_matmul_precision()}",
+        "metrics": {
+            name: asdict(metric)
+            | ({"features_version": spaces[metric.space].version} if spaces[metric.space].version else {})
+            | (_real_data(metric, real[metric.space], heldout, num) if metric.space in real else {})
+            for name, metric in metrics.items()
+        },
+        "code": code_version(),
+        "torch_version": torch.__version__,
+    }
 
-    num: int
-    reference: str
-    reference_hash: str
-    reference_num: int
-    features: str
-    resize: str
-    quantised: str
-    steps: int
-    schedule: str
-    guidance: float | str
-    labels: str
-    ema: str
-    seed: int
-    device: str
-    precision: str
-    metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
-    code: CodeVersion = field(default_factory=code_version)
-    torch_version: str = torch.__version__
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return asdict(self)
+def _each_once(words: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(words))
+
+
+def _real_data(metric: Metric, kept: Kept, heldout: Dataset | None, num: int) -> dict[str, Any]:
+    if "heldout" in metric.needs and heldout is not None and kept.heldout is not None:
+        number = len(kept.heldout.rows) or len(heldout)
+        return {"heldout": heldout.name, "heldout_hash": heldout.fingerprint, "heldout_num": number}
+    return {"rows": min(num, len(kept.rows))} if "rows" in metric.needs else {}
 
 
 def describe_schedule(schedule: Schedule) -> str:
-    """Return a schedule in words: "1/2, 2 x 1/4"; steps that were asked for as d = 0 say so.
+    """Return a schedule in words: "1/2, 2 x 1/4"; where d is not the length of the step, "2 x 1/4 (d = 0)".
 
     Many unequal steps are summed up: "50 steps of 0.00181 to 0.0408 (d = 0) from t = 0.00631".
     """
-    runs = [(key, len(list(group))) for key, group in groupby((step.length, step.d) for step in schedule)]
-    if len(runs) > MANY:
-        lengths, asked = [step.length for step in schedule], sorted({step.d for step in schedule})
-        told = f" (d = {_number(asked[0])})" if len(asked) == 1 else ""
-        span = f"{_number(min(lengths))} to {_number(max(lengths))}"
-        return f"{len(schedule)} steps of {span}{told} from t = {_number(schedule[0].t)}"
 
-    def words(length: float, d: float) -> str:
+    def words(step: tuple[float, float]) -> str:
+        length, d = step
         return _number(length) if d == length else f"{_number(length)} (d = {_number(d)})"
 
-    return ", ".join(words(*key) if count == 1 else f"{count} x {words(*key)}" for key, count in runs)
+    runs = _runs([(step.length, step.d) for step in schedule], words)
+    if len(runs) <= MANY:
+        return ", ".join(runs)
+    lengths, sizes = [step.length for step in schedule], {step.d for step in schedule}
+    d = f" (d = {_number(sizes.pop())})" if len(sizes) == 1 else ""
+    span = f"{_number(min(lengths))} to {_number(max(lengths))}"
+    return f"{len(schedule)} steps of {span}{d} from t = {_number(schedule[0].t)}"
 
 
 def _number(value: float) -> str:
-    """Return a fraction where it is one of small numbers, else three digits."""
+    """Return a fraction if it is one of small numbers, else three digits."""
     fraction = Fraction(value).limit_denominator(1 << 16)
     return str(fraction) if abs(fraction - value) < 1e-12 else f"{value:.3g}"
 
 
-def guidance_in_effect(objective: Objective, asked: float | None) -> float:
-    """Return the guidance scale W of the samples in one number: as asked, else as trained in, else 1."""
-    return float(trained_guidance(objective) if asked is None else asked)
+def _runs(values: Sequence[T], words: Callable[[T], str]) -> list[str]:
+    """Return each run of equal values in words, with its length: "1/2", "2 x 1/4"."""
+    counted = [(words(value), len(list(group))) for value, group in groupby(values)]
+    return [text if count == 1 else f"{count} x {text}" for text, count in counted]
 
 
 def trained_guidance(objective: Objective) -> float:
@@ -130,28 +147,17 @@ def trained_guidance(objective: Objective) -> float:
     return float(trained) if isinstance(trained, int | float) else 1.0
 
 
-def describe_guidance(objective: Objective, asked: float | None, scales: Sequence[float]) -> float | str:
-    """Return how samples were guided: the scale W where one number says all, words where it does not.
+def describe_guidance(objective: Objective, requested: float | None, scales: Sequence[float]) -> float | str:
+    """Return how samples were guided: the scale W if every step used it and nothing was trained in, else words.
 
-    One number: every step was sampled with it, and nothing was trained in. Otherwise the words name what was trained
-    in (the objective's ``guidance``) and what sampling added, step by step.
+    The words name what was trained in (the objective's ``guidance``) and what sampling added, step by step.
     """
     trained = trained_guidance(objective)
-    built_in = trained != 1
-    runs = [(scale, len(list(group))) for scale, group in groupby(scales)]
-    if len(runs) == 1 and not built_in:
-        return float(runs[0][0])
-    sampled = ", ".join(f"{scale:g}" if count == 1 else f"{count} x {scale:g}" for scale, count in runs)
-    how = "as trained" if asked is None else f"asked {asked:g}"
-    trained_in = f"W = {trained:g} trained in" if built_in else "none trained in"
-    return f"{how}: {trained_in}; sampling W by step {sampled}"
-
-
-def describe_precision(network: Network) -> str:
-    """Return the arithmetic of a sampling run: the weights' type and how float32 products are made."""
-    parameters = list(network.parameters()) if isinstance(network, nn.Module) else []
-    kinds = sorted({str(parameter.dtype).removeprefix("torch.") for parameter in parameters}) or ["float32"]
-    return f"{', '.join(kinds)}; float32 products {torch.get_float32_matmul_precision()}"
+    if len(set(scales)) == 1 and trained == 1:
+        return float(scales[0])
+    how = "as trained" if requested is None else f"asked {requested:g}"
+    trained_in = "none trained in" if trained == 1 else f"W = {trained:g} trained in"
+    return f"{how}: {trained_in}; sampling W by step {', '.join(_runs(scales, '{:g}'.format))}"
 
 
 def describe_device(device: torch.device) -> str:

@@ -1,4 +1,4 @@
-"""From a run directory to a network that is ready to draw from."""
+"""From a run directory to a network that is ready to sample from."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,9 +8,8 @@ from anystep.core.device import pick_device
 from anystep.core.errors import RunError, UsageError, misfit
 from anystep.flow.network import Network
 from anystep.model.generator import Generator
-from anystep.run.config import ModelConfig
 from anystep.run.plan import phase_at, phases
-from anystep.run.weights import Trained, Weights, read_trained
+from anystep.run.weights import Weights, read_trained
 
 
 def load(
@@ -23,13 +22,12 @@ def load(
 ) -> Generator:
     """Return the network of a run directory's checkpoint: the newest, or that after ``step`` updates.
 
-    ``weights``: ``ema``, the average kept for evaluation (Frans et al. 2024 evaluates it), ``raw``, the trained
-    parameters, or a number in [0.001, 0.2886], the relative width of a power average, made from those that
-    `ema.profiles` kept (Karras et al. 2024, section 3). Checkpoints older than the newest few are there when
-    `checkpoint.keep_every` kept them. ``imports`` are modules that the run's own classes are in: a run never imports
-    one that is not named or imported. Raises RunError when ``run`` is no run directory, has no checkpoint yet or not
-    that one, keeps no averages to make the width from, or the checkpoint does not fit; ValueError for other
-    ``weights``.
+    ``weights``: ``ema``, the evaluation EMA (as in Frans et al. 2024), ``raw``, the trained parameters, or a number in
+    [0.001, 0.2886], the relative width of a power average, computed from those that `ema.profiles` stored (Karras et
+    al. 2024, section 3). Older checkpoints than the newest few exist if `checkpoint.keep_every` kept them.
+    ``imports`` names the modules of the run's own classes: loading imports no other. Raises RunError when ``run`` is no
+    run directory, has no such checkpoint or no averages to compute the width from, or the checkpoint does not fit;
+    ValueError for other ``weights``.
     """
     place = pick_device(device)
     run = Path(run)
@@ -41,8 +39,13 @@ def load(
     except (RuntimeError, UsageError) as error:
         where = f"checkpoint of step {trained.step} in {run}"
         raise RunError(f"{where} does not fit {run / 'config.json'}: {misfit(error)}") from error
-    unfinished = phase_of(trained)
-    phase = unfinished and f"this checkpoint is of phase {unfinished}: no {config.objective.name} model yet"
+    source, cautions, parts = f"{run.name}, step {trained.step}", [trained.caution], phases(config)
+    number = phase_at(config, trained.step)
+    if number + 1 < len(parts):
+        phase = f"{parts[number].name} ({number + 1} of {len(parts)})"
+        source += f", phase {phase}"
+        cautions.insert(0, f"this checkpoint is of phase {phase}: no {config.objective.name} model yet")
+    average = {"ema": f"{config.ema.evaluation:g}", "raw": "none"}
     return Generator(
         network=cast(Network, network.to(place).requires_grad_(False)),
         objective=config.objective,
@@ -51,21 +54,8 @@ def load(
         conditions=facts.conditions,
         condition_codecs=facts.condition_codecs,
         device=place,
-        source=f"{run.name}, step {trained.step}" + (f", phase {unfinished}" if unfinished else ""),
-        ema=described(weights, config),
+        source=source,
+        ema=average[weights] if isinstance(weights, str) else f"power {weights:g}",
         key_version=facts.key_version,
-        caution="; ".join(filter(None, [phase, trained.caution])) or None,
+        caution="; ".join(filter(None, cautions)) or None,
     )
-
-
-def described(weights: Weights, config: ModelConfig) -> str:
-    """Return the weights as a protocol has them: "0.999", the average's decay, "none" or "power 0.1"."""
-    if isinstance(weights, str):
-        return f"{config.ema.evaluation:g}" if weights == "ema" else "none"
-    return f"power {weights:g}"
-
-
-def phase_of(trained: Trained) -> str | None:
-    """Return the phase that the weights are of, with its number; None when it is the run's last, or the only one."""
-    number, parts = phase_at(trained.config, trained.step), phases(trained.config)
-    return None if number + 1 == len(parts) else f"{parts[number].name} ({number + 1} of {len(parts)})"

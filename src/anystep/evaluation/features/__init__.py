@@ -1,8 +1,6 @@
 """What distances between sets are measured on: one feature space per file, and one line in `FEATURES`."""
 
-from anystep.evaluation.features import data
 from anystep.evaluation.features.base import Build
+from anystep.evaluation.features.data import data_space
 
-FEATURES: dict[str, Build] = {
-    "data": data.build,
-}
+FEATURES: dict[str, Build] = {"data": data_space}

@@ -1,6 +1,5 @@
 """A feature space: what distances between sets of examples are measured on."""
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -12,20 +11,23 @@ from numpy.typing import NDArray
 from anystep.codecs import Codec, Rows
 from anystep.core.errors import UsageError
 
-#: maps decoded examples (float32 images where a space does not want rounded ones) to named arrays with one row each,
-#: such as "features" and "logits"; hashable
+Array = NDArray[np.float64]
+
+#: maps decoded examples (float32 images where a space does not want rounded ones) to named arrays, examples on the
+#: first axis, such as "features" and "logits"; hashable
 Extractor = Callable[[Rows], Mapping[str, NDArray[Any]]]
 
 
 class Features(NamedTuple):
-    """Features of some examples: ``values`` float64 [n, F], and ``logits`` [n, K] of a classifier, if it is one."""
+    """A batch in one feature space: features [n, F], a classifier's logits [n, K] if it is one, and the classes [n]."""
 
-    values: NDArray[np.float64]
-    logits: NDArray[np.float64] | None = None
+    values: Array
+    logits: Array | None = None
+    classes: NDArray[np.int64] | None = None
 
     def pick(self, index: NDArray[np.int64]) -> "Features":
-        """Return the features of some rows."""
-        return Features(self.values[index], None if self.logits is None else self.logits[index])
+        """Return some examples of the batch."""
+        return Features(*(None if array is None else array[index] for array in self))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -39,22 +41,25 @@ class FeatureSpace:
     output: str = "features"
     """Which of the extractor's arrays the features are; "logits", if there is one, holds the logits."""
     resize: str = "none"
-    """How images are resized before: "none", "area 64x64 to 32x32"."""
+    """How images are resized first: "none", "area 64x64 to 32x32"."""
     version: str = ""
     """Hash of the extractor's weights; empty without weights."""
     rounded: bool = True
-    """Whether samples are rounded to pixels first. Else they are float32 in the same unit, 0 to 255."""
+    """Whether samples are rounded to pixels first. If not they are float32 in the same unit, 0 to 255."""
 
 
-#: Build a space for examples of a shape ([C, H, W] or [D]) and a device. Raises UsageError, in words that name the
-#: extra or the file, where something that the space needs is not installed.
+#: builds a space for examples of a shape ([C, H, W] or [D]) and a device. Raises UsageError, naming the extra or the
+#: file, where something that the space needs is not installed.
 Build = Callable[[Codec, tuple[int, ...], torch.device], FeatureSpace]
 
 
-def extract(spaces: Mapping[str, FeatureSpace], stored: Mapping[bool, Rows]) -> dict[str, Features]:
-    """Return the features of one batch in each space. ``stored`` has its examples rounded (True), not rounded, or both.
+def extract(
+    spaces: Mapping[str, FeatureSpace], stored: Mapping[bool, Rows], classes: NDArray[np.int64] | None = None
+) -> dict[str, Features]:
+    """Return one batch in each space. ``stored`` has its examples rounded (True), not rounded, or both.
 
-    Raises UsageError for an extractor without the output that a space names.
+    Raises UsageError for an extractor without the output that a space names, ValueError for features that are not
+    finite.
     """
     found: dict[tuple[Extractor, bool], Mapping[str, NDArray[Any]]] = {}
     features = {}
@@ -66,6 +71,8 @@ def extract(spaces: Mapping[str, FeatureSpace], stored: Mapping[bool, Rows]) -> 
         if space.output not in outputs:
             raise UsageError(f"features {space.name!r}: no output {space.output!r}, only {', '.join(outputs)}")
         values, logits = np.asarray(outputs[space.output], dtype=np.float64), outputs.get("logits")
-        values = values.reshape(len(values), math.prod(values.shape[1:]))
-        features[key] = Features(values, None if logits is None else np.asarray(logits, dtype=np.float64))
+        values = values.reshape(len(values), int(np.prod(values.shape[1:])))
+        if bad := int((~np.isfinite(values)).any(1).sum()):
+            raise ValueError(f"features {space.name!r} must be finite, but those of {bad} of {len(values)} are not")
+        features[key] = Features(values, None if logits is None else np.asarray(logits, dtype=np.float64), classes)
     return features

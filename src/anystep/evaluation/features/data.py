@@ -34,19 +34,19 @@ class Normalised:
         return {"features": x.flatten(1).double().cpu().numpy()}
 
 
-def build(codec: Codec, shape: tuple[int, ...], device: torch.device, most: int = MOST_FEATURES) -> FeatureSpace:
+def data_space(codec: Codec, shape: tuple[int, ...], device: torch.device) -> FeatureSpace:
     """Return the space for examples of a shape: vectors are "columns", images "raw_pixels" or "averaged_pixels".
 
-    Images of more than ``most`` values are averaged over the smallest squares that divide both sides and leave at most
+    Images of more than 4,096 values are averaged over the smallest squares that divide both sides and leave at most
     that many.
     """
     if len(shape) != 3:
         return FeatureSpace("columns", Normalised(codec))
-    if math.prod(shape) <= most:
-        return FeatureSpace("raw_pixels", Normalised(codec))
     _, height, width = shape
     common = math.gcd(height, width)
-    factors = [n for n in range(1, common + 1) if common % n == 0]
-    factor = next((n for n in factors if math.prod(shape) // n**2 <= most), common)
+    fits = (n for n in range(1, common) if common % n == 0 and math.prod(shape) <= MOST_FEATURES * n**2)
+    factor = next(fits, common)
+    if factor == 1:
+        return FeatureSpace("raw_pixels", Normalised(codec))
     resize = f"area {height}x{width} to {height // factor}x{width // factor}"
     return FeatureSpace("averaged_pixels", Normalised(codec, factor), resize=resize)

@@ -4,13 +4,16 @@
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
-from typing import Any
 
+import torch
+
+from anystep.codecs import Codec
 from anystep.core.errors import UsageError
 from anystep.evaluation.features import FEATURES
+from anystep.evaluation.features.base import FeatureSpace
 from anystep.evaluation.metrics.accuracy import Accuracy
 from anystep.evaluation.metrics.base import Metric
 from anystep.evaluation.metrics.energy import Energy
@@ -30,19 +33,15 @@ def find_metric(name: str) -> Metric:
     """Return the metric of a name, `METRIC` or `METRIC@SPACE`. Raises UsageError that offers the nearest name."""
     base, at, space = name.partition("@")
     if base not in METRICS:
-        raise UsageError(f"metrics must be among {', '.join(METRICS)}, got {base!r}{_nearest(base, METRICS)}")
-    if at and space not in FEATURES:
-        raise UsageError(
-            f"{name}: features must be among {', '.join(FEATURES)}, got {space!r}{_nearest(space, FEATURES)}"
-        )
+        raise UsageError(f"metrics must be {_among(METRICS, base)}")
     return replace(METRICS[base], space=space) if at else METRICS[base]
 
 
 def choose_metrics(requested: Sequence[str | Metric] | None, looks: str = "picture") -> dict[str, Metric]:
-    """Return the metrics by name, those of the registry first and in its order, with what they bring along.
+    """Return metrics by name, those of the registry first and in its order, with the metrics that they bring along.
 
-    ``requested`` None: the usual ones of data that ``looks`` like "picture" or "vector". A metric of one's own has its
-    class's name. Raises UsageError for an unknown name, none at all, or two metrics of one name.
+    ``requested`` None: the usual ones of data that ``looks`` like "picture" or "vector". A metric that is not in the
+    registry has its class's name. Raises UsageError for an unknown name, no name, or two metrics of one name.
     """
     if requested is None:
         requested = usual_metrics(looks)
@@ -61,30 +60,49 @@ def choose_metrics(requested: Sequence[str | Metric] | None, looks: str = "pictu
 
 
 def usual_metrics(looks: str) -> list[str]:
-    """Return the metrics that data that ``looks`` like this has unasked: none that needs a feature network."""
+    """Return the metrics of data that ``looks`` like this, when none are named: none that needs a feature network."""
     return [name for name, metric in METRICS.items() if looks in metric.usual and metric.space == "data"]
 
 
 def metric_name(metric: Metric) -> str:
-    """Return what an instance is called: its name in the registry, else that of its class, with its space.
+    """Return an instance's name in the registry, else that of its class, with its space.
 
-    Raises UsageError for something else than an instance of `Metric`.
+    Raises UsageError for anything but an instance of `Metric`.
     """
     if not isinstance(metric, Metric):
         hint = f"{metric.__name__}()" if isinstance(metric, type) else "one of its subclasses"
         raise UsageError(f"metrics must be names or instances of Metric, got {metric!r}: pass {hint}")
-    for name, known in METRICS.items():
-        if known == metric:
+    for name, registered in METRICS.items():
+        if registered == metric:
             return name
     base = re.sub(r"(?<!^)(?=[A-Z])", "_", type(metric).__name__).lower()
     return base if metric.space == "data" else f"{base}@{metric.space}"
 
 
 def known_metric(name: str) -> Metric | None:
-    """Return the registry's metric of a name in a score file, whatever its feature space; None for another's."""
+    """Return the registry's metric of a name in a score file, whatever its feature space; None if it has none."""
     return METRICS.get(name.partition("@")[0])
 
 
-def _nearest(name: str, names: dict[str, Any]) -> str:
+def build_spaces(
+    metrics: Mapping[str, Metric], codec: Codec, shape: tuple[int, ...], device: torch.device
+) -> dict[str, FeatureSpace]:
+    """Return the feature spaces of these metrics, by key, for examples of a shape.
+
+    Raises UsageError for a space that is unknown or not installed.
+    """
+    spaces: dict[str, FeatureSpace] = {}
+    for name, metric in metrics.items():
+        if metric.space not in FEATURES:
+            raise UsageError(f"{name}: features must be {_among(FEATURES, metric.space)}")
+        if metric.space not in spaces:
+            try:
+                spaces[metric.space] = FEATURES[metric.space](codec, shape, device)
+            except UsageError as error:
+                raise UsageError(f"{name}: {error}") from error
+    return spaces
+
+
+def _among(names: Iterable[str], name: str) -> str:
     near = get_close_matches(name, names, n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+    return f"among {', '.join(names)}, got {name!r}" + (f" (did you mean {near[0]!r}?)" if near else "")

@@ -1,62 +1,107 @@
-"""What a metric is, and what it gets of the samples and of the reference."""
+"""What a metric is, and what it gets of samples and of real examples."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from anystep.evaluation.metrics.moments import Moments
+from anystep.evaluation.features.base import Array, Features
 
 #: what a metric may need of both sides; "heldout": the same of held-out real examples, as ``real.heldout``
 Need = Literal["moments", "rows", "conditions", "logits", "heldout"]
 
 
-class Probabilities:
-    """Class probabilities of all examples, from logits that come batch by batch: what an inception score needs."""
+class Moments:
+    """Mean [F] and covariance of features in float64, computed batch by batch.
+
+    The pairwise update of Chan, Golub and LeVeque (1979) stays precise however far the mean is from zero.
+    """
 
     def __init__(self) -> None:
         self.count = 0
-        self.total: NDArray[np.float64] = np.zeros(())
+        self.mean: Array = np.zeros(())
+        self._scatter: Array = np.zeros(())
+
+    @property
+    def covariance(self) -> Array:
+        """The unbiased covariance [F, F] (divided by n - 1), of at least 2 examples."""
+        return self._scatter / (self.count - 1)
+
+    def update(self, features: Array) -> None:
+        """Add features [n, F]."""
+        if len(features) == 0:
+            return
+        total, mean = self.count + len(features), features.mean(0)
+        centred, shift = features - mean, mean - self.mean
+        scatter = centred.T @ centred
+        scatter += self._scatter
+        self._scatter = scatter  # in place: with many features these matrices are large
+        between = np.multiply.outer(shift, shift)
+        between *= self.count * len(features) / total
+        scatter += between
+        self.mean = self.mean + shift * (len(features) / total)
+        self.count = total
+
+
+class Probabilities:
+    """Sums over class probabilities, computed from logits batch by batch: what an inception score needs."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.total: Array = np.zeros(())
         """Sum of the probabilities of each class, [K]."""
         self.entropy = 0.0
         """Sum of the entropies of each example's probabilities, in nats."""
 
-    def update(self, logits: ArrayLike) -> None:
-        """Add rows of logits [n, K], of finite numbers."""
-        values = np.asarray(logits, dtype=np.float64)
-        logs = values - np.logaddexp.reduce(values, axis=1, keepdims=True)
+    def update(self, logits: Array) -> None:
+        """Add logits [n, K], of finite numbers."""
+        logs = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
         self.total = self.total + np.exp(logs).sum(0)
         self.entropy -= float((np.exp(logs) * logs).sum())
-        self.count += len(values)
+        self.count += len(logits)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Kept:
-    """One side in one feature space: the samples, the reference, or held-out examples.
+    """What metrics need of samples, of the reference or of held-out examples in one feature space.
 
-    It holds what the metrics of the space need, the rest is empty.
+    It is collected batch by batch, in any order. What no metric needs stays empty.
     """
 
+    space: str
+    needs: frozenset[Need]
+    size: int
+    """How many examples `rows` and `conditions` hold."""
     moments: Moments = field(default_factory=Moments)
     """Mean and covariance of the features of all examples."""
-    rows: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
-    """Features [n, F] of at most ``evaluate(rows=...)`` examples; of the reference a random part, shuffled."""
+    rows: Array = field(default_factory=lambda: np.zeros((0, 0)))
+    """Features [size, F] of the first examples, at most ``evaluate(rows=...)``; the reference's are in random order."""
     conditions: NDArray[np.int64] | None = None
-    """The class of each of these rows, int64 [n]; None without classes."""
+    """The class of each of these examples, [size]; None without classes."""
     logits: Probabilities = field(default_factory=Probabilities)
     """Class probabilities of all examples."""
     heldout: "Kept | None" = None
-    """Of the reference: held-out examples, where there are any."""
-    _found: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+    """Of the reference: the held-out examples, where there are any."""
 
-    def once(self, key: Hashable, compute: Callable[[], Any]) -> Any:
-        """Return ``compute()``, computed at most once per key: for what several metrics share."""
-        if key not in self._found:
-            self._found[key] = compute()
-        return self._found[key]
+    def add(self, batch: Features, number: NDArray[np.int64]) -> None:
+        """Add a batch of examples; ``number`` [n] counts them from 0. Raises ValueError for missing logits."""
+        first = number < self.size
+        if "moments" in self.needs:
+            self.moments.update(batch.values)
+        if "logits" in self.needs:
+            if batch.logits is None:
+                raise ValueError(f"features {self.space!r} have no logits")
+            self.logits.update(batch.logits)
+        if "rows" in self.needs:
+            if len(self.rows) == 0:
+                self.rows = np.zeros((self.size, batch.values.shape[1]))
+            self.rows[number[first]] = batch.values[first]
+        if "conditions" in self.needs and batch.classes is not None:
+            if self.conditions is None:
+                self.conditions = np.zeros(self.size, np.int64)
+            self.conditions[number[first]] = batch.classes[first]
 
 
 @dataclass(frozen=True)
@@ -64,13 +109,13 @@ class Metric(ABC):
     """A score of samples against real examples. Its fields are its parameters and go into the protocol."""
 
     title: ClassVar[str]
-    """What people call it, in tables and figures."""
+    """Its name in tables and figures."""
     better: ClassVar[Literal["lower", "higher"]]
     distance: ClassVar[bool] = False
-    """Whether it is a distance between two sets. Such a score is never without its floor, `<name>_floor`: the
-    distance of as many examples of the reference, drawn with replacement, from the reference."""
+    """Whether it is a distance between two sets. Every score record then has its floor, `<name>_floor`: the distance
+    of as many examples of the reference, drawn with replacement, from the reference."""
     usual: ClassVar[frozenset[str]] = frozenset()
-    """The looks of data ("picture", "vector") that it is computed for, in space `data`, when none are requested."""
+    """The looks of data ("picture", "vector") that it is computed for, in space `data`, when no metrics are named."""
     needs: ClassVar[frozenset[Need]]
     brings: ClassVar[tuple[str, ...]] = ()
     """Metrics without which it misleads: they are computed too."""
@@ -80,12 +125,8 @@ class Metric(ABC):
 
     @property
     def fewest(self) -> int:
-        """The fewest examples that either side must have."""
+        """The fewest samples and real examples that it can be computed for."""
         return 2
-
-    def record(self) -> dict[str, Any]:
-        """Return its parameters for the protocol."""
-        return asdict(self)
 
     def prepare(self, real: Kept) -> Any:
         """Return what depends on the reference alone and is computed once: a matrix root, a classifier."""
@@ -93,14 +134,8 @@ class Metric(ABC):
 
     @abstractmethod
     def score(self, real: Kept, drawn: Kept, prepared: Any) -> dict[str, float]:
-        """Return the score as "", and others beside it by a suffix: "real" becomes `accuracy_real`."""
+        """Return the score as "", and further ones by their suffix: "real" becomes `accuracy_real`."""
 
     def caution(self, real: Kept, drawn: Kept) -> str | None:
         """Return why this score may mislead, or None."""
         return None
-
-
-def equal_numbers(real: Kept, drawn: Kept) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the rows of both sides, as many of one as of the other."""
-    size = min(len(real.rows), len(drawn.rows))
-    return real.rows[:size], drawn.rows[:size]

@@ -1,27 +1,28 @@
-"""Distances between all rows of two sets, in float64, a slab at a time (about 64 MiB), whatever the sizes."""
+"""Distances between all examples of two sets, in float64, a slab at a time (about 64 MiB) whatever the sizes."""
 
 from collections.abc import Iterator
 
-import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
+
+from anystep.evaluation.metrics.base import Kept
 
 SLAB = 1 << 23
 EXACT_FEATURES = 256
 
 
-def pair(x: ArrayLike, y: ArrayLike) -> tuple[Tensor, Tensor]:
-    """Return two sets of rows as float64, moved together so that their mean is near zero (distances stay)."""
-    a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
-        raise ValueError(f"both sets must be rows of the same features, got shapes {a.shape} and {b.shape}")
-    centre: NDArray[np.float64] = a.mean(0) if len(a) else np.zeros(a.shape[1])
-    return torch.from_numpy(a - centre), torch.from_numpy(b - centre)
+def equal_numbers(real: Kept, drawn: Kept) -> tuple[Tensor, Tensor]:
+    """Return features of equally many real examples and samples, float64 [n, F].
+
+    Both are moved by the mean of the real ones, which changes no distance and makes rounding errors small.
+    """
+    size = min(len(real.rows), len(drawn.rows))
+    centre = real.rows[:size].mean(0)
+    return torch.from_numpy(real.rows[:size] - centre), torch.from_numpy(drawn.rows[:size] - centre)
 
 
 def distances(x: Tensor, y: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Yield slabs of the distances of some rows of x [n, F] to all of y [m, F], with which rows they are.
+    """Yield slices of x [n, F] and the distances of these examples to all of y [m, F].
 
     Differences are taken directly up to 256 features; above, ``|x|^2 + |y|^2 - 2 x y`` is 15 times faster.
     """

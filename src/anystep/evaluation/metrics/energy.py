@@ -1,12 +1,13 @@
-"""Energy distance between two sets of rows."""
+"""Energy distance (Szekely and Rizzo 2013, eq. 5)."""
 
 from dataclasses import dataclass
 
+import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from anystep.evaluation.metrics.base import Kept, Metric, equal_numbers
-from anystep.evaluation.metrics.distances import distances, pair
+from anystep.evaluation.metrics.base import Kept, Metric
+from anystep.evaluation.metrics.distances import distances, equal_numbers
 
 
 @dataclass(frozen=True)
@@ -24,15 +25,13 @@ class Energy(Metric):
         return {"": energy_distance(*equal_numbers(real, drawn))}
 
 
-def energy_distance(x: ArrayLike, y: ArrayLike) -> float:
-    """Return ``2 E|X - Y| - E|X - X'| - E|Y - Y'|`` of two samples [n, F], [m, F] (Szekely and Rizzo 2013, eq. 5).
+def energy_distance(x: ArrayLike | Tensor, y: ArrayLike | Tensor) -> float:
+    """Return ``2 E|X - Y| - E|X - X'| - E|Y - Y'|`` of two sets [n, F], [m, F], in the units of the features.
 
-    The V-statistic: never negative, zero for equal sets only; two samples of one distribution are about
-    ``E|X - X'| (1/n + 1/m)`` apart. In the units of the features. Raises ValueError for an empty set.
+    The V-statistic: never negative, zero for equal sets only; two sets of one distribution are about
+    ``E|X - X'| (1/n + 1/m)`` apart.
     """
-    a, b = pair(x, y)
-    if min(len(a), len(b)) == 0:
-        raise ValueError(f"energy distance needs rows on both sides, got {len(a)} and {len(b)}")
+    a, b = torch.as_tensor(x).double(), torch.as_tensor(y).double()
 
     def mean(p: Tensor, q: Tensor) -> float:
         return sum(float(slab.sum()) for _, slab in distances(p, q)) / (len(p) * len(q))
