@@ -1,7 +1,7 @@
 """A metric or a feature space is one file and one registry line: whatever reads scores then knows it."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from torch import nn
 
 from anystep.cli.scores import print_scores
 from anystep.core.errors import UsageError
+from anystep.core.random import Keys
 from anystep.core.random import generator as keyed
 from anystep.data.base import Dataset
 from anystep.evaluation.evaluate import evaluate
@@ -156,13 +157,17 @@ def test_the_floor_is_the_distance_of_rows_drawn_with_replacement():
     data = points()
     (row,) = evaluate(noise_of(data), data, steps=[1], num=150, seed=4, rows=100, metrics=["frechet", "energy"])
     x = data.codec.fit(data).encode(data.read(np.arange(len(data))), None).double().numpy()
-    index = torch.randint(300, (150,), generator=keyed(4, 0, "floor")).numpy()
+    index = (Keys(4).words(0, "floor", 150) % 300).astype(int)
     assert len(set(index)) < 150  # with replacement
     assert row["frechet_floor"] == pytest.approx(frechet_distance(*moments(x), *moments(x[index])), rel=1e-9)
     some = torch.randperm(300, generator=keyed(0, 0, "reference")).numpy()[:100]
     assert row["energy_floor"] == pytest.approx(energy_distance(x[some], x[index[:100]]), rel=1e-9)
     (alone,) = evaluate(noise_of(data), data, steps=[1], num=150, seed=4, rows=100, metrics=["energy"])
     assert (alone["energy"], alone["energy_floor"]) == (row["energy"], row["energy_floor"])
+    old = replace(noise_of(data), key_version=1)
+    (then,) = evaluate(old, data, steps=[1], num=150, seed=4, rows=100, metrics=["frechet"])
+    assert then["frechet_floor"] == row["frechet_floor"] and then["frechet"] != row["frechet"]
+    assert (then["protocol"]["key_version"], row["protocol"]["key_version"]) == (1, 2)
 
 
 def test_the_floor_is_what_a_perfect_sampler_scores():

@@ -25,7 +25,7 @@ def test_scores_are_written_whole_or_not_at_all(tmp_path):
 def test_a_new_row_replaces_the_one_that_answers_the_same_question_and_keeps_the_others(tmp_path):
     path = tmp_path / "scores.json"
     keep_scores(path, [row(1, 0.5), row(4, 0.2)])
-    keep_scores(path, [row(1, 0.4, code={"commit": "b"}, torch_version="9"), row(1, 0.6, num=20)])
+    keep_scores(path, [row(1, 0.4, code={"commit": "b"}, torch_version="9", key_version=2), row(1, 0.6, num=20)])
     keep_scores(path, [row(4, 0.1, run="digits, step 20")])
     assert [(r["steps"], r["frechet"]) for r in read_scores(path)] == [
         (4, 0.2), (1, 0.4), (1, 0.6), (4, 0.1),

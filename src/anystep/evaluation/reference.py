@@ -97,8 +97,7 @@ def read_reference(
     the whole reference. Scores at or below it are equally good.
     """
     distances = {name: metric for name, metric in metrics.items() if metric.distance}
-    floor_key = generator(keys.seed, 0, "floor")
-    drawn = torch.randint(len(dataset), (num if distances else 0,), generator=floor_key).numpy()
+    drawn = (keys.words(0, "floor", num if distances else 0) % len(dataset)).astype(np.int64)
     kept = empty_sides(metrics.values(), min(rows, len(dataset)))
     again = empty_sides(distances.values(), min(rows, num))
     judging = [metric for metric in metrics.values() if "heldout" in metric.needs]
