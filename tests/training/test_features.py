@@ -214,5 +214,5 @@ def test_a_codec_that_does_not_fit_the_condition_is_refused(tmp_path: Path) -> N
 
 def test_data_with_other_conditions_is_no_reference(followed: Path, tmp_path: Path) -> None:
     other = config(write(tmp_path / "set.npz"), conditions=()).data.open("train")
-    with pytest.raises(UsageError, match="this model is conditioned on feature, and the rows of 'set' have nothing"):
+    with pytest.raises(UsageError, match="conditioned on feature, and the examples of 'set' have nothing"):
         evaluate(load(followed, device="cpu"), other, steps=[1], num=16)
