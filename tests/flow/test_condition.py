@@ -28,7 +28,7 @@ from anystep.networks import DiTConfig, MLPConfig, NetworkConfig
 from anystep.networks.embeddings import FeatureEmbedding
 from anystep.objectives import Batch, Draw, ImprovedShortcut, Networks, PhaseProgress, Shortcut
 from anystep.objectives.base import drop
-from anystep.objectives.improved_shortcut import GUIDED_ROW
+from anystep.objectives.improved_shortcut import GUIDED
 
 B = 6
 BOTH = ConditionSpec(
@@ -367,7 +367,7 @@ def test_an_improved_shortcut_model_has_no_guidance_where_both_entries_are_missi
     lost = same(query.condition, BOTH.nothing(600))
     assert W is not None and bool(lost[made.tag == 0].any()) and bool(lost[made.tag > 1].any())
     assert bool((W[lost] == 1).all()) and bool((W[(made.tag > 1) & ~lost] > 1).any())
-    guided = objective.draw_levels(draw) == GUIDED_ROW
+    guided = objective.draw_levels(draw) == GUIDED
     assert torch.equal(guided, made.tag == 1) and bool((W[guided] > 1).all()) and not lost[guided].any()
     x, t, c = query.x_t[guided], query.t[guided], rows(query.condition, guided)
     zero = torch.zeros_like(t)

@@ -122,7 +122,9 @@ def test_a_network_learns_the_flow_whatever_it_computes_in(dtype: torch.dtype) -
 
 
 def test_more_steps_than_levels_are_refused() -> None:
-    with pytest.raises(ValueError, match="steps must be at most 1000, the noise levels that diffusion knows, got 1001"):
+    with pytest.raises(
+        ValueError, match="steps must be at most 1000, the number of noise levels of diffusion, got 1001"
+    ):
         Diffusion().schedule(1001)
     with pytest.raises(ValueError, match="steps must be an integer of at least 1, got 0"):
         Diffusion().schedule(0)

@@ -157,8 +157,14 @@ def test_the_schedule_is_a_shortcut_models() -> None:
         ({"guided_share": 0.0}, r"objective.guided_share must be in \(0, 1\), got 0.0"),
         ({"share": 0.5, "guided_share": 0.5}, "objective.guided_share must be below 1 with objective.share, so that"),
         ({"guidance_max": 1.0}, r"objective.guidance_max must be in \(1, 100\], got 1.0"),
-        ({"guidance_max": 1.125}, "objective.guidance_step must be a whole part of objective.guidance_max - 1 = 0.125"),
-        ({"guidance_step": 0.3}, "objective.guidance_step must be a whole part of objective.guidance_max - 1 = 3.5"),
+        (
+            {"guidance_max": 1.125},
+            "objective.guidance_step must be an integer fraction of objective.guidance_max - 1 = 0.125",
+        ),
+        (
+            {"guidance_step": 0.3},
+            "objective.guidance_step must be an integer fraction of objective.guidance_max - 1 = 3.5",
+        ),
         ({"guidance_step": 0.0}, "objective.guidance_step must be greater than 0"),
         ({"interval": 1.1}, r"objective.interval must be in \[0, 1\], got 1.1"),
         ({"label_drop": -0.1}, "objective.label_drop must be in"),

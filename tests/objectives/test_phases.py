@@ -61,7 +61,7 @@ def test_costs_are_those_of_the_papers_set_up() -> None:
     )
     assert ConsistencyDistillation().cost == pytest.approx(5 / 3)
     assert Reflow().phases()[1].pairs == Pairs(50_000, 128, 1.0)
-    assert Reflow(guidance=1.5).phases()[1].pairs.cost == 2 * 128 * 50_000
+    assert Reflow(guidance=1.5).phases()[1].pairs.forward_passes == 2 * 128 * 50_000
     assert LiveReflow().cost == pytest.approx((3 + 8 / 4) / 3)
 
 
@@ -181,6 +181,6 @@ def test_a_value_out_of_range_is_named(method: Callable[..., Objective], field: 
 
 @pytest.mark.parametrize(("share", "batch", "enough"), [(0.25, 1, 4), (0.125, 4, 8), (0.9, 4, 8)])
 def test_a_batch_without_rows_of_one_kind_is_refused(share: float, batch: int, enough: int) -> None:
-    with pytest.raises(ValueError, match=r"leaves no rows of one kind: raise training\.batch"):
+    with pytest.raises(ValueError, match=r"leaves no examples of one kind: raise training\.batch"):
         LiveReflow(share=share).check_batch(batch)
     LiveReflow(share=share).check_batch(enough)

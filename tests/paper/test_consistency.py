@@ -125,7 +125,7 @@ def test_noise_levels_follow_their_law() -> None:
     objective = ImprovedConsistencyTraining()
     sigmas = objective.sigmas(1280)
     assert (float(sigmas[0]), float(sigmas[-1])) == pytest.approx((0.002 / 0.5, 80 / 0.5))
-    law = objective.law(sigmas)
+    law = objective.probabilities(sigmas)
     assert float(law.sum()) == pytest.approx(1, abs=1e-12)
     normal = stats.norm(-1.1 - math.log(0.5), 2.0)
     mass = np.diff(normal.cdf(np.log(sigmas.numpy())))

@@ -11,42 +11,41 @@ from torch import Tensor
 from anystep.core.fields import Finite, Fraction, PositiveFloat, PowerOfTwo, in_range, require
 from anystep.core.random import Draw
 from anystep.flow.condition import Condition, rows
-from anystep.flow.ladder import Schedule, equal_schedule, flow_time
 from anystep.flow.network import Network
 from anystep.flow.path import advance, interpolate, velocity
 from anystep.flow.progress import PhaseProgress
 from anystep.flow.query import Query
 from anystep.objectives.base import Batch, Networks, Objective, Targets, drop
 from anystep.objectives.mean_flow import adaptive_error, draw_interval
-from anystep.objectives.shortcut import FLOW_ROW, Shortcut
+from anystep.objectives.shortcut import FLOW, Shortcut
 
-IntervalLaw = Literal["logit_normal", "dyadic"]
+StepDistribution = Literal["logit_normal", "dyadic"]
 Shift = Literal["data", "network"]
 
 
 @dataclass(frozen=True)
 class AlphaFlow(Objective):
-    """Go the first ``alpha d`` of a step by a known velocity and ask the network for the rest (Zhang et al. 2025).
+    """Take the first ``alpha d`` of a step by a known velocity and the rest by the network (Zhang et al. 2025).
 
     ::
 
         alpha = 1 - sigmoid(temperature (progress - middle) / (end - begin)), clamped      (Algorithm 2)
-        x0 ~ N(0, I),  x1 ~ data,  (t, d) ~ p;  d = 0 in 1 - share of the rows
+        x0 ~ N(0, I),  x1 ~ data,  (t, d) ~ p;  d = 0 in 1 - share of the examples
         x_t = (1 - t) x0 + t x1,   v = x1 - x0 (shift = data),   v = s-(x_t, t, alpha d) (shift = network)
-        x' = x_t + alpha d v                                     s- = s without gradient, no moving average
+        x' = x_t + alpha d v                                     s- = s without gradient, no EMA
         query (x_t, t, d),   target alpha v + (1 - alpha) s-(x', t + alpha d, (1 - alpha) d)       (eq. 8)
         minimise alpha |e|^2 / (|e|^2 + floor), e = s(query) - target, alpha = 1 where d = 0       (G.2)
 
     alpha = 1 takes v = x1 - x0 and is flow matching; alpha -> 0 is MeanFlow. alpha = 1/2 with shift = network and
-    interval = dyadic is the self-consistency target of shortcut models (Theorem 1), of s itself, not its average.
+    interval = dyadic is the self-consistency target of shortcut models (Theorem 1), of s itself, not its EMA.
     The paper's t is the noise level, 1 - t here.
-    Differs from the paper: below ``alpha_min`` it goes on with MeanFlow's target, a JVP; here alpha stays there, so
+    Differs from the paper: below ``alpha_min`` it continues with MeanFlow's target, a JVP; here alpha stays there, so
     that fused attention and `torch.compile` work unchanged (its Table 5d, ImageNet B/2: FID 45.6 against 43.3). No
-    guidance in the target; two passes a step at sampling. Its XL models sample two steps with fresh noise, ours never.
-    Differs from the authors' code: |e|^2 is the mean over a row's elements there, the sum here, so that their floor of
-    1e-3 is 1e-3 times the number of elements here.
+    guidance in the target; two passes per step at sampling. Its XL models sample two steps with re-noising, ours never.
+    Differs from the authors' code: |e|^2 is the mean over an example's elements there, the sum here, so that their
+    floor of 1e-3 is 1e-3 times the number of elements here.
     In bfloat16 the target is a small difference of close outputs: at alpha = 0.005 the gradient had cosine 0.66 with
-    that of float32. Both branches are therefore computed in float32 always.
+    that of float32. Both branches are therefore always computed in float32.
     """
 
     name: ClassVar[str] = "alpha_flow"
@@ -54,34 +53,36 @@ class AlphaFlow(Objective):
     any_step: ClassVar[bool] = True
     scheduled: ClassVar[bool] = True
     exact: ClassVar[bool] = True
+    tags: ClassVar[tuple[str, ...]] = ("flow", "average")
 
     share: Fraction = 0.75
-    """Share of rows with d > 0 in the global batch, in [0, 1] (paper, Table 3: 75 % for B/2, 50 % for XL/2)."""
+    """Fraction of examples with d > 0 in the global batch, in [0, 1] (Zhang et al. 2025, Table 3: 75 % for B/2, 50 %
+    for XL/2)."""
     alpha_min: Annotated[float, Interval(gt=0, le=1)] = 5e-3
-    """Smallest alpha, in (0, 1]. Where it falls from 1, less than 1/2: above 1 - alpha_min it is 1 (paper 4.2: 5e-3,
+    """Smallest alpha, in (0, 1]. If alpha falls from 1, less than 1/2: above 1 - alpha_min it is 1 (section 4.2: 5e-3,
     then 0)."""
     alpha_max: float = 1.0
-    """Largest alpha, in [alpha_min, 1]; alpha_min = alpha_max keeps it constant (paper: 1)."""
+    """Largest alpha, in [alpha_min, 1]; alpha_min = alpha_max keeps it constant (Zhang et al. 2025: 1)."""
     begin: float = 0.0
-    """Share of the run after which alpha begins to fall, in [0, end) (paper, Table 3: 0 for B/2, 1/2 for XL/2)."""
+    """Fraction of the run after which alpha starts to fall, in [0, end) (Table 3: 0 for B/2, 1/2 for XL/2)."""
     end: Fraction = 1.0
-    """Share of the run after which it has fallen, in (begin, 1] (paper, Table 3: 1 for B/2, 5/6 for XL/2)."""
+    """Fraction of the run after which it has fallen, in (begin, 1] (Table 3: 1 for B/2, 5/6 for XL/2)."""
     temperature: PositiveFloat = 25.0
-    """Steepness of the fall, above 0 (paper 4.2)."""
+    """Steepness of the fall, above 0 (section 4.2)."""
     shift: Shift = "data"
-    """What goes the first part: `data`, x1 - x0, or `network`, asked for that part (paper, Table 5a: data)."""
-    interval: IntervalLaw = "logit_normal"
-    """Law of (t, d): `logit_normal`, two times of that law, or `dyadic`, a shortcut model's."""
+    """Velocity of the first part: `data`, x1 - x0, or `network`, its prediction for that part (Table 5a: data)."""
+    interval: StepDistribution = "logit_normal"
+    """Distribution of (t, d): `logit_normal`, two such times, or `dyadic`, a shortcut model's."""
     time_mean: Annotated[float, Finite] = 0.4
-    """Mean of the normal law of logit(t), finite; with `interval=logit_normal` (paper, Table 3: -0.4 of 1 - t)."""
+    """Mean of the normal distribution of logit(t), with `interval=logit_normal` (Table 3: -0.4 of 1 - t)."""
     time_std: PositiveFloat = 1.0
-    """Standard deviation of that law, above 0 (paper, Table 3)."""
+    """Standard deviation of that distribution, above 0 (Table 3)."""
     M: Annotated[int, PowerOfTwo] = 128
-    """Number of smallest steps of the ladder, a power of two; with `interval=dyadic` (Frans et al. 2024, section
-    3.1)."""
+    """Number of smallest steps, a power of two, with `interval=dyadic` (Frans et al. 2024, section 3.1)."""
     adaptive_floor: PositiveFloat = 1e-3
-    """What is added to a row's squared error in the adaptive weight, above 0 (paper 4.2). Errors shrink with alpha: it
-    should be well below alpha_min^2 times the elements of a row. In the plane 1e-6 learns one step, 1e-3 does not."""
+    """Added to an example's squared error in the adaptive weight, above 0 (section 4.2). Errors shrink with alpha: it
+    should be well below alpha_min^2 times the elements of an example. In the plane 1e-6 learns one step, 1e-3 does not.
+    """
     label_drop: Fraction = 0.1
     """Probability that a label becomes the null label, in [0, 1]."""
 
@@ -94,12 +95,12 @@ class AlphaFlow(Objective):
         in_range("objective.begin", self.begin, 0, self.end, open_end=True)
 
     def check_batch(self, batch: int) -> None:
-        """Raise ValueError when fewer rows than levels of the ladder would train d = 1 only, silently."""
+        """Raise UsageError if `interval=dyadic` would train d = 1 only: fewer examples than levels."""
         if self.interval == "dyadic":
-            self.ladder_rows.check_batch(batch)
+            Shortcut(share=self.share, M=self.M).check_batch(batch)
 
     def alpha(self, progress: float) -> float:
-        """Return the share of a step that is gone by v, at a share ``progress`` of the run (Algorithm 2)."""
+        """Return the fraction of a step that v takes, at a fraction ``progress`` of the run (Algorithm 2)."""
         middle, width = (self.begin + self.end) / 2, self.end - self.begin
         alpha = (1 - math.tanh(self.temperature * (progress - middle) / width / 2)) / 2  # 1 - sigmoid, no overflow
         alpha = min(max(alpha, self.alpha_min), self.alpha_max)
@@ -114,10 +115,9 @@ class AlphaFlow(Objective):
         condition = drop(networks.online, batch.condition, self.label_drop, draw)
         target = v
         if alpha < 1:  # at 1 it is flow matching of every step, whatever the shift
-            index = average.nonzero().squeeze(1)
-            given = rows(condition, index)
-            joined = self.joined(networks.online, x_t[index], t[index], d[index], given, v[index], alpha)
-            target = v.index_copy(0, index, joined.to(v.dtype))
+            i = average.nonzero().squeeze(1)
+            joined = self.joined(networks.online, x_t[i], t[i], d[i], rows(condition, i), v[i], alpha)
+            target = v.index_copy(0, i, joined.to(v.dtype))
         return Targets(
             query=Query(x_t, t, d, condition=condition),
             target=target,
@@ -126,15 +126,14 @@ class AlphaFlow(Objective):
         )
 
     def draw_interval(self, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
-        """Return which of our rows have d > 0, and each row's t and d: [B]."""
+        """Return which of our examples have d > 0, and t and d: [B]."""
         if self.interval == "logit_normal":
             average = draw.ours(draw.spread(self.share))
             return average, *draw_interval(draw, average, self.time_mean, self.time_std)
-        level = self.ladder_rows.draw_levels(draw)
-        average, u = level != FLOW_ROW, draw.uniform("time")
-        d = 2 * self.ladder_rows.ladder.half_step(level)
-        t = torch.where(average, (u / d).floor() * d, flow_time(u, "discrete", self.M))
-        return average, t, torch.where(average, d, 0.0)
+        shortcut = Shortcut(share=self.share, M=self.M)
+        level = shortcut.draw_levels(draw)
+        t, half = shortcut.draw_times(draw, level)
+        return level != FLOW, t, torch.where(level != FLOW, 2 * half, 0.0)
 
     @torch.no_grad()
     def joined(
@@ -150,23 +149,9 @@ class AlphaFlow(Objective):
         """Return the adaptively weighted squared error, [B]."""
         return adaptive_error(prediction, target, self.adaptive_floor)
 
-    def schedule(self, steps: int) -> Schedule:
-        """Return equal steps, each told its own length."""
-        return equal_schedule(steps)
-
-    @property
-    def ladder_rows(self) -> Shortcut:
-        """The shortcut model whose draws of (t, d) `interval=dyadic` shares."""
-        return Shortcut(share=self.share, M=self.M)
-
-    @property
-    def tags(self) -> tuple[str, ...]:
-        """``flow``, and ``average`` for the rows with d > 0."""
-        return ("flow", "average")
-
     @property
     def cost(self) -> float:
-        """Cost of an update, averaged over the run: as long as alpha is 1 the targets take no forward pass."""
+        """Cost relative to flow matching, averaged over the run: while alpha is 1 targets take no forward pass."""
         steps = 1000
-        asked = sum(self.alpha(step / steps) < 1 for step in range(steps)) / steps
-        return (3 + self.share * asked * (2 if self.shift == "network" else 1)) / 3
+        below = sum(self.alpha(step / steps) < 1 for step in range(steps)) / steps
+        return (3 + self.share * below * (2 if self.shift == "network" else 1)) / 3

@@ -1,14 +1,15 @@
 """What a method is: a frozen set of hyper-parameters that maps a batch to a regression.
 
-An objective never owns a loop, never does I/O and never asks how many processes there are. All its randomness comes
-from a `Draw`, which is keyed by (seed, step, stream) and made for the global batch.
+An objective has no loop, does no I/O and does not know how many processes there are. All its randomness comes from a
+`Draw`, which is keyed by (seed, step, stream) and covers the global batch.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
+from annotated_types import Interval
 from torch import Tensor
 
 from anystep.core.errors import UsageError
@@ -16,17 +17,20 @@ from anystep.core.random import Draw
 from anystep.core.registry import Option
 from anystep.flow.condition import Condition, ConditionSpec, where
 from anystep.flow.guidance import GuidanceRule
-from anystep.flow.ladder import Schedule, Step
+from anystep.flow.ladder import Schedule, Step, equal_schedule, instantaneous_schedule
 from anystep.flow.network import Network, null
 from anystep.flow.penalties.squared import squared_error
 from anystep.flow.progress import PhaseProgress
 from anystep.flow.query import Query
 from anystep.flow.sampling import Callback, Renoise, sample
 
+#: type of a field that holds a guidance scale W
+GuidanceScale = Annotated[float, Interval(ge=0, le=100)]
+
 
 @dataclass(frozen=True)
 class Batch:
-    """Our rows of the global batch: data ``x1`` [B, ...], its noise ``x0`` alike, and what each is given."""
+    """Our part of the global batch: data ``x1`` [B, ...], noise ``x0`` of the same shape, and conditions."""
 
     x1: Tensor
     x0: Tensor
@@ -35,7 +39,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Networks:
-    """``online`` is trained; ``target`` is its moving average, ``teacher`` a frozen network; neither gets gradients."""
+    """``online`` is trained; ``target`` is its target EMA, ``teacher`` a frozen network; neither gets gradients."""
 
     online: Network
     target: Network | None = None
@@ -44,9 +48,9 @@ class Networks:
 
 @dataclass(frozen=True)
 class Targets:
-    """A regression: ``query`` [B], what the answer should be, each row's weight (None: 1) and tag.
+    """A regression: ``query`` [B], ``target`` shaped like x_t, and each example's tag and weight (None: 1).
 
-    ``tag`` int64 [B] is an index into the objective's `tags`; it only sorts the log.
+    ``tag`` int64 [B] is an index into the objective's `tags`: the kind of the example.
     """
 
     query: Query
@@ -57,11 +61,10 @@ class Targets:
 
 @dataclass(frozen=True)
 class Losses:
-    """One loss for each of our rows [B], rows that count for nothing included, with what the log sorts it by.
+    """The loss of each of our examples, ``rows`` [B], with ``t`` [B] and ``tag`` [B] for the log.
 
-    The update's loss is the sum of ``rows`` over all ranks and micro-batches over the global batch; ``t`` [B] and
-    ``tag`` [B] are in the same order. ``logged`` [B] is what the log shows where that is not ``rows``: the loss
-    without the section `weight`.
+    The update's loss is the sum of ``rows`` over all ranks and micro-batches, divided by the global batch. ``logged``
+    [B] is what the log shows if that is not ``rows``: the loss without the section `weight`.
     """
 
     rows: Tensor
@@ -70,33 +73,38 @@ class Losses:
     logged: Tensor | None = None
 
 
-#: charge(prediction, targets): the loss of each row, by the run's penalty and weight
+#: charge(prediction, targets): the loss of each example, by the run's penalty and weight
 Charge = Callable[[Tensor, Targets], Losses]
+
+
+def guided_passes(guidance: float) -> int:
+    """Return how many forward passes one velocity takes: 2 with guidance, 1 for W = 1 (none) and W = 0 (null only)."""
+    return 1 if guidance in {0, 1} else 2
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Noise joined to the data that a trained flow carries it to: ``num`` pairs, in ``steps`` Euler steps, guided."""
+    """Noise and the sample that a trained flow generates from it: ``num`` pairs, in ``steps`` guided Euler steps."""
 
     num: int
     steps: int
     guidance: float = 1.0
 
     @property
-    def cost(self) -> int:
-        """Network forward passes that all of them take: a guided step takes two."""
-        return self.num * self.steps * (1 if self.guidance in {0, 1} else 2)
+    def forward_passes(self) -> int:
+        """Forward passes of the network that all pairs take."""
+        return self.num * self.steps * guided_passes(self.guidance)
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of a run: what is trained in it, on how much of the run's images, and what it begins with.
+    """A part of a run: what it trains, on which fraction of the run's images.
 
-    Every phase but the first begins with a hand-over: the average that is kept for evaluation becomes the frozen
-    teacher, and the student goes on from a copy of it. ``share`` is relative to the other phases' shares; ``cost`` is
-    that of an update, flow matching's being 1. ``pairs`` are made by the teacher first, and trained on in place of the
-    data. ``index`` reaches the objective as `PhaseProgress.index`. ``teaches`` marks the phase that trains the first
-    teacher: it is left out of a run that begins with a trained network (`init.run`), and its share then is no matter.
+    Every phase but the first starts with a teacher update: the evaluation EMA becomes the frozen teacher, and the
+    student is initialised from a copy of it. ``share`` is relative to the other phases' shares; ``cost`` is that of an
+    update, relative to flow matching. ``pairs``: the teacher generates them first, and they replace the data.
+    ``index`` reaches the objective as `PhaseProgress.index`. ``teaches`` marks the phase that trains the first teacher:
+    a run that is initialised from a trained network (`init.run`) skips it, and its share is ignored.
     """
 
     name: str
@@ -111,7 +119,7 @@ class Phase:
 def drop(
     network: Network, condition: Condition, probability: float, draw: Draw, kept: Tensor | None = None
 ) -> Condition:
-    """Replace conditions by "nothing given" with the given probability, except in ``kept`` rows (bool [B]).
+    """Replace conditions by "nothing given" with this probability, except in the examples ``kept`` (bool [B]).
 
     All entries that may be dropped are dropped together. Raises UsageError for a network without ``null``.
     """
@@ -123,61 +131,62 @@ def drop(
     return where(dropped, null(network, condition), condition)
 
 
-def check_built_in(guidance: float, label_drop: float, conditions: ConditionSpec) -> None:
-    """Raise UsageError for guidance in training without a condition, or with a null condition that nothing trains."""
-    if guidance != 1 and not conditions:
-        raise UsageError(f"objective.guidance {guidance:g} needs classes, and this data has none: set it to 1")
-    if guidance != 1 and label_drop == 0:
-        raise UsageError("objective.guidance needs a trained null label: set objective.label_drop above 0, e.g. 0.1")
-
-
 class Objective(Option, ABC, section="objective"):
     """One method. Subclasses are frozen dataclasses whose fields are the method's hyper-parameters."""
 
-    #: number of smallest steps of the ladder, a power of two; subclasses have it as a field
+    # Subclasses that use one of these have it as a field.
+    #: number of smallest steps, a power of two
     M: int = 128
-    #: probability that training replaces a label by the null label; subclasses have it as a field
+    #: probability that training replaces a condition by "nothing given"
     label_drop: float = 0.0
-    #: whether the network needs the step d as an input
+    #: guidance scale W that is built into the training targets; 1 means none
+    guidance: float = 1.0
+
+    #: whether the network needs the step size d as an input
     uses_step: ClassVar[bool] = False
-    #: whether d takes any value in [0, 1], not rungs of the ladder only: the network's step encoding is continuous then
+    #: whether d takes any value in [0, 1], not only 1/M, ..., 1/2, 1: the network's step encoding is continuous then
     any_step: ClassVar[bool] = False
     #: whether the network needs the guidance scale W as an input
     takes_guidance: ClassVar[bool] = False
-    #: whether targets come from a moving average of the online network
+    #: whether targets come from an EMA of the online network
     uses_target: ClassVar[bool] = False
     #: whether targets come from a frozen, trained network
     uses_teacher: ClassVar[bool] = False
     #: whether targets differentiate the network in forward mode (a JVP): its inputs should be smooth then
     uses_jvp: ClassVar[bool] = False
-    #: what the network's last layer says: the velocity, or the noise in x_t (the network makes a velocity of it)
+    #: what the network's last layer predicts: the velocity, or the noise in x_t (converted to a velocity)
     predicts: ClassVar[str] = "velocity"
-    #: whether samples are drawn by jumps to the end with fresh noise in between (consistency models)
+    #: whether samples are one-step predictions of x1 with re-noising in between (consistency models)
     stochastic: ClassVar[bool] = False
-    #: whether the loss is one error per row: a penalty can replace it, and a weight multiply it
+    #: whether the loss is one error per example: a penalty can replace it, and a weight multiply it
     per_row: ClassVar[bool] = True
-    #: whether targets depend on how far the run is: its length cannot change
+    #: whether targets depend on the fraction of the run that is done: its length cannot change
     scheduled: ClassVar[bool] = False
-    #: whether the loss is a small difference of close outputs, which bfloat16 would drown: computed in float32 always
+    #: whether the loss is a small difference of close outputs, lost in bfloat16: always computed in float32
     exact: ClassVar[bool] = False
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """Names of the kinds of row over all phases: ``flow`` (empirical velocities) first, otherwise the step d."""
+        """Names of the kinds of example over all phases: ``flow`` (empirical velocities) first, else the step d."""
         return ("flow",)
 
     @property
     def marked(self) -> tuple[str, ...]:
-        """Those of `tags` whose rows the section `weight` acts on: they regress what a network predicts."""
+        """Those of `tags` that the section `weight` acts on: their target is predicted by a network."""
         return tuple(tag for tag in self.tags if tag not in {"flow", "guided"})
 
     @property
     def group(self) -> int:
-        """Neighbouring rows that are compared with each other: a micro-batch holds a multiple of so many."""
+        """Number of neighbouring examples that are compared with each other; it must divide a micro-batch."""
         return 1
 
+    @property
+    def cost(self) -> float:
+        """Forward passes of an update on this objective's targets, relative to flow matching (backward counts 2)."""
+        return 1.0
+
     def network_inputs(self) -> dict[str, tuple[Any, ...]]:
-        """Return the fields of a network's config that matter to this method: the values that will do, best first."""
+        """Return the values that the method allows for fields of a network's config, best first."""
         step = ("continuous",) if self.any_step else ("log2", "continuous")
         return {
             "step_encoding": step if self.uses_step else ("none", "log2", "continuous"),
@@ -190,33 +199,39 @@ class Objective(Option, ABC, section="objective"):
         return (Phase("train", self, share=1.0, cost=self.cost),)
 
     def check(self, conditions: ConditionSpec) -> None:
-        """Raise UsageError when data whose examples are given this cannot be trained on."""
+        """Raise UsageError if data with these conditions cannot be trained on."""
+        if self.guidance != 1 and not conditions:
+            raise UsageError(f"objective.guidance {self.guidance:g} needs classes, and this data has none: set it to 1")
+        if self.guidance != 1 and self.label_drop == 0:
+            raise UsageError(
+                "objective.guidance needs a trained null label: set objective.label_drop above 0, e.g. 0.1"
+            )
 
     def check_batch(self, batch: int) -> None:
-        """Raise ValueError when a global batch of so many rows leaves a part of the method untrained."""
+        """Raise UsageError if a global batch of this size leaves a part of the method untrained."""
 
     @abstractmethod
     def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: PhaseProgress) -> Targets:
-        """Map a batch to a regression. Makes no gradient."""
+        """Map a batch to a regression, without gradients."""
 
     def loss(
         self, networks: Networks, batch: Batch, draw: Draw, progress: PhaseProgress, charge: Charge | None = None
     ) -> Losses:
-        """Return the loss of each row: ``charge`` of the prediction, None: the error times the targets' own weight."""
+        """Return the loss per example: by ``charge`` if given and `per_row`, else by the method's own `charge`."""
         targets = self.targets(networks, batch, draw, progress)
         query = targets.query
         prediction = networks.online(query.x_t, query.t, query.d, query.condition, query.guidance)
-        return (charge or self.charge)(prediction, targets)
+        return (charge if charge and self.per_row else self.charge)(prediction, targets)
 
     def charge(self, prediction: Tensor, targets: Targets) -> Losses:
-        """Return the loss of each row by the method alone: its own error times the targets' own weight."""
+        """Return the method's own loss per example: its `error` times the targets' weight."""
         rows = self.error(prediction, targets.target, targets.query)
         if targets.weight is not None:
             rows = rows * targets.weight
         return Losses(rows, targets.query.t, targets.tag)
 
     def error(self, prediction: Tensor, target: Tensor, query: Query) -> Tensor:
-        """Return how far the prediction at ``query`` is off, [B]: the mean squared error."""
+        """Return the error of a prediction at ``query``, [B]: the mean squared error."""
         return squared_error(prediction, target)
 
     def sample(
@@ -230,9 +245,9 @@ class Objective(Option, ABC, section="objective"):
         callback: Callback | None = None,
         renoise: Renoise | None = None,
     ) -> Tensor:
-        """Carry ``noise`` [B, ...] to data: by Euler steps or, with a `stochastic` method, by jumps to the end.
+        """Generate samples from ``noise`` [B, ...]: by Euler steps, or if `stochastic` by one-step predictions of x1.
 
-        After each jump but the last comes fresh noise, ``renoise(n)`` of step n = 0, 1, ..., shaped like ``noise``.
+        The latter are re-noised, all but the last, by ``renoise(n)`` of step n = 0, 1, ..., shaped like ``noise``.
         """
         x_t = self.start(noise, steps)
         if self.stochastic and renoise is None:
@@ -248,22 +263,17 @@ class Objective(Option, ABC, section="objective"):
         )
 
     def start(self, noise: Tensor, schedule: Schedule) -> Tensor:
-        """Return the x_t that sampling begins with, made of ``noise`` [B, ...]: the noise itself for most methods."""
+        """Return the x_t that sampling starts from, given ``noise`` [B, ...]: for most methods the noise itself."""
         return noise
 
-    @abstractmethod
     def schedule(self, steps: int) -> Schedule:
-        """Return how a budget of ``steps`` is sampled."""
+        """Return ``steps`` equal steps, evaluated at d = their length if `any_step`, else at d = 0."""
+        return equal_schedule(steps) if self.any_step else instantaneous_schedule(steps)
 
     def guidance_rule(self, step: Step) -> GuidanceRule:
         """Return what guidance means at a sampling step: none is built in, null is trained if dropped."""
         return GuidanceRule(null="trained" if self.label_drop > 0 else "never")
 
     def caution(self, schedule: Schedule, guidance: float | None) -> str | None:
-        """Return what a person should know of samples that are drawn like this, or None."""
+        """Return a warning for the user about samples with this schedule and guidance, or None."""
         return None
-
-    @property
-    def cost(self) -> float:
-        """Cost of an update on this objective's own targets, flow matching's being 1: forward 1, backward 2, over 3."""
-        return 1.0

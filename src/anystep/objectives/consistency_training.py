@@ -1,4 +1,4 @@
-"""Consistency training in velocity space: the paper's end-to-end baseline of few-step models."""
+"""Consistency training in velocity space: the end-to-end few-step baseline of Frans et al. 2024."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -10,7 +10,7 @@ from torch import Tensor
 from anystep.core.fields import Fraction, PowerOfTwo
 from anystep.core.random import Draw
 from anystep.flow.condition import Condition
-from anystep.flow.ladder import Ladder, Schedule, instantaneous_schedule
+from anystep.flow.ladder import Ladder
 from anystep.flow.network import Network
 from anystep.flow.path import data_from_velocity, interpolate, velocity_to_data
 from anystep.flow.progress import PhaseProgress
@@ -20,7 +20,7 @@ from anystep.objectives.base import Batch, Networks, Objective, Targets, drop
 
 @dataclass(frozen=True)
 class ConsistencyTraining(Objective):
-    """Agree with the network's own answer one bin further along the same straight path (Frans et al. 2024, section
+    """Agree with the network's own prediction one bin further along the same straight path (Frans et al. 2024, section
     B.2).
 
     ::
@@ -28,21 +28,23 @@ class ConsistencyTraining(Objective):
         d = 1 / bins,  bins = 1, 2, 4, ..., M over the run, for equally long
         x0 ~ N(0, I),  x1 ~ D,  t ~ {0, d, ..., 1 - d},  t' = t + d
         x_t = (1 - t) x0 + t x1,  x_t' = (1 - t') x0 + t' x1     the same pair
-        x1hat = x_t' + (1 - t') s-(x_t', t')                     s- = moving average of s, no gradient
+        x1hat = x_t' + (1 - t') s-(x_t', t')                     s- = EMA of s, no gradient
         minimise |s(x_t, t) - (x1hat - x_t) / (1 - t)|^2
 
-    At t' = 1 the target is x1 - x0: the boundary condition needs no skip connection. Sampled by jumps to x1hat with
-    fresh noise in between; guidance takes two passes a step.
+    At t' = 1 the target is x1 - x0: the boundary condition needs no skip connection. Sampled by one-step predictions of
+    x1 with re-noising in between; guidance takes two forward passes per step.
 
-    Differs from the released code: it stops at M/2 bins (log2 M stages), here the last of log2 M + 1 stages has M; its
-    labels are never dropped, so that guidance would ask for an untrained null label; sigma_min is 1e-5 there. It
-    passes the stage on as the step d, but its network is built to ignore that input, so that both are the same.
+    Differs from the authors' code: it stops at M/2 bins (log2 M stages), here the last of log2 M + 1 stages has M; its
+    labels are never dropped, so that guidance would use an untrained null label; sigma_min is 1e-5 there. It passes the
+    stage on as the step d, but its network ignores that input, so that both are the same.
     """
 
     name: ClassVar[str] = "consistency_training"
     uses_target: ClassVar[bool] = True
     stochastic: ClassVar[bool] = True
     scheduled: ClassVar[bool] = True
+    #: one forward pass more than flow matching, whose update counts 3
+    cost: ClassVar[float] = 4 / 3
 
     M: Annotated[int, PowerOfTwo] = 128
     """Number of bins at the end of the run, a power of two (Frans et al. 2024, section 3.1)."""
@@ -64,29 +66,20 @@ class ConsistencyTraining(Objective):
         t = (draw.uniform("time") / d).floor() * d  # [B]
         condition = drop(networks.online, batch.condition, self.label_drop, draw)
         x_t, x_later = (interpolate(x0, x1, time, self.sigma_min) for time in (t, t + d))
-        x1hat = data_end(networks.target, x_later, t + d, condition)
+        x1hat = predict_data(networks.target, x_later, t + d, condition)
         return Targets(
             query=Query(x_t, t, d=torch.zeros_like(t), condition=condition),
             target=velocity_to_data(x_t, t, x1hat),
             tag=torch.where(t + d == 1, 0, stage),
         )
 
-    def schedule(self, steps: int) -> Schedule:
-        """Return equal steps of t from 0; the network is told no step."""
-        return instantaneous_schedule(steps)
-
     @property
     def tags(self) -> tuple[str, ...]:
-        """``flow`` for rows with t' = 1, whose target is x1 - x0; otherwise the bin's length."""
+        """``flow`` where t' = 1, whose target is x1 - x0; otherwise the bin's length."""
         return ("flow", *(f"1/{2**stage}" for stage in range(1, Ladder(self.M).levels + 1)))
-
-    @property
-    def cost(self) -> float:
-        """Cost of an update, flow matching's being 1: one forward pass more, over 3."""
-        return 4 / 3
 
 
 @torch.no_grad()
-def data_end(network: Network, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-    """Return where the network sees the path end, x1hat; at t = 1 that is ``x_t``."""
+def predict_data(network: Network, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+    """Return x1hat, the network's prediction of where the path through x_t ends; at t = 1 that is ``x_t``."""
     return data_from_velocity(x_t, t, network(x_t, t, torch.zeros_like(t), condition))

@@ -20,7 +20,7 @@ from anystep.objectives.base import Batch, Networks, Objective, Targets, drop
 
 @dataclass(frozen=True)
 class Diffusion(Objective):
-    """Predict the noise of the variance-preserving path (DDPM, as DiT trains it), sampled by DDIM.
+    """Predict the noise of the variance-preserving path (Ho et al. 2020, as in DiT), sampled by DDIM.
 
     ::
 
@@ -29,13 +29,13 @@ class Diffusion(Objective):
         x_tau = a x1 + b x0
         minimise |eps(x_tau, tau) - x0|^2
 
-    The same in our coordinates: t = a / (a + b), x_t = x_tau / (a + b) = (1 - t) x0 + t x1, and a network that says
+    The same in our coordinates: t = a / (a + b), x_t = x_tau / (a + b) = (1 - t) x0 + t x1, and a network that predicts
     eps has the velocity v = (x_t - eps) / t. As x1 - x0 = (x_t - x0) / t, the loss is t^2 |v - (x1 - x0)|^2, and a
     DDIM step (eta = 0) is an Euler step of v, which is why one sampler serves every method.
 
-    Differs from DiT: no learned variance, which DDIM does not use; the network is told t, not tau, of which it is a
-    falling function. One and four steps fail (Frans et al. 2024: FID 132 to 467): the data is the difference of x and
-    the noise, divided by the first time, 0.0063.
+    Differs from DiT (Peebles and Xie 2023): no learned variance, which DDIM does not use; the network takes t as input,
+    not tau, of which t is a falling function. One and four steps fail (Frans et al. 2024: FID 132 to 467): the data is
+    the difference of x and the noise, divided by the first time, 0.0063.
     """
 
     name: ClassVar[str] = "diffusion"
@@ -45,10 +45,10 @@ class Diffusion(Objective):
     """Number of smallest steps, a power of two (Frans et al. 2024, section 3.1): a network's log2 step encoding uses
     it."""
     label_drop: Fraction = 0.1
-    """Probability that a label becomes the null label, in [0, 1] (DiT; Frans et al. 2024, Table 3)."""
+    """Probability that a label becomes the null label, in [0, 1] (Frans et al. 2024, Table 3)."""
 
     def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: PhaseProgress) -> Targets:
-        """Map a batch to the velocities of its paths, weighted so that they count as noise."""
+        """Map a batch to the velocities of its paths, weighted so that their error is that of the noise."""
         x0, x1 = batch.x0, batch.x1  # [B, ...]
         u = draw.uniform("time")
         t = vp_times().float().to(u.device)[(u * VP_LEVELS).long()]  # [B]
@@ -61,16 +61,16 @@ class Diffusion(Objective):
         )
 
     def start(self, noise: Tensor, schedule: Schedule) -> Tensor:
-        """Return x_t of the first time: ``noise`` is x_tau there, as DDIM has it."""
+        """Return x_t of the first time, where ``noise`` is x_tau, as in DDIM."""
         return from_vp(noise, torch.full((len(noise),), schedule[0].t, device=noise.device))
 
     def schedule(self, steps: int) -> Schedule:
         """Return DDIM's steps: levels in equal strides from 999 down ("trailing" spacing), then the data.
 
-        Raises ValueError for more steps than levels: the network has seen nothing in between.
+        Raises UsageError for more steps than levels: nothing in between is trained.
         """
         if steps > VP_LEVELS:
-            raise UsageError(f"steps must be at most {VP_LEVELS}, the noise levels that diffusion knows, got {steps}")
-        budget = len(instantaneous_schedule(steps))  # which refuses what is none
-        times = [*(vp_time(round(VP_LEVELS * left / budget) - 1) for left in range(budget, 0, -1)), 1.0]
+            raise UsageError(f"steps must be at most {VP_LEVELS}, the number of noise levels of diffusion, got {steps}")
+        steps = len(instantaneous_schedule(steps))  # which raises UsageError unless it is an integer of at least 1
+        times = [*(vp_time(round(VP_LEVELS * left / steps) - 1) for left in range(steps, 0, -1)), 1.0]
         return [Step(t, end - t, 0.0) for t, end in pairwise(times)]

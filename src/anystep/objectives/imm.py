@@ -14,9 +14,9 @@ from anystep.flow.ladder import Schedule, equal_schedule
 from anystep.flow.path import advance, expand, interpolate, velocity
 from anystep.flow.progress import PhaseProgress
 from anystep.flow.query import Query
-from anystep.objectives.base import Batch, Charge, Losses, Networks, Objective, Targets, drop
+from anystep.objectives.base import Batch, Losses, Networks, Objective, Targets, drop
 
-#: distances below this have no gradient (paper, C.8)
+#: distances below this have no gradient (Zhou et al. 2025, C.8)
 NEAREST = 1e-8
 
 
@@ -26,26 +26,26 @@ class IMM(Objective):
 
     ::
 
-        M neighbouring rows, a group, share t ~ U(t_min, 1), t + d ~ U(t, 1);  t_min = 1/(1 + eta_max)
+        P neighbouring examples, a group, share t ~ U(t_min, 1), t + d ~ U(t, 1);  t_min = 1/(1 + eta_max)
         eta_r = eta_t - eta_max / 2^k,  eta_t = (1 - t)/t;  t + gap <= r <= t + d                  (C.6)
         x0 ~ N(0, I),  x1 ~ data,  x_t = (1 - t) x0 + t x1,  x_r of the same x0 and x1             (4.1)
         y = x_t + d s(x_t, t, d),   y' = x_r + (t + d - r) s-(x_r, r, t + d - r)                   s- has no gradient
-        k(a, b) = exp(-|a - b| / (d D)),   D elements a row                                        (4.2)
-        minimise w(t) / M^2 times the sum over pairs i, j of a group of
+        k(a, b) = exp(-|a - b| / (d D)),   D elements per example                                  (4.2)
+        minimise w(t) / P^2 times the sum over pairs i, j of a group of
             k(y_i, y_j) + k(y'_i, y'_j) - 2 k(y_i, y'_j)                                           (eq. 67)
         w(t) = sigmoid(b - lambda) dlambda/dt / 2 t^a / (t^2 + (1 - t)^2),  lambda = 2 log(t/(1 - t))  (eq. 13)
 
     This is the paper's Euler-FM with the step d as the second time ("t - s"), in the settings of its best model
-    (Table 5, last column). Its t is the noise level, 1 - t here. The rows of a group have labels of their own, each
-    dropped alone. y' lies where the average velocity ``targets`` gives leads to: with one particle and a squared
-    error this would be alpha-Flow at alpha = (r - t)/d.
-    Sampling starts at t_min, where x0 stands for x_t, as the paper does (eq. 117); all steps are equal, two steps too.
-    Differs from the paper: data and noise are scaled to standard deviation 1, not 1/2, and the network is shown x_t
-    as it is, not over its standard deviation. Written from the paper's text alone.
+    (Table 5, last column). Its t is the noise level, 1 - t here; its M is P here. Each example of a group has its own
+    label and drops it independently. y' is where the average velocity of ``targets`` leads: with one particle and a
+    squared error this would be alpha-Flow at alpha = (r - t)/d.
+    Sampling starts at t_min, where x0 stands for x_t, as in the paper (eq. 117); all steps are equal, two steps too.
+    Differs from the paper: data and noise are scaled to standard deviation 1, not 1/2, and the network gets x_t
+    unscaled, not over its standard deviation. Written from the paper's text alone.
     Differs from the authors' code: one of its files gives the less noisy branch undropped labels; here both branches of
-    a row have the same, dropped or not.
-    The two branches are close where (r - t)/d is small: in bfloat16 the gradient of rows below 1e-3 had cosine 0.17
-    with that of float32. Both are therefore computed in float32 always.
+    an example have the same label, dropped or not.
+    The two branches are close where (r - t)/d is small: in bfloat16 the gradient of examples below 1e-3 had cosine 0.17
+    with that of float32. Both are therefore always computed in float32.
     """
 
     name: ClassVar[str] = "imm"
@@ -53,26 +53,27 @@ class IMM(Objective):
     any_step: ClassVar[bool] = True
     exact: ClassVar[bool] = True
     per_row: ClassVar[bool] = False
-    #: no hyper-parameter: d takes any value, so there is no ladder
-    M = 128
+    tags: ClassVar[tuple[str, ...]] = ("flow", "moment")  # there are no flow examples
+    #: one forward pass more than flow matching, for the less noisy branch
+    cost: ClassVar[float] = (3 + 1) / 3
 
     particles: Annotated[int, Ge(1)] = 4
-    """Rows of a group, at least 1 (paper, Table 5: M = 4); a batch and its parts hold multiples of it."""
+    """Examples in a group, at least 1 (Zhou et al. 2025, Table 5: M = 4); it divides the batch and its parts."""
     eta_max: PositiveFloat = 160.0
-    """Largest ratio of noise to data, above 0: training and sampling begin at t = 1/(1 + eta_max) (paper, C.6)."""
+    """Largest ratio of noise to data, above 0: training and sampling start at t = 1/(1 + eta_max) (C.6)."""
     k: Annotated[int, Ge(1)] = 12
-    """The second time is eta_max / 2^k less noisy, in eta; at least 1 (paper, Table 5: 12)."""
+    """The second time is eta_max / 2^k less noisy, in eta; at least 1 (Table 5: 12)."""
     gap: Annotated[float, Interval(ge=0, lt=1)] = 1e-4
-    """Smallest distance of the two times, in [0, 1) (paper, Table 5: 1e-4)."""
+    """Smallest distance of the two times, in [0, 1) (Table 5: 1e-4)."""
     a: Annotated[float, Interval(ge=1, le=2)] = 2.0
-    """Exponent of t in the weight, in [1, 2] (paper, Table 5: 2; 1 is better in one step, worse in eight)."""
+    """Exponent of t in the weight, in [1, 2] (Table 5: 2; 1 is better in one step, worse in eight)."""
     b: Annotated[float, Finite] = 4.0
-    """Shift of the weight's sigmoid in log-SNR, finite; larger weighs times near the data more (paper, Table 5: 4)."""
+    """Shift of the weight's sigmoid in log-SNR; larger weighs times near the data more (Table 5: 4)."""
     label_drop: Fraction = 0.1
-    """Probability that a label becomes the null label, in [0, 1] (paper, Table 5)."""
+    """Probability that a label becomes the null label, in [0, 1] (Table 5)."""
 
     def check_batch(self, batch: int) -> None:
-        """Raise ValueError when the batch is not made of whole groups."""
+        """Raise UsageError if the batch cannot be divided into groups."""
         if batch % self.particles:
             raise UsageError(
                 f"training.batch {batch} is no multiple of objective.particles {self.particles}: groups are compared"
@@ -81,8 +82,10 @@ class IMM(Objective):
     def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: PhaseProgress) -> Targets:
         """Map a batch to queries, and the average velocities that lead to where the less noisy branch is pushed."""
         x0, x1 = batch.x0, batch.x1  # [B, ...]
-        t = self.t_min + (1 - self.t_min) * self.shared(draw.uniform("time"))  # [B]
-        d = (1 - t) * self.shared(draw.uniform("step"))
+        P = self.particles
+        u, u_d = (draw.uniform(name)[::P].repeat_interleave(P) for name in ("time", "step"))
+        t = self.t_min + (1 - self.t_min) * u  # [B]
+        d = (1 - t) * u_d
         first = self.second_time(t, d) - t  # the part of d that the two branches do not share
         x_t, v = interpolate(x0, x1, t), velocity(x0, x1)
         condition = drop(networks.online, batch.condition, self.label_drop, draw)
@@ -96,18 +99,14 @@ class IMM(Objective):
             weight=self.weight(t),
         )
 
-    def loss(
-        self, networks: Networks, batch: Batch, draw: Draw, progress: PhaseProgress, charge: Charge | None = None
-    ) -> Losses:
-        """Return each row's share of the loss: its group's weighted discrepancy (eq. 67). Ignores ``charge``."""
-        made = self.targets(networks, batch, draw, progress)
-        query = made.query
-        prediction = networks.online(query.x_t, query.t, query.d, query.condition, query.guidance)
-        assert made.weight is not None
-        x_t, u, u_other = (self.grouped(each) for each in (query.x_t, prediction, made.target))
-        groups = discrepancy(x_t, u, u_other, self.grouped(query.d))
-        rows = made.weight * groups.repeat_interleave(self.particles)
-        return Losses(rows, query.t, made.tag)
+    def charge(self, prediction: Tensor, targets: Targets) -> Losses:
+        """Return each example's part of the loss: its group's weighted discrepancy (eq. 67)."""
+        query, P = targets.query, self.particles
+        assert targets.weight is not None
+        elements = query.x_t.shape[1:].numel()
+        x_t, u, u_other = (each.reshape(-1, P, elements) for each in (query.x_t, prediction, targets.target))
+        losses = discrepancy(x_t, u, u_other, query.d.reshape(-1, P))  # [groups]
+        return Losses(targets.weight * losses.repeat_interleave(P), query.t, targets.tag)
 
     def second_time(self, t: Tensor, d: Tensor) -> Tensor:
         """Return r in [t, t + d]: less noisy than t by a constant in eta = (1 - t)/t, and by ``gap`` at least (C.6)."""
@@ -119,17 +118,8 @@ class IMM(Objective):
         noise, data = (1 - t).square(), t.square()
         return (1 - t) * t ** (self.a - 1) / ((noise + data * torch.exp(torch.tensor(-self.b))) * (noise + data))
 
-    def shared(self, uniform: Tensor) -> Tensor:
-        """Return each group's first draw in all of its rows."""
-        return self.grouped(uniform)[:, :1].expand(-1, self.particles).flatten()
-
-    def grouped(self, rows: Tensor) -> Tensor:
-        """Return [B, ...] as [groups, particles, elements], and [B] as [groups, particles]."""
-        groups = rows.reshape(-1, self.particles, *rows.shape[1:])
-        return groups.flatten(2) if groups.ndim > 2 else groups
-
     def schedule(self, steps: int) -> Schedule:
-        """Return equal steps from t_min to 1, each told its own length."""
+        """Return equal steps from t_min to 1, evaluated at d = their length."""
         return equal_schedule(steps, start=self.t_min)
 
     @property
@@ -139,28 +129,18 @@ class IMM(Objective):
 
     @property
     def group(self) -> int:
-        """The rows of a group."""
+        """Number of neighbouring examples that are compared."""
         return self.particles
-
-    @property
-    def tags(self) -> tuple[str, ...]:
-        """``flow``, of which there are no rows, and ``moment``."""
-        return ("flow", "moment")
-
-    @property
-    def cost(self) -> float:
-        """Cost of an update: one forward pass for the less noisy branch."""
-        return (3 + 1) / 3
 
 
 def discrepancy(x_t: Tensor, u: Tensor, u_other: Tensor, d: Tensor) -> Tensor:
     """Return each group's squared MMD of ``x_t + d u`` and ``x_t + d u_other``, [G]: eq. 67 without its weight.
 
-    ``x_t``, ``u``, ``u_other``: [G, M, D]; ``d``: [G, M]. Laplace kernel of scale d D. Distances are taken over d,
-    those of x_t and of the velocities apart: so the distance of a particle to its own other push is exact for tiny d.
+    ``x_t``, ``u``, ``u_other``: [G, P, D]; ``d``: [G, P]. Laplace kernel of scale d D. Distances are taken over d,
+    those of x_t and of the velocities separately: the distance of a particle's two pushes is then exact for tiny d.
     """
     x_t, u, u_other = x_t.float(), u.float(), u_other.float()
-    apart = (x_t[:, :, None] - x_t[:, None]) / d[:, :, None, None].clamp(min=NEAREST)  # [G, M, M, D]
+    apart = (x_t[:, :, None] - x_t[:, None]) / d[:, :, None, None].clamp(min=NEAREST)  # [G, P, P, D]
 
     def kernel(one: Tensor, other: Tensor) -> Tensor:
         distance = (apart + one[:, :, None] - other[:, None]).square().sum(3).clamp(min=NEAREST**2).sqrt()

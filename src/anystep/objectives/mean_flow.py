@@ -11,7 +11,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from anystep.core.fields import Finite, Fraction, PositiveFloat
 from anystep.core.random import Draw
 from anystep.flow.condition import Condition, rows
-from anystep.flow.ladder import Schedule, equal_schedule
 from anystep.flow.network import Network
 from anystep.flow.path import advance, interpolate, velocity
 from anystep.flow.progress import PhaseProgress
@@ -29,15 +28,15 @@ class MeanFlow(Objective):
         differentiated along the path, t + d held fixed:
         s = v + d ds/dt,  ds/dt = v ds/dx + ds/dt - ds/dd        the MeanFlow identity (eq. 6 and 8)
 
-        x0 ~ N(0, I),  x1 ~ data,  two times ~ p,  t the earlier, d to the later;  d = 0 in 1 - share of the rows
+        x0 ~ N(0, I),  x1 ~ data,  two times ~ p,  t the earlier, d to the later;  d = 0 in 1 - share of the examples
         x_t = (1 - t) x0 + t x1,   v = x1 - x0
         query (x_t, t, d),   target v + d ds/dt                  no gradient (eq. 10 and 11)
         minimise |e|^2 / (|e|^2 + floor)^power, e = s(query) - target, no gradient through the divisor (eq. 22)
 
     The paper's t is the noise level, 1 - t here: the signs of d ds/dt and of p's mean are the other way round.
-    The derivative is one forward-mode product (a JVP) of the rows with d > 0, by plain attention: the fused kernels
+    The derivative is one forward-mode product (a JVP) of the examples with d > 0, by plain attention: the fused kernels
     have none. It is that of the sinusoids of t, times their scale: the network's time_scale should be small.
-    Differs from the paper: no guidance in the target (its 4.2); guidance is two passes a step at sampling.
+    Differs from the paper: no guidance in the target (its section 4.2); guidance is two passes per step at sampling.
     Differs from the authors' code: its adaptive weight adds 0.01 to the squared error, the paper and we 1e-3.
     The logged loss stays near 1, whatever the error: the adaptive weight divides by it.
     """
@@ -46,21 +45,20 @@ class MeanFlow(Objective):
     uses_step: ClassVar[bool] = True
     any_step: ClassVar[bool] = True
     uses_jvp: ClassVar[bool] = True
-    #: no hyper-parameter: d takes any value, so there is no ladder
-    M = 128
+    tags: ClassVar[tuple[str, ...]] = ("flow", "average")
 
     share: Fraction = 0.25
-    """Share of rows with d > 0 in the global batch, in [0, 1] (paper, Table 1a: 25 % of r != t)."""
+    """Fraction of examples with d > 0 in the global batch, in [0, 1] (Geng et al. 2025, Table 1a: 25 % of r != t)."""
     time_mean: Annotated[float, Finite] = 0.4
-    """Mean of the normal law of logit(t), finite; above 0 is nearer the data (paper, Table 1d: -0.4 of 1 - t)."""
+    """Mean of the normal distribution of logit(t); above 0 is nearer the data (Table 1d: -0.4 of 1 - t)."""
     time_std: PositiveFloat = 1.0
-    """Standard deviation of that law, above 0 (paper, Table 1d)."""
+    """Standard deviation of that distribution, above 0 (Table 1d)."""
     adaptive_power: Annotated[float, Interval(ge=0, le=2)] = 1.0
-    """Power of the adaptive weight, in [0, 2]: 0 is the squared error (paper, Table 1e: 1)."""
+    """Power of the adaptive weight, in [0, 2]: 0 is the squared error (Table 1e: 1)."""
     adaptive_floor: PositiveFloat = 1e-3
-    """What is added to a row's squared error in the adaptive weight, above 0 (paper 4.3)."""
+    """Added to an example's squared error in the adaptive weight, above 0 (section 4.3)."""
     label_drop: Fraction = 0.1
-    """Probability that a label becomes the null label, in [0, 1] (paper, Table 4)."""
+    """Probability that a label becomes the null label, in [0, 1] (Table 4)."""
 
     def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: PhaseProgress) -> Targets:
         """Map a batch to velocities at d = 0, and to average velocities by the identity at d > 0."""
@@ -69,27 +67,18 @@ class MeanFlow(Objective):
         t, d = draw_interval(draw, average, self.time_mean, self.time_std)
         x_t, v = interpolate(x0, x1, t), velocity(x0, x1)
         condition = drop(networks.online, batch.condition, self.label_drop, draw)
-        index = average.nonzero().squeeze(1)
-        rate = total_derivative(networks.online, x_t[index], t[index], d[index], rows(condition, index), v[index])
-        target = v.index_copy(0, index, advance(v[index], d[index], rate).to(v.dtype))
+        i = average.nonzero().squeeze(1)
+        rate = total_derivative(networks.online, x_t[i], t[i], d[i], rows(condition, i), v[i])
+        target = v.index_copy(0, i, advance(v[i], d[i], rate).to(v.dtype))
         return Targets(query=Query(x_t, t, d, condition=condition), target=target, tag=average.long())
 
     def error(self, prediction: Tensor, target: Tensor, query: Query) -> Tensor:
         """Return the adaptively weighted squared error, [B]."""
         return adaptive_error(prediction, target, self.adaptive_floor, self.adaptive_power)
 
-    def schedule(self, steps: int) -> Schedule:
-        """Return equal steps, each told its own length."""
-        return equal_schedule(steps)
-
-    @property
-    def tags(self) -> tuple[str, ...]:
-        """``flow``, and ``average`` for the rows with d > 0."""
-        return ("flow", "average")
-
     @property
     def cost(self) -> float:
-        """Cost of an update: the JVP is a forward pass of its rows with a second one beside it."""
+        """Cost relative to flow matching: the JVP of an example takes as much as two forward passes."""
         return (3 + 2 * self.share) / 3
 
 
@@ -107,13 +96,13 @@ def total_derivative(network: Network, x_t: Tensor, t: Tensor, d: Tensor, condit
 
 
 def draw_interval(draw: Draw, average: Tensor, mean: float, std: float) -> tuple[Tensor, Tensor]:
-    """Return t and d [B]: the earlier of two logit-normal times and, in the rows ``average``, how far the later is."""
+    """Return t [B], the earlier of two logit-normal times, and d [B]: to the later one where ``average``, else 0."""
     one, other = (torch.special.ndtri(draw.uniform(name).clamp(1e-7, 1 - 1e-7)) for name in ("time", "time_end"))
     start, end = (torch.sigmoid(mean + std * pick(one, other)) for pick in (torch.minimum, torch.maximum))
     return start, torch.where(average, end - start, 0.0)
 
 
 def adaptive_error(prediction: Tensor, target: Tensor, floor: float, power: float = 1.0) -> Tensor:
-    """Return ``|e|^2 / (|e|^2 + floor)^power``, e the error summed over a row, with no gradient through the divisor."""
+    """Return ``|e|^2 / (|e|^2 + floor)^power`` per example, with no gradient through the divisor; |e|^2 is a sum."""
     error = (prediction.float() - target.float()).square().flatten(1).sum(1)
     return error / (error.detach() + floor) ** power

@@ -31,7 +31,7 @@ def with_method(config: Config, method: str | Objective) -> Config:
     objective = named_objective(config, method) if isinstance(method, str) else method
     cost = forward_units(config)
     for pairs in filter(None, (phase.pairs for phase in objective.phases())):
-        most = int(0.25 * cost / pairs.cost * pairs.num)  # generating pairs is at most a quarter of the run
+        most = int(0.25 * cost / pairs.forward_passes * pairs.num)  # generating pairs is at most a quarter of the run
         objective = replace(objective, pairs=max(1, min(pairs.num, most)))  # type: ignore[type-var]
     recipe, network = f"{family_name(config)}-{objective.name}", network_for(config, objective)
     return with_budget(replace(config, recipe=recipe, network=network, objective=objective), cost)

@@ -98,7 +98,7 @@ def forward_units(config: Config) -> int:
 
 def pair_units(config: Config) -> int:
     """Return the forward passes that make the run's pairs."""
-    return sum(phase.pairs.cost for phase in phases(config) if phase.pairs is not None)
+    return sum(phase.pairs.forward_passes for phase in phases(config) if phase.pairs is not None)
 
 
 def with_budget(config: Config, units: float) -> Config:

@@ -108,7 +108,7 @@ def extrapolate(config: Config, dataset: Dataset, within: float) -> Speed:
             measured[kind] = one * training.accumulate
             images += times * training.batch // training.accumulate
         if part.phase.pairs is not None:
-            seconds += part.phase.pairs.cost * forward
+            seconds += part.phase.pairs.forward_passes * forward
         forward = measured[kind] / (training.batch * UNITS * part.phase.cost)
         seconds += measured[kind] * (part.last - part.first)
     parameters = sum(parameter.numel() for parameter in state.network.parameters())
