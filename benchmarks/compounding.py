@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from anystep.figures.canvas import INK, MUTED, SERIES, panels, picture, title
+from anystep.figures.canvas import INK, MUTED, SERIES, panels, title, to_image
 from record import write
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -52,7 +52,7 @@ def draw(table: dict[str, dict[str, list[float]]], path: Path) -> None:
         axes.set_xlabel("step d")
     every.set_ylabel("label - null, times that without guidance")
     path.parent.mkdir(exist_ok=True)
-    picture(figure).save(path)
+    to_image(figure).save(path)
     print(path)
 
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from anystep.figures.methods import grouped, words
+from anystep.figures.methods import by_group, display_name
 from anystep.objectives import OBJECTIVES
 
 ROOT = Path(__file__).parents[1]
@@ -78,7 +78,7 @@ def ablation(folder: Path, name: str) -> str:
     lines = [heads, ["---", *["---:"] * (len(heads) - 1)]]
     for method in dict.fromkeys(method for method, _ in guided):
         first, unguided = guided[method, few], plain[method, few]
-        line = [words(method), *(over_seeds(guided[method, steps], "frechet") for steps in budgets)]
+        line = [display_name(method), *(over_seeds(guided[method, steps], "frechet") for steps in budgets)]
         line += [over_seeds(first, "accuracy"), over_seeds(first, "recall")]
         told = method.startswith("+")
         lines.append([*line, *(over_seeds(unguided, metric) if told else "" for metric in ("frechet", "accuracy"))])
@@ -128,7 +128,7 @@ def table(record: Record, methods: Sequence[str], titles: Mapping[str, str], who
     heads = [*map(str, budgets), *(["spread"] if several else []), f"recall at {budgets[0]}"]
     heads += ["forward units"] if whole else []
     lines = [["Frechet distance at steps", *heads]]
-    for part, names in (grouped(methods) if whole else {"": methods}).items():
+    for part, names in (by_group(methods) if whole else {"": methods}).items():
         lines += [[f"*{part}*", *[""] * len(heads)]] if part else []
         lines += [
             cells(titles[name], [rows.get((name, steps)) for steps in budgets], several, whole)

@@ -19,7 +19,7 @@ from anystep.comparison.compare import Choices, compare, plan
 from anystep.comparison.outcome import caution, train_seconds
 from anystep.comparison.trials import News, Trial
 from anystep.core.errors import RunError
-from anystep.figures.methods import words
+from anystep.figures.methods import display_name
 from anystep.objectives import OBJECTIVES
 from anystep.run import checkpoint
 from anystep.run.log import RunLog
@@ -85,9 +85,10 @@ def test_the_table_has_every_method_and_what_it_cost(command: Command) -> None:
     table = said.out.splitlines()[4:]
     lines = {line.strip().split("  ")[0]: line.split() for line in table if re.match(" {2}[a-z]", line)}
     assert lines.keys() == {"shortcut", "flow matching"}
+    names = {row["method"]: display_name(row["method"]) for row in found["summary"]}
     for method, line in lines.items():
-        means = {row["steps"]: row["mean"]["frechet"] for row in found["summary"] if words(row["method"]) == method}
-        units = {row["forward_units"] for row in found["scores"] if words(row["method"]) == method}
+        means = {row["steps"]: row["mean"]["frechet"] for row in found["summary"] if names[row["method"]] == method}
+        units = {row["forward_units"] for row in found["scores"] if names[row["method"]] == method}
         assert [float(cell.strip("()*")) for cell in line[-3:-1]] == pytest.approx([means[4], means[1]], abs=6e-3)
         assert {int(line[-1].replace(",", ""))} == units
     text = Path("runs/compare-two_moons/table.txt").read_text()

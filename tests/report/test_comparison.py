@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from anystep.figures import canvas
 from anystep.figures.grids import GAP, HEAD, MARGIN, methods_figure
-from anystep.figures.methods import grouped, known, look
+from anystep.figures.methods import METHODS, by_group, line_style
 from anystep.objectives import OBJECTIVES
 from anystep.report.comparison import ROOM, comparison_figure, spread_out
 from anystep.report.curves import loss_figure
@@ -22,7 +22,7 @@ def row(method, steps, value, **more):
 
 
 def paper():
-    """P1 Table 1, CelebA-HQ-256: FID-50k at 128, 4 and 1 steps; in parentheses there, cautioned here."""
+    """Frans et al. 2024, Table 1, CelebA-HQ-256: FID-50k in 128, 4 and 1 steps; parentheses there, cautions here."""
     table = {
         "progressive_distillation": (302.9, 251.3, 14.8),
         "consistency_distillation": (59.5, 39.6, 38.2),
@@ -83,14 +83,14 @@ def test_failures_and_missing_values_are_no_numbers():
     text = table_text(rows, "frechet", failures)
     assert re.search(r"shortcut +failed ", text) and re.search(r"reflow +2\.00† ", text) and re.search(r"imm +– ", text)
     assert "failed: shortcut, seed 0: loss not finite" in text
-    assert "failed: reflow, seed 0, 1 steps: samples not finite" in text
+    assert "failed: reflow, seed 0, 1 step: samples not finite" in text
 
 
-def test_every_method_has_a_group_and_a_look_of_its_own():
-    assert all(known(method) for method in OBJECTIVES)
-    looks = {(look(m).colour, look(m).marker) for names in grouped(OBJECTIVES).values() for m in names}
+def test_every_method_has_a_group_and_its_own_line_style():
+    assert METHODS.keys() >= set(OBJECTIVES)
+    looks = {(line_style(m).colour, line_style(m).marker) for m in OBJECTIVES}
     assert len(looks) == len(OBJECTIVES)
-    assert grouped(["yours", "shortcut"]) == {"end to end": ["shortcut"], "beyond the paper": ["yours"]}
+    assert by_group(["yours", "shortcut"]) == {"end to end": ["shortcut"], "beyond the paper": ["yours"]}
 
 
 def test_lines_are_means_with_their_seeds_and_names_stand_apart():
@@ -115,7 +115,7 @@ def test_lines_are_means_with_their_seeds_and_names_stand_apart():
     heights = sorted(text.get_position()[1] for text in axes.texts)
     assert len(heights) == 3 and min(np.diff(heights)) >= ROOM - 1e-9
     assert axes.get_xlim()[0] > axes.get_xlim()[1], "fewer steps to the right"
-    assert canvas.picture(figure, dpi=40).mode == "RGB"
+    assert canvas.to_image(figure, dpi=40).mode == "RGB"
     with pytest.raises(ValueError, match="no score to draw: frechet is missing or null everywhere"):
         comparison_figure([row("shortcut", 1, None)], [])
 
@@ -145,7 +145,7 @@ def test_a_grid_of_methods_has_fewer_steps_to_the_right_and_leaves_gaps():
         methods_figure({})
 
 
-def test_kinds_of_row_that_are_no_step_have_their_own_names():
+def test_kinds_of_example_without_a_step_size_have_their_own_names():
     log = [
         {"images": n, "loss": 1.0, "loss_by_level": {"flow": 1.0, "1/2": 0.5, "consistency": value},
          "loss_by_t": {"flow": [1.0], "1/2": [None], "consistency": [0.2]}}

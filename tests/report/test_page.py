@@ -8,7 +8,7 @@ from PIL import Image
 
 from anystep.core.errors import RunError
 from anystep.report.page import write_report
-from anystep.report.run import Picture, RunSummary
+from anystep.report.run import ReportImage, RunSummary
 
 
 def protocol(steps, **more):
@@ -41,7 +41,7 @@ def run(name, scores=()):
 
 
 def picture():
-    return Picture(Image.new("RGB", (8, 8), (200, 30, 30)), "The same noise", "Ten columns & a <caption>")
+    return ReportImage(Image.new("RGB", (8, 8), (200, 30, 30)), "The same noise", "Ten columns & a <caption>")
 
 
 @pytest.fixture
@@ -50,9 +50,7 @@ def page(tmp_path):
         run("shortcut", [score("shortcut", 1, 0.8123), score("shortcut", 128, 0.4177, notes=["a note <b>"])]),
         run("flow_matching", [score("flow_matching", 1, 10.634), score("flow_matching", 128, 0.4561)]),
     ]
-    path = write_report(
-        tmp_path / "new" / "report.html", title="Digits <1>", runs=runs, lead="A & B", pictures=[picture()]
-    )
+    path = write_report(tmp_path / "new" / "report.html", title="Digits <1>", runs=runs, images=[picture()])
     return path.read_text(encoding="utf-8")
 
 
@@ -83,7 +81,6 @@ def test_text_cannot_become_markup(page):
     assert "Digits &lt;1&gt;" in page
     assert "a &lt;caption&gt;" in page
     assert "a note &lt;b&gt;" in page
-    assert "A &amp; B" in page
 
 
 def test_the_smaller_distance_at_equal_steps_is_marked_and_precision_never(page):
@@ -129,8 +126,8 @@ def test_a_run_directory_becomes_a_page(tmp_path):
     for name in ("samples_128", "samples_2", "steps"):
         Image.new("L", (4, 4)).save(root / "samples" / f"{name}.png")
     summary = RunSummary.read(root)
-    assert (summary.name, summary.method, summary.images, len(summary.log)) == ("first", "shortcut", 7680, 3)
-    assert [p.title for p in summary.pictures] == [
+    assert (summary.name, summary.method, summary.images_seen, len(summary.log)) == ("first", "shortcut", 7680, 3)
+    assert [p.title for p in summary.images] == [
         "The same noise in more and more steps", "Samples in 2 steps", "Samples in 128 steps",
     ]  # fmt: skip
     page = write_report(root / "report.html", title="first", runs=[summary]).read_text()
@@ -153,7 +150,7 @@ def test_broken_runs_are_named(tmp_path):
         RunSummary.read(tmp_path)
     (tmp_path / "log.jsonl").unlink()
     (tmp_path / "bad.png").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match=r"cannot read the picture .*bad\.png"):
+    with pytest.raises(ValueError, match=r"cannot read the image .*bad\.png"):
         write_report(tmp_path / "r.html", title="t", runs=[RunSummary.read(tmp_path)])
     assert not (tmp_path / "r.html").exists()
     with pytest.raises(ValueError, match="at least one run"):

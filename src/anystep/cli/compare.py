@@ -27,9 +27,9 @@ from anystep.comparison.trials import Row, Trial
 from anystep.core.errors import RunError, UsageError, reason
 from anystep.core.files import write_text
 from anystep.core.registry import import_modules
-from anystep.figures.canvas import MISSING, can_draw, picture
+from anystep.figures.canvas import MISSING, can_draw, to_image
 from anystep.figures.grids import methods_figure
-from anystep.figures.methods import grouped
+from anystep.figures.methods import by_group
 from anystep.figures.scatter import scatter
 from anystep.objectives import OBJECTIVES
 from anystep.recipes import FAMILIES, family_name, find_recipe, recipe_names, with_method
@@ -272,7 +272,7 @@ def pictures(comparison: Comparison, summary: Sequence[Row], scores: Sequence[Ro
     """Return scores.png and samples.png as far as there is something to draw, and something to draw it with."""
     made: dict[str, Any] = {}
     if can_draw() and any(row["mean"].get(metric) is not None for row in summary):
-        made["scores.png"] = picture(comparison_figure(summary, scores, metric))
+        made["scores.png"] = to_image(comparison_figure(summary, scores, metric))
     runs = [trial.run for trial, result in zip(comparison.trials, comparison.results, strict=True) if result.rows]
     if not runs:
         return made
@@ -283,7 +283,7 @@ def pictures(comparison: Comparison, summary: Sequence[Row], scores: Sequence[Ro
     if planar and can_draw() and (drawn := same_noise(comparison, POINTS)):
         data = comparison.base.data.open("train")
         points = facts.codec.view(data.read(np.arange(min(len(data), 2 * POINTS)))).numpy()
-        ordered = {name: drawn[name] for names in grouped(drawn).values() for name in names}
+        ordered = {name: drawn[name] for names in by_group(drawn).values() for name in names}
         budgets = sorted({row["steps"] for row in summary}, reverse=True)
-        made["samples.png"] = picture(scatter(ordered, points, budgets=budgets, side=1.3), dpi=110)
+        made["samples.png"] = to_image(scatter(ordered, points, steps=budgets, side=1.3), dpi=110)
     return made

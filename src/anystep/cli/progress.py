@@ -22,7 +22,7 @@ from rich.progress import (
 from rich.text import Text
 
 from anystep.comparison.trials import News, Trial
-from anystep.report.curves import row_name
+from anystep.report.curves import kind_name
 from anystep.run.config import Config
 from anystep.training.trainer import Record
 
@@ -182,7 +182,7 @@ class ComparisonProgress:
 def losses(record: dict[str, Any]) -> str:
     """Return a record's losses in one line: flow rows, then the other kinds, levels by their step d."""
     parts = [
-        f"{row_name(tag).replace(' ', '')} {value:.4f}"
+        f"{kind_name(tag).replace(' ', '')} {value:.4f}"
         for tag, value in record["loss_by_level"].items()
         if value is not None
     ]

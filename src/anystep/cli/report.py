@@ -24,7 +24,7 @@ from anystep.flow.sampling import interpolate_noise
 from anystep.model.generator import Generator
 from anystep.model.load import load
 from anystep.report.page import write_report
-from anystep.report.run import Picture, RunSummary, run_names, told_apart
+from anystep.report.run import ReportImage, read_runs, run_names
 from anystep.run.facts import read_config
 
 DESCRIPTION = """Write a page (one HTML file, nothing loaded from elsewhere) of one run, or of several side by side: the
@@ -68,7 +68,7 @@ def run(argv: Sequence[str]) -> int:
     if len(runs) < len(args.runs):
         files = ", ".join(str(path) for path in args.runs if path not in runs)
         print(f"note: left out, files and no run directories: {files}", file=sys.stderr)
-    summaries = told_apart([RunSummary.read(path) for path in runs], runs)
+    summaries = read_runs(runs)
     out = args.out or runs[0] / "report"
     pictures = draw(dict(zip(run_names(summaries), generators, strict=True)), args.steps, args.seed, runs[0])
     try:
@@ -81,7 +81,7 @@ def run(argv: Sequence[str]) -> int:
             out / "report.html",
             title=f"{summaries[0].config['data']['name'].rpartition(':')[2]}: any number of steps",
             runs=summaries,
-            pictures=list(pictures.values()),
+            images=list(pictures.values()),
         )
     except OSError as error:
         raise RunError(f"cannot write to {out}: {reason(error)}") from error
@@ -92,7 +92,7 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def draw(generators: dict[str, Generator], steps: Sequence[int], seed: int, run: Path) -> dict[str, Picture]:
+def draw(generators: dict[str, Generator], steps: Sequence[int], seed: int, run: Path) -> dict[str, ReportImage]:
     """Return the pictures of runs on the data of ``run``: the same noise at each budget, and noises in between."""
     if len({(generator.codec.looks, generator.shape) for generator in generators.values()}) > 1:
         raise UsageError("a report shows runs on the same kind and size of data side by side: give them one at a time")
@@ -102,7 +102,7 @@ def draw(generators: dict[str, Generator], steps: Sequence[int], seed: int, run:
             return {"steps": planar(generators, steps, seed)}
         return columns(generators, steps, seed, run)
     rows = {name: budgets(generator, steps, seed, COLUMNS) for name, generator in generators.items()}
-    same = Picture(
+    same = ReportImage(
         steps_figure(rows), "The same noise in 1 to many steps", f"Every column starts from one noise (seed {seed})."
     )
     first, *_ = generators
@@ -115,7 +115,7 @@ def budgets(generator: Generator, steps: Sequence[int], seed: int, num: int) -> 
     return {n: generator.decode(x).astype(np.uint8) for n, x in drawn.items()}
 
 
-def interpolation(name: str, generator: Generator, seed: int) -> Picture:
+def interpolation(name: str, generator: Generator, seed: int) -> ReportImage:
     """Return samples between two noises, variance-preserving (Frans et al. 2024, eq. 6), in 1, 4 and 128 steps."""
     noise = generator.noise(seed, range(2))
     between = interpolate_noise(noise[1], noise[0], COLUMNS)
@@ -131,12 +131,12 @@ def interpolation(name: str, generator: Generator, seed: int) -> Picture:
     caption = f"Samples 0 and 1 of seed {seed} at the ends, {name}" + (
         f", class {int(label[0])}." if label is not None else "."
     )
-    return Picture(interpolation_figure(rows), "Between two noises", caption)
+    return ReportImage(interpolation_figure(rows), "Between two noises", caption)
 
 
-def columns(generators: dict[str, Generator], steps: Sequence[int], seed: int, run: Path) -> dict[str, Picture]:
+def columns(generators: dict[str, Generator], steps: Sequence[int], seed: int, run: Path) -> dict[str, ReportImage]:
     """Return a figure for each run: columns of its vectors, and pairs of these, against the data of ``run``."""
-    from anystep.figures.canvas import picture
+    from anystep.figures.canvas import to_image
     from anystep.figures.marginals import marginals
 
     try:
@@ -150,17 +150,17 @@ def columns(generators: dict[str, Generator], steps: Sequence[int], seed: int, r
         if data is not None:
             real = generator.codec.view(sampled(data, POINTS)).flatten(1).numpy()
         drawn = {n: generator.generate(steps=n, seed=seed, index=range(POINTS), batch=POINTS) for n in steps}
-        image = picture(marginals({n: generator.decode(x).reshape(POINTS, -1) for n, x in drawn.items()}, real))
+        image = to_image(marginals({n: generator.decode(x).reshape(POINTS, -1) for n, x in drawn.items()}, real))
         caption = f"{POINTS} vectors of seed {seed}{'' if real is None else ' against the data'}, {name}."
-        figures[f"columns_{number}" if len(generators) > 1 else "columns"] = Picture(
+        figures[f"columns_{number}" if len(generators) > 1 else "columns"] = ReportImage(
             image, "Each column in 1 to many steps, and pairs of columns", caption
         )
     return figures
 
 
-def planar(generators: dict[str, Generator], steps: Sequence[int], seed: int) -> Picture:
+def planar(generators: dict[str, Generator], steps: Sequence[int], seed: int) -> ReportImage:
     """Return scatter plots of two-dimensional samples."""
-    from anystep.figures.canvas import picture
+    from anystep.figures.canvas import to_image
     from anystep.figures.scatter import scatter
 
     points = {
@@ -170,4 +170,5 @@ def planar(generators: dict[str, Generator], steps: Sequence[int], seed: int) ->
         }
         for name, generator in generators.items()
     }
-    return Picture(picture(scatter(points)), "The same noise in 1 to many steps", f"{POINTS} points of seed {seed}.")
+    caption = f"{POINTS} points of seed {seed}."
+    return ReportImage(to_image(scatter(points)), "The same noise in 1 to many steps", caption)

@@ -20,7 +20,7 @@ from anystep.cli.weights import read_one
 from anystep.core.errors import RunError, UsageError, reason
 from anystep.core.files import write_bytes
 from anystep.core.registry import import_modules
-from anystep.figures.canvas import picture
+from anystep.figures.canvas import to_image
 from anystep.figures.grids import grid, guidance_figure, steps_figure
 from anystep.flow.condition import Condition, ConditionSpec
 from anystep.flow.condition import rows as some
@@ -252,7 +252,7 @@ def write_plots(out: Path, drawn: Drawn) -> list[Path]:
         from anystep.figures.scatter import scatter
 
         rows = {f"W = {scale:g}": by for scale, by in drawn.items()} if others else {"samples": first}
-        write_picture(out / "samples.png", picture(scatter(rows)))
+        write_picture(out / "samples.png", to_image(scatter(rows)))
         return [out / "samples.png"]
     from anystep.figures.marginals import marginals
 
@@ -260,7 +260,7 @@ def write_plots(out: Path, drawn: Drawn) -> list[Path]:
     for scale, by in drawn.items():
         paths.append(out / (f"samples_w{scale:g}.png" if others else "samples.png"))
         flat = {n: samples.reshape(len(samples), -1) for n, samples in by.items()}
-        write_picture(paths[-1], picture(marginals(flat)))
+        write_picture(paths[-1], to_image(marginals(flat)))
     return paths
 
 

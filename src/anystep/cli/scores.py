@@ -10,8 +10,8 @@ from rich.table import Table
 from anystep.evaluation.features import FEATURES
 from anystep.evaluation.metrics import METRICS
 from anystep.evaluation.scores import measured, parts
-from anystep.figures.methods import words
-from anystep.report.rows import by_run, grouped
+from anystep.figures.methods import display_name
+from anystep.report.series import by_run, by_series
 from anystep.report.tables import number
 
 METRICS_HELP = (
@@ -52,12 +52,12 @@ def print_scores(rows: Sequence[Mapping[str, Any]]) -> None:
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, list[str]], set[str]]:
     """Return the table's columns by their heads, and which stand beside a metric: its floor, accuracy on real data."""
-    lines = [(who, row) for who, part in grouped(rows).items() for row in part]
+    lines = [(who, row) for who, part in by_series(rows).items() for row in part]
     columns = {"run": [who.name for who, _ in lines]} if by_run(rows) else {}
     if not columns or len({row["method"] for row in rows}) == 1:
-        columns["method"] = [words(str(row["method"])) for _, row in lines]
+        columns["method"] = [display_name(str(row["method"])) for _, row in lines]
     columns |= {
-        "average": [who.average for who, _ in lines],
+        "average": [who.ema for who, _ in lines],
         "steps": [str(row["steps"]) for _, row in lines],
         "guidance": [who.guidance for who, _ in lines],
     }

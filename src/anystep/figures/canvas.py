@@ -1,4 +1,4 @@
-"""Matplotlib in the report's style. It is imported here and only when a figure is drawn (extra `report`)."""
+"""Matplotlib in the style of the report. It is imported only when a figure is drawn (extra `report`)."""
 
 import io
 import re
@@ -11,10 +11,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, MUTED, FAINT = "#1c2430", "#697386", "#dfe3ea"
-#: one colour a line, told apart by people who do not see red and green too (after Okabe and Ito 2008)
+#: colours of lines that colour-blind readers can distinguish (after Okabe and Ito 2008)
 SERIES = ("#0b6bcb", "#d9480f", "#0f9d76", "#a33ea1", "#b7860b", "#3aa5d8", "#c2255c", "#5c6b7a")
-#: from small steps to large ones
-LADDER_MAP = "viridis"
 MISSING = "figures need matplotlib: pip install -e '.[report]' in the checkout"
 
 _STYLE: Any = {
@@ -33,18 +31,19 @@ _STYLE: Any = {
     "ytick.color": MUTED,
     "text.color": INK,
     "svg.fonttype": "path",
+    "svg.hashsalt": "anystep",
 }
 
 
 def can_draw() -> bool:
-    """Tell whether figures can be drawn here, without importing matplotlib."""
+    """Return whether matplotlib is installed, without importing it."""
     return find_spec("matplotlib") is not None
 
 
 def panels(rows: int, columns: int, width: float = 9.6, height: float = 3.0, **sharing: Any) -> tuple["Figure", Any]:
-    """Return a figure of ``rows`` x ``columns`` panels, ``width`` inches wide and ``height`` a row, and its axes array.
+    """Return a figure of ``rows`` x ``columns`` panels and the array of its axes.
 
-    Raises ImportError that says what to install when matplotlib is missing.
+    ``width`` of the figure and ``height`` of a row are in inches. Raises ImportError when matplotlib is missing.
     """
     try:
         import matplotlib as mpl
@@ -59,18 +58,24 @@ def panels(rows: int, columns: int, width: float = 9.6, height: float = 3.0, **s
 
 
 def title(axes: Any, text: str, aside: str = "") -> None:
-    """Write a panel's title at its left and, quieter, an aside at its right."""
+    """Write a panel's title at its left and a quieter remark at its right."""
     axes.set_title(text, loc="left", fontsize=10.5, fontweight="bold", color=INK, pad=9)
-    if aside:
-        axes.set_title(aside, loc="right", fontsize=8.5, color=MUTED, pad=9)
+    axes.set_title(aside, loc="right", fontsize=8.5, color=MUTED, pad=9)
 
 
-def legend(axes: Any, **place: Any) -> None:
-    """Name the lines, in ink and without a box."""
-    axes.legend(frameon=False, fontsize=9, labelcolor=INK, handlelength=1.3, labelspacing=0.35, **place)
+def legend(axes: Any, **options: Any) -> None:
+    """Add a legend without a frame to axes or a figure."""
+    axes.legend(**{"frameon": False, "fontsize": 9, "labelcolor": INK, "handlelength": 1.3} | options)
 
 
-def picture(figure: "Figure", dpi: int = 160) -> Image.Image:
+def colour_scale(count: int) -> list[Any]:
+    """Return colours from dark to light, for steps from small to large. All are visible on white and on black."""
+    import matplotlib as mpl
+
+    return [mpl.colormaps["viridis"](0.2 + 0.65 * n / max(1, count - 1)) for n in range(count)]
+
+
+def to_image(figure: "Figure", dpi: int = 160) -> Image.Image:
     """Return the figure as an RGB image on white."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
@@ -78,23 +83,19 @@ def picture(figure: "Figure", dpi: int = 160) -> Image.Image:
         return image.convert("RGB")
 
 
-def svg(figure: "Figure", key: str) -> str:
-    """Return the figure as an `<svg>` element for a page: no background, and ink in the page's CSS variables.
+def to_svg(figure: "Figure", key: str) -> str:
+    """Return the figure as an `<svg>` element without a background, coloured by the CSS variables of a page.
 
-    ``key`` (letters and digits) begins every id, so that the figures of a page stay apart. Nothing in it refers to
-    another file.
+    ``key`` (letters and digits) is a prefix of every id, which makes ids unique on a page with several figures.
     """
     import matplotlib as mpl
 
     buffer = io.StringIO()
-    with mpl.rc_context(_STYLE | {"svg.hashsalt": "anystep"}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    with mpl.rc_context(_STYLE):
+        metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
     text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", text).replace("xlink:href", "href")
-    text = re.sub(r'(<svg[^>]*?) width="[^"]*pt"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*pt"', r"\1", text))
-    text = re.sub(r' id="(?:figure|axes|patch|line2d|text|xtick|ytick|matplotlib\.axis|legend)_\d+"', "", text)
+    text = re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", text[text.index("<svg") :]).replace("xlink:href", "href")
     text = re.sub(r'( id="| href="#|url\(#)', rf"\g<1>{key}-", text)
     for colour, variable in ((INK, "ink"), (MUTED, "muted"), (FAINT, "faint")):
         text = text.replace(colour, f"var(--{variable})")

@@ -1,16 +1,14 @@
-"""How methods stand side by side: their groups and order as in Table 1 of Frans et al. 2024, and what each line looks
-like."""
+"""The names, groups and line styles of methods in figures and tables, grouped as in Table 1 of Frans et al. 2024."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from anystep.figures.canvas import SERIES
 
 TWO_PHASES, END_TO_END, BEYOND, ABLATION = "two phases", "end to end", "beyond the paper", "iSM, part by part"
 
 #: method -> group and colour, in the order of the table
-_METHODS = {
+METHODS = {
     "progressive_distillation": (TWO_PHASES, "#d9480f"),
     "consistency_distillation": (TWO_PHASES, "#b7860b"),
     "reflow": (TWO_PHASES, "#c2255c"),
@@ -30,8 +28,8 @@ _METHODS = {
     "+ot": (ABLATION, "#d9480f"),
     "+twin_ema": (ABLATION, "#c2255c"),
 }
-#: group -> line style and marker
-_STYLES: dict[str, tuple[Any, str]] = {
+#: group -> dashes of the line, and marker
+_GROUPS: dict[str, tuple[Any, str]] = {
     TWO_PHASES: ((0, (5, 2)), "s"),
     END_TO_END: ("-", "o"),
     BEYOND: ((0, (1, 1.2)), "^"),
@@ -39,43 +37,35 @@ _STYLES: dict[str, tuple[Any, str]] = {
 }
 
 
-@dataclass(frozen=True)
-class Look:
+class LineStyle(NamedTuple):
     """A method's line in a figure."""
 
     colour: str
-    style: Any
+    dashes: Any
     marker: str
     width: float
 
 
-def grouped(methods: Iterable[str]) -> dict[str, list[str]]:
-    """Return the methods by group, both in the order of Table 1 of Frans et al. 2024; methods it does not know come
-    last."""
-    there = set(methods)
+def by_group(methods: Iterable[str]) -> dict[str, list[str]]:
+    """Return the methods by group, in the table's order; methods that it does not have come last."""
+    present = set(methods)
     groups: dict[str, list[str]] = {}
-    for name in [*(name for name in _METHODS if name in there), *sorted(there - _METHODS.keys())]:
-        groups.setdefault(group(name), []).append(name)
+    for name in [*(name for name in METHODS if name in present), *sorted(present - METHODS.keys())]:
+        groups.setdefault(METHODS.get(name, (BEYOND,))[0], []).append(name)
     return groups
 
 
-def group(method: str) -> str:
-    """Return a method's group."""
-    return _METHODS.get(method, (BEYOND, ""))[0]
+def line_style(method: str) -> LineStyle:
+    """Return a method's line style. The shortcut model has the widest line."""
+    group, colour = METHODS.get(method, (BEYOND, SERIES[sum(map(ord, method)) % len(SERIES)]))
+    return LineStyle(colour, *_GROUPS[group], 3.0 if method == "shortcut" else 1.6)
 
 
-def known(method: str) -> bool:
-    """Tell whether a name is a method's that has a look of its own."""
-    return method in _METHODS
+def display_name(method: str) -> str:
+    """Return a method's name with spaces in place of underscores."""
+    return method.replace("_", " ")
 
 
-def look(method: str) -> Look:
-    """Return what a method's line looks like; the shortcut model's is the one to follow."""
-    colour = _METHODS[method][1] if known(method) else SERIES[sum(map(ord, method)) % len(SERIES)]
-    style, marker = _STYLES[group(method)]
-    return Look(colour, style, marker, 3.0 if method == "shortcut" else 1.6)
-
-
-def words(name: str) -> str:
-    """Return a method's name as people read it."""
-    return name.replace("_", " ")
+def steps_name(steps: int) -> str:
+    """Return "1 step", "2 steps"."""
+    return f"{steps} step{'s' if steps != 1 else ''}"

@@ -1,4 +1,4 @@
-"""Two-dimensional samples as points, beside the data."""
+"""Two-dimensional samples as points, in front of the data."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -7,62 +7,68 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anystep.figures.canvas import FAINT, MUTED, SERIES, panels
-from anystep.figures.methods import known, look
+from anystep.figures.methods import METHODS, display_name, line_style, steps_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+#: largest number of points in a panel
 POINTS = 2000
-#: inches that a letter of a row's name takes
+#: inches per letter of a row's label
 LETTER = 0.075
 
 
 def scatter(
-    rows: Mapping[str, Mapping[int, NDArray[Any]]],
+    samples: Mapping[str, Mapping[int, NDArray[Any]]],
     data: NDArray[Any] | None = None,
     *,
-    budgets: Sequence[int] | None = None,
+    steps: Sequence[int] | None = None,
     side: float = 2.2,
 ) -> "Figure":
-    """Return a panel a method (row) and number of steps (column) of points [n, 2]; ``data`` lies faintly behind each.
+    """Return a figure of points [n, 2], ``data`` in grey behind them: a row per method, a column per number of steps.
 
-    At most 2,000 points of each are drawn, in panels ``side`` inches wide; columns are ``budgets``, or all from few
-    steps to many. All panels have the axes of ``data``, or of all points without it. Raises ValueError for points that
-    are not [n, 2] and when there is nothing to draw.
+    Panels are ``side`` inches wide; columns are ``steps``, or all that have samples.
+    All axes have the range of ``data``, or of all points. Raises ValueError without points, or if they are not [n, 2].
     """
-    budgets = budgets or sorted({budget for panel in rows.values() for budget in panel})
-    if not budgets:
+    steps = steps or sorted({n for by_steps in samples.values() for n in by_steps})
+    if not steps:
         raise ValueError("nothing to draw: no method has samples")
-    everything = [points for panel in rows.values() for points in panel.values()]
-    for points in everything if data is None else [*everything, data]:
+    drawn = [points for by_steps in samples.values() for points in by_steps.values()]
+    for points in drawn if data is None else [*drawn, data]:
         if points.ndim != 2 or points.shape[1] != 2:
             raise ValueError(f"points must have shape [n, 2], got {list(points.shape)}")
-    low, high = _frame(np.concatenate(everything) if data is None else data)
-    names = max(map(len, rows)) * LETTER
-    beside = names if names > side else 0.0  # a name that is longer than its panel is tall stands upright
+    low, high = middle_range(np.concatenate(drawn) if data is None else data)
+    centre, reach = (low + high) / 2, float((high - low).max()) / 2
+    limits = {"xlim": (centre[0] - reach, centre[0] + reach), "ylim": (centre[1] - reach, centre[1] + reach)}
+    longest = max(map(len, samples)) * LETTER
+    beside = longest if longest > side else 0.0  # inches; a label longer than its panel is tall is written horizontally
     upright: dict[str, Any] = {"rotation": 0, "ha": "right", "va": "center"} if beside else {}
-    width = side * len(budgets) + beside
-    height = side - 0.1 if beside else side + 0.15
-    figure, axes = panels(len(rows), len(budgets), width=width, height=height, sharex=True, sharey=True)
-    for number, (method, panel) in enumerate(rows.items()):
-        colour = look(method).colour if known(method) else SERIES[number % len(SERIES)]
-        for column, budget in enumerate(budgets):
-            place = axes[number, column]
-            place.grid(visible=False)
-            place.set(xticks=[], yticks=[], xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
-            place.spines[:].set(visible=True, color=FAINT)
-            if data is not None:
-                place.scatter(*data[:POINTS].T, s=2.5, color=MUTED, alpha=0.22, linewidths=0)
-            if budget in panel:
-                place.scatter(*panel[budget][:POINTS].T, s=3, color=colour, linewidths=0)
+    width, height = side * len(steps) + beside, side - 0.1 if beside else side + 0.15
+    figure, axes = panels(len(samples), len(steps), width=width, height=height, sharex=True, sharey=True)
+    for number, (method, by_steps) in enumerate(samples.items()):
+        colour = line_style(method).colour if method in METHODS else SERIES[number % len(SERIES)]
+        for panel, n in zip(axes[number], steps, strict=True):
+            panel.grid(visible=False)
+            panel.set(xticks=[], yticks=[], aspect="equal", **limits)
+            panel.spines[:].set(visible=True, color=FAINT)
+            draw_points(panel, by_steps.get(n), data, colour, POINTS)
             if number == 0:
-                place.set_title(f"{budget} step{'s' if budget > 1 else ''}", loc="center")
-        axes[number, 0].set_ylabel(method.replace("_", " "), **upright)
+                panel.set_title(steps_name(n), loc="center")
+        axes[number, 0].set_ylabel(display_name(method), **upright)
     return figure
 
 
-def _frame(points: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return a square around the middle 99 % of the points: a stray sample must not shrink the picture."""
-    low, high = np.nanquantile(points, 0.005, axis=0), np.nanquantile(points, 0.995, axis=0)
-    centre, reach = (low + high) / 2, max(float((high - low).max()), 1e-6) * 0.62
-    return centre - reach, centre + reach
+def draw_points(panel: Any, points: NDArray[Any] | None, data: NDArray[Any] | None, colour: Any, most: int) -> None:
+    """Draw at most ``most`` points [n, 2] over as many of ``data`` in grey."""
+    if data is not None:
+        panel.scatter(*data[:most].T, s=2.5, color=MUTED, alpha=0.22, linewidths=0)
+    if points is not None:
+        panel.scatter(*points[:most].T, s=3, color=colour, linewidths=0)
+
+
+def middle_range(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the ends [D] of a range around the middle 99 % of values [n, D]: outliers do not count."""
+    finite = values[np.isfinite(values).all(1)]
+    low, high = np.quantile(finite if len(finite) else np.zeros((1, values.shape[1])), [0.005, 0.995], axis=0)
+    reach = np.where(high > low, 0.62 * (high - low), np.maximum(1e-3, 0.05 * np.abs(high)))
+    return (low + high) / 2 - reach, (low + high) / 2 + reach

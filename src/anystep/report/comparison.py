@@ -1,110 +1,87 @@
-"""Score against sampling steps, a line a method, as in Figure 4 of Frans et al. 2024."""
+"""Scores of a comparison over the number of sampling steps, as in Figure 4 of Frans et al. 2024."""
 
 from collections.abc import Mapping, Sequence
 from math import isfinite, log
 from typing import TYPE_CHECKING, Any
 
-from anystep.figures.canvas import INK, MUTED, panels, title
-from anystep.figures.methods import grouped, look, words
-from anystep.report.curves import draw_floor
-from anystep.report.rows import HIGHER, LOWER, common_floor, direction, metric_title
+from anystep.figures.canvas import MUTED, legend, panels
+from anystep.figures.methods import by_group, display_name, line_style
+from anystep.report.curves import finish_score_axes
+from anystep.report.series import ScoreRecord, metric_title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Row = Mapping[str, Any]
-
-#: least distance between the names at the ends of lines, a share of the panel's height
+#: smallest distance between the names of two lines, as a fraction of the panel's height
 ROOM = 0.044
 
 
-def comparison_figure(summary: Sequence[Row], scores: Sequence[Row], metric: str = "frechet") -> "Figure":
-    """Return Figure 4 of Frans et al. 2024: a metric against sampling steps, fewer to the right, a line a method with
-    its name.
+def comparison_figure(
+    summary: Sequence[ScoreRecord], scores: Sequence[ScoreRecord], metric: str = "frechet"
+) -> "Figure":
+    """Return Figure 4 of Frans et al. 2024: a metric over the number of steps, fewer to the right, a line per method.
 
-    Lines are means over seeds, bars reach from the smallest to the largest; hollow markers are budgets that the method
-    is not for. ``summary`` and ``scores`` are those of a comparison. Raises ValueError when no row has the metric.
+    Lines are means over seeds and bars the range over seeds; hollow markers are numbers of steps that the method is not
+    intended for. ``summary`` and ``scores`` are those of a `Comparison`. Raises ValueError if no method has the metric.
     """
-    means = {(row["method"], row["steps"]): row["mean"].get(metric) for row in summary}
-    known = [value for value in means.values() if value is not None and isfinite(value)]
-    if not known:
+    means = {
+        (row["method"], row["steps"]): row["mean"][metric] for row in summary if row["mean"].get(metric) is not None
+    }
+    if not any(map(isfinite, means.values())):
         raise ValueError(f"no score to draw: {metric} is missing or null everywhere")
     figure, ((axes,),) = panels(1, 1, width=9.6, height=5.6)
-    budgets = sorted({row["steps"] for row in summary})
-    for method in (name for names in grouped(row["method"] for row in summary).values() for name in names):
-        rows = [row for row in summary if row["method"] == method and row["mean"].get(metric) is not None]
-        _method_line(axes, method, rows, [row for row in scores if row["method"] == method], metric)
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(budgets, [str(n) for n in budgets])
-    axes.minorticks_off()
-    axes.set_xlim(budgets[-1] * 1.15, budgets[0] / 1.15)
-    axes.set_xlabel("sampling steps")
-    floor = common_floor(scores, metric)
-    _scale(axes, known if floor is None else [*known, floor], metric)
-    told = ", ".join(
-        f"{scale:g}" for scale in sorted({row["guidance"] for row in summary if row.get("guidance") is not None})
-    )
-    better = ", ".join(filter(None, [direction(metric), draw_floor(axes, scores, metric)]))
-    better += f"; guidance {told} where the network is told it" if told else ""
-    title(axes, f"{metric_title(metric)} at equal compute", better)
-    _name_lines(axes, means, budgets)
-    _key(figure, summary)
+    steps = sorted({row["steps"] for row in summary})
+    groups = by_group(row["method"] for row in summary)
+    for method in (name for names in groups.values() for name in names):
+        rows = [row for row in summary if (method, row["steps"]) in means and row["method"] == method]
+        _draw_method(axes, method, rows, [record for record in scores if record["method"] == method], metric)
+    scales = sorted({row["guidance"] for row in summary if row.get("guidance") is not None})
+    remarks = f"guidance {', '.join(f'{scale:g}' for scale in scales)} where it is an input" if scales else ""
+    finish_score_axes(axes, metric, scores, f"{metric_title(metric)} at equal compute", remarks, steps)
+    axes.set_xlim(steps[-1] * 1.15, steps[0] / 1.15)
+    _name_lines(axes, means, steps)
+    cautioned = [row["method"] for row in summary if row["caution"] is not None]
+    _explain(figure, groups, cautioned)
     return figure
 
 
-def _method_line(axes: Any, method: str, rows: Sequence[Row], scores: Sequence[Row], metric: str) -> None:
-    """Draw one method: the means, hollow where they were not meant, and bars over the seeds."""
-    shown = look(method)
+def _draw_method(
+    axes: Any, method: str, rows: Sequence[ScoreRecord], scores: Sequence[ScoreRecord], metric: str
+) -> None:
+    """Draw the means of a method, and bars over its seeds."""
+    style, bold = line_style(method), method == "shortcut"
+    shared = {"color": style.colour, "zorder": 4 if bold else 3}
     rows = sorted(rows, key=lambda row: row["steps"])
-    above = {"zorder": 4 if method == "shortcut" else 3}
     x, y = [row["steps"] for row in rows], [row["mean"][metric] for row in rows]
-    axes.plot(x, y, color=shown.colour, linestyle=shown.style, linewidth=shown.width, label=method, **above)
+    axes.plot(x, y, linestyle=style.dashes, linewidth=style.width, label=method, **shared)
     for row in rows:
-        hollow = row["caution"] is not None
-        face = "white" if hollow else shown.colour
-        size = 6.4 if method == "shortcut" else 5.2
-        axes.plot([row["steps"]], [row["mean"][metric]], shown.marker, color=shown.colour, mfc=face, ms=size, **above)
+        face = style.colour if row["caution"] is None else "white"
+        axes.plot(row["steps"], row["mean"][metric], style.marker, mfc=face, ms=6.4 if bold else 5.2, **shared)
         seeds = [s[metric] for s in scores if s["steps"] == row["steps"] and s.get(metric) is not None]
         if len(seeds) > 1:
-            axes.plot([row["steps"]] * 2, [min(seeds), max(seeds)], color=shown.colour, linewidth=1.2, alpha=0.6)
+            axes.plot([row["steps"]] * 2, [min(seeds), max(seeds)], linewidth=1.2, alpha=0.6, color=style.colour)
 
 
-def _scale(axes: Any, values: Sequence[float], metric: str) -> None:
-    """Use a log axis with plain numbers for distances, whose smallest differences matter most."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    if direction(metric) == LOWER and min(values) > 0:
-        axes.set_yscale("log")
-        wide = max(values) > 300 * min(values)
-        axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 3.0) if wide else (1.0, 2.0, 5.0)))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.set_ylim(min(values) / 1.25, max(values) * 1.25)
-    elif direction(metric) == HIGHER and max(values) <= 1:
-        axes.set_ylim(-0.03, 1.05)
-
-
-def _name_lines(axes: Any, means: Mapping[tuple[str, int], float | None], budgets: Sequence[int]) -> None:
-    """Write each method's name beside its value at the fewest steps, apart from one another."""
-    low, high = axes.get_ylim()
+def _name_lines(axes: Any, means: Mapping[tuple[str, int], float], steps: Sequence[int]) -> None:
+    """Write each method's name to the right of its value in the fewest steps, without overlaps."""
     place = log if axes.get_yscale() == "log" else float
+    low, high = map(place, axes.get_ylim())
     ends: dict[str, float] = {}
-    for (method, steps), value in means.items():
-        if value is not None and (steps == budgets[0] or method not in ends):
-            ends[method] = (place(value) - place(low)) / (place(high) - place(low))
+    for (method, n), value in means.items():
+        if n == steps[0] or method not in ends:
+            ends[method] = (place(value) - low) / (high - low)
     order = sorted(ends, key=lambda method: ends[method])
     for method, y in zip(order, spread_out([ends[m] for m in order], ROOM), strict=True):
-        shown, bold = look(method), method == "shortcut"
-        outside = {"transform": axes.transAxes, "clip_on": False, "color": shown.colour}
+        outside = {"transform": axes.transAxes, "clip_on": False, "color": line_style(method).colour}
         axes.plot([1.005, 1.03], [ends[method], y], linewidth=0.8, alpha=0.7, scalex=False, scaley=False, **outside)
-        weight, size = ("bold", 10.5) if bold else ("normal", 9.5)
-        axes.text(1.037, y, words(method), va="center", fontweight=weight, fontsize=size, **outside)
+        weight, size = ("bold", 10.5) if method == "shortcut" else ("normal", 9.5)
+        axes.text(1.037, y, display_name(method), va="center", fontweight=weight, fontsize=size, **outside)
 
 
 def spread_out(places: Sequence[float], room: float) -> list[float]:
-    """Return rising places at least ``room`` apart, each as near to where it was as its neighbours allow.
+    """Return ascending places at least ``room`` apart, with the smallest sum of squared moves.
 
-    Places that would overlap share out around the middle of where they were (pool adjacent violators).
+    Pool adjacent violators: places that would overlap are spread around their mean.
     """
     pools: list[tuple[float, int]] = []  # mean of (place - room x rank), count
     for rank, place in enumerate(places):
@@ -116,27 +93,17 @@ def spread_out(places: Sequence[float], room: float) -> list[float]:
     return [level + room * rank for rank, level in enumerate(levels)]
 
 
-def _key(figure: Any, summary: Sequence[Row]) -> None:
-    """Say below the panel what line styles and hollow markers mean."""
+def _explain(figure: Any, groups: Mapping[str, Sequence[str]], cautioned: Sequence[str]) -> None:
+    """Explain the dashes and markers of groups, and hollow markers, below the panel."""
     from matplotlib.lines import Line2D
 
-    parts = list(grouped(row["method"] for row in summary).items())
-    handles = []
-    for part, methods in parts:
-        shown = look(methods[0])
-        handles.append(Line2D([], [], color=MUTED, linestyle=shown.style, marker=shown.marker, ms=5, label=part))
-    if any(row["caution"] is not None for row in summary):
-        marker = look(next(row["method"] for row in summary if row["caution"] is not None)).marker
-        handles.append(
-            Line2D([], [], color=MUTED, linestyle="", marker=marker, mfc="white", label="not intended for this budget")
-        )
+    styles = {group: line_style(methods[0]) for group, methods in groups.items()}
+    handles = [
+        Line2D([], [], color=MUTED, linestyle=style.dashes, marker=style.marker, ms=5, label=group)
+        for group, style in styles.items()
+    ]
+    if cautioned:
+        marker, label = line_style(cautioned[0]).marker, "not intended for this number of steps"
+        handles.append(Line2D([], [], color=MUTED, linestyle="", marker=marker, mfc="white", label=label))
     if len(handles) > 1:
-        figure.legend(
-            handles=handles,
-            loc="outside lower left",
-            ncols=4,
-            frameon=False,
-            fontsize=9,
-            labelcolor=INK,
-            handlelength=3.2,
-        )
+        legend(figure, handles=handles, loc="outside lower left", ncols=4, handlelength=3.2)

@@ -1,25 +1,24 @@
-"""What a run directory says about itself, read for a report."""
+"""What a report shows of a run directory: config, log, scores, images."""
 
 import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from anystep.core.errors import RunError
-from anystep.figures.methods import words
-from anystep.report.rows import of_run
-
-FOLDERS = (".", "samples")
+from anystep.core.errors import RunError, reason
+from anystep.evaluation.scores import read_scores
+from anystep.figures.methods import display_name, steps_name
+from anystep.report.series import ScoreRecord, of_run
 
 
 @dataclass(frozen=True)
-class Picture:
-    """An image for the page with its title and a sentence that says how it was made."""
+class ReportImage:
+    """An image for the page with its title and a caption."""
 
     image: Image.Image | Path
     title: str
@@ -28,124 +27,93 @@ class Picture:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A run for the page: its complete config, the records of its log, and what was made of it.
-
-    ``scores`` are rows of `anystep.evaluation.evaluate.evaluate`; ``commands`` re-make the run, one a line.
-    """
+    """A run for the page: its config, the records of its log, its scores and images, commands that rerun it."""
 
     name: str
     config: Mapping[str, Any] = field(default_factory=dict)
     log: Sequence[Mapping[str, Any]] = ()
-    scores: Sequence[Mapping[str, Any]] = ()
-    pictures: Sequence[Picture] = ()
+    scores: Sequence[ScoreRecord] = ()
+    images: Sequence[ReportImage] = ()
     commands: Sequence[str] = ()
 
     @classmethod
-    def read(cls, directory: str | Path, *, commands: Sequence[str] | None = None) -> "RunSummary":
-        """Read a run directory: config.json must be there; log.jsonl, scores.json and pictures (*.png) may be.
+    def read(cls, run: str | Path, name: str = "") -> "RunSummary":
+        """Read a run directory; ``name``: by default the directory's.
 
-        Pictures lie in the directory itself or in samples/. ``commands`` None gives the ones that follow
-        from the config. Raises RunError without config.json, or naming the file (and the line of the log) that is no
-        JSON; a last line of the log that a kill cut short is left out.
+        Everything but config.json may be missing. Images are the PNG files in the directory and in samples/. Raises
+        RunError without config.json, or naming a file (and line) that is not JSON.
         """
-        root = Path(directory)
-        name = root.resolve().name
-        config = _json(root / "config.json", dict)
-        scores = root / "scores.json"
-        pictures = [
-            Picture(path, _title(path.stem))
-            for folder in FOLDERS
-            for path in sorted((root / folder).glob("*.png"), key=_order)
-        ]
+        root = Path(run)
+        name = name or root.resolve().name
+        if not (root / "config.json").exists():
+            raise RunError(f"{root} is not a run directory: it has no config.json")
+        try:
+            config = json.loads((root / "config.json").read_text(encoding="utf-8"))
+            scores = read_scores(root / "scores.json") if (root / "scores.json").exists() else []
+        except ValueError as error:
+            raise RunError(f"cannot read {root}: {reason(error)}") from error
+        again = shlex.quote(f"{root}-again")
         return cls(
             name=name,
             config=config,
-            log=_lines(root / "log.jsonl"),
-            scores=of_run(name, _json(scores, dict).get("scores", [])) if scores.exists() else [],
-            pictures=pictures,
-            commands=_commands(root) if commands is None else commands,
+            log=_read_log(root / "log.jsonl"),
+            scores=of_run(name, scores),
+            images=[
+                ReportImage(path, _image_title(path.stem))
+                for folder in (root, root / "samples")
+                for path in sorted(folder.glob("*.png"), key=_image_order)
+            ],
+            commands=[
+                f"anystep train {shlex.quote(f'{root}/config.json')} --out {again}",
+                f"anystep sample {again} --steps 1 2 4 8 128",
+                f"anystep evaluate {again} --steps 1 2 4 8 128",
+                f"anystep report {again}",
+            ],
         )
 
     @property
     def method(self) -> str:
-        """The method's name, or the run's where the config does not say."""
-        objective = self.config.get("objective")
-        name = objective.get("name") if isinstance(objective, Mapping) else None
-        return str(name or self.name).rpartition(":")[2]  # "module:Class" of one's own
+        """Name of the method, or of the run if the config has none; of a user's "module:Class" the class."""
+        return str(self.config.get("objective", {}).get("name") or self.name).rpartition(":")[2]
 
     @property
-    def images(self) -> int | None:
-        """Training images seen, or None without a log."""
+    def images_seen(self) -> int | None:
+        """Number of training images, None without a log."""
         return int(self.log[-1]["images"]) if self.log else None
 
 
-def told_apart(runs: Sequence[RunSummary], paths: Sequence[Path]) -> list[RunSummary]:
-    """Return the runs with their paths for names, in their scores too, where two directories have the same name."""
-    if len({run.name for run in runs}) == len(runs):
-        return list(runs)
-    return [
-        replace(run, name=str(path), scores=of_run(str(path), run.scores))
-        for run, path in zip(runs, paths, strict=True)
-    ]
+def read_runs(paths: Sequence[Path]) -> list[RunSummary]:
+    """Read run directories. Each has the name of its directory, or if two have the same name, its path."""
+    names = {path.resolve().name for path in paths}
+    return [RunSummary.read(path, "" if len(names) == len(paths) else str(path)) for path in paths]
 
 
 def run_names(runs: Sequence[RunSummary]) -> list[str]:
-    """Return what people read for each run: the methods, or the runs' own names where two have the same method."""
+    """Return display names: those of the methods, or of the runs if two have the same method."""
     methods = [run.method for run in runs]
-    return [words(name) for name in methods] if len(set(methods)) == len(runs) else [run.name for run in runs]
+    return [display_name(name) for name in methods] if len(set(methods)) == len(runs) else [run.name for run in runs]
 
 
-def _title(stem: str) -> str:
-    """Return a picture's title from the name that `anystep sample` gave it."""
-    budget = re.fullmatch(r"samples_(\d+)", stem)
-    if budget:
-        return f"Samples in {budget[1]} step{'s' if budget[1] != '1' else ''}"
-    return "The same noise in more and more steps" if stem == "steps" else stem.replace("_", " ")
+def _image_title(stem: str) -> str:
+    """Return the title of an image that `anystep sample` wrote under this name."""
+    steps = re.fullmatch(r"samples_(\d+)", stem)
+    if steps:
+        return f"Samples in {steps_name(int(steps[1]))}"
+    return "The same noise in more and more steps" if stem == "steps" else display_name(stem)
 
 
-def _order(path: Path) -> tuple[bool, list[tuple[int, str]]]:
-    """Sort the picture of all budgets first, then by name with 2 before 128."""
-    parts = re.findall(r"\d+|\D+", path.stem)
-    return path.stem != "steps", [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+def _image_order(path: Path) -> tuple[bool, str]:
+    """Sort steps.png first, then by name with 2 before 128."""
+    return path.stem != "steps", re.sub(r"\d+", lambda number: number[0].zfill(9), path.stem)
 
 
-def _commands(root: Path) -> list[str]:
-    """Return the commands that make this run again, from the directory it was read from."""
-    config, again = shlex.quote(f"{root}/config.json"), shlex.quote(f"{root}-again")
-    return [
-        f"anystep train {config} --out {again}",
-        f"anystep sample {again} --steps 1 2 4 8 128",
-        f"anystep evaluate {again} --steps 1 2 4 8 128",
-        f"anystep report {again}",
-    ]
-
-
-def _json(path: Path, kind: type) -> Any:
-    """Return a file's JSON value of this kind."""
-    if not path.exists():
-        raise RunError(f"{path.parent} is not a run directory: it has no {path.name}")
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RunError(f"{path} is not JSON: {error}") from error
-    if not isinstance(value, kind):
-        raise RunError(f"{path}: expected an object, got {type(value).__name__}")
-    return value
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """Return the records of a log; none when there is no file."""
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").split("\n")
+def _read_log(path: Path) -> list[dict[str, Any]]:
+    """Return the records of a log, none without the file. A last line that a kill cut short is ignored."""
     records = []
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
     for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
         try:
             records.append(json.loads(line))
         except ValueError as error:
-            if number == len(lines):  # no line end: the process died while writing it
-                break
             raise RunError(f"{path}, line {number}: not JSON ({error})") from error
     return records

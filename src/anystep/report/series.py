@@ -1,0 +1,90 @@
+"""Score records grouped into series, one per line of a figure: a method or run, a guidance scale, an EMA."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from anystep.evaluation.metrics import known_metric
+from anystep.figures.methods import display_name
+
+LOWER, HIGHER = "lower is better", "higher is better"
+
+ScoreRecord = Mapping[str, Any]
+
+#: what follows the directory in a record's "run"
+CHECKPOINT = re.compile(r", step \d+(, phase .*)?$")
+
+
+def metric_title(name: str) -> str:
+    """Return a metric's title, with its feature space unless that is the data itself; an unknown metric's name."""
+    metric = known_metric(name)
+    if metric is None:
+        return name
+    space = name.partition("@")[2] or metric.space
+    return metric.title if space == "data" else f"{metric.title} ({space})"
+
+
+def direction(name: str) -> str:
+    """Return whether lower or higher values of a metric are better; "" for an unknown metric."""
+    metric = known_metric(name)
+    return "" if metric is None else LOWER if metric.better == "lower" else HIGHER
+
+
+def common_floor(records: Sequence[ScoreRecord], name: str) -> float | None:
+    """Return the floor of a distance, or None unless all records that have one agree."""
+    floors = {record.get(f"{name}_floor") for record in records} - {None}
+    return floors.pop() if len(floors) == 1 else None
+
+
+class ScoreSeries(NamedTuple):
+    """What the records of a series have in common, as text; "" if the records do not have it."""
+
+    name: str
+    """Display name of the method, or the run's directory."""
+    guidance: str
+    """Guidance scale W."""
+    ema: str
+    """EMA of the weights: "0.995", "power 0.1", "none"."""
+
+
+def by_series(records: Sequence[ScoreRecord]) -> dict[ScoreSeries, list[ScoreRecord]]:
+    """Return the records of each series, fewest steps first."""
+    directories = [str(record.get("run")).removesuffix(_checkpoint(record)) for record in records]
+    checkpoints: dict[str, set[str]] = {}
+    for record, directory in zip(records, directories, strict=True):
+        checkpoints.setdefault(directory, set()).add(_checkpoint(record))
+    runs, series = by_run(records), dict[ScoreSeries, list[ScoreRecord]]()
+    for record, directory in zip(records, directories, strict=True):
+        name = display_name(str(record["method"]))
+        if runs:
+            name = directory + (_checkpoint(record) if len(checkpoints[directory]) > 1 else "")
+        scale, ema = record.get("guidance"), (record.get("protocol") or {}).get("ema", "")
+        guidance = f"{scale:g}" if isinstance(scale, int | float) else str(scale or "")
+        series.setdefault(ScoreSeries(name, guidance, str(ema)), []).append(record)
+    return {key: sorted(group, key=lambda record: record["steps"]) for key, group in series.items()}
+
+
+def series_labels(series: Sequence[ScoreSeries]) -> dict[ScoreSeries, str]:
+    """Return each series' label: its name, with the guidance scale and the EMA if series of that name differ in it."""
+    labels = {}
+    for one in series:
+        same_name = [other for other in series if other.name == one.name]
+        guidance = f", guidance {one.guidance}" if len({other.guidance for other in same_name}) > 1 else ""
+        ema = f", EMA {one.ema}" if len({other.ema for other in same_name}) > 1 else ""
+        labels[one] = one.name + guidance + ema
+    return labels
+
+
+def by_run(records: Sequence[ScoreRecord]) -> bool:
+    """Return whether series are named by run: some method has several runs."""
+    return len({(record["method"], record.get("run")) for record in records}) > len({r["method"] for r in records})
+
+
+def of_run(name: str, records: Sequence[ScoreRecord]) -> list[ScoreRecord]:
+    """Return the records of a run directory with its present name, as it may have been moved since."""
+    return [{**record, "run": name + _checkpoint(record)} for record in records]
+
+
+def _checkpoint(record: ScoreRecord) -> str:
+    found = CHECKPOINT.search(str(record.get("run")))
+    return found[0] if found else ""
