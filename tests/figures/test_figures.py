@@ -109,12 +109,12 @@ def test_an_average_is_a_line_and_so_is_a_run():
     lines = {line.get_label(): list(zip(*line.get_data(), strict=True)) for line in score_figure(rows).axes[0].lines}
     assert lines == {
         "+wavelet, EMA 0.995": [(1, 4.0), (4, 2.0)],
-        "+wavelet, EMA none": [(1, 5.0), (4, 3.0)],
+        "+wavelet, EMA raw": [(1, 5.0), (4, 3.0)],
         "+ot": [(1, 6.0)],
     }
     rows[0]["run"] = "+wavelet, step 9"  # two checkpoints of one run
     names = [line.get_label() for line in score_figure(rows).axes[0].lines]
-    assert names[0] == "+wavelet, step 9" and "+wavelet, step 17, EMA none" in names
+    assert names[0] == "+wavelet, step 9" and "+wavelet, step 17, EMA raw" in names
 
 
 @pytest.mark.parametrize("runs", [("shortcut", "flow"), [f"a-rather-long-name-of-a-run-{n}" for n in range(20)],

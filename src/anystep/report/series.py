@@ -44,7 +44,7 @@ class ScoreSeries(NamedTuple):
     guidance: str
     """Guidance scale W."""
     ema: str
-    """EMA of the weights: "0.995", "power 0.1", "none"."""
+    """EMA of the weights: "0.995", "power 0.1"; "raw" are the trained weights."""
 
 
 def by_series(records: Sequence[ScoreRecord]) -> dict[ScoreSeries, list[ScoreRecord]]:
@@ -58,9 +58,9 @@ def by_series(records: Sequence[ScoreRecord]) -> dict[ScoreSeries, list[ScoreRec
         name = display_name(str(record["method"]))
         if runs:
             name = directory + (_checkpoint(record) if len(checkpoints[directory]) > 1 else "")
-        scale, ema = record.get("guidance"), (record.get("protocol") or {}).get("ema", "")
+        scale, ema = record.get("guidance"), str((record.get("protocol") or {}).get("ema", "")).replace("none", "raw")
         guidance = f"{scale:g}" if isinstance(scale, int | float) else str(scale or "")
-        series.setdefault(ScoreSeries(name, guidance, str(ema)), []).append(record)
+        series.setdefault(ScoreSeries(name, guidance, ema), []).append(record)
     return {key: sorted(group, key=lambda record: record["steps"]) for key, group in series.items()}
 
 
