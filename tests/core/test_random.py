@@ -93,7 +93,7 @@ def test_an_unknown_version_is_refused() -> None:
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_the_seed_of_initial_weights_is_the_same_in_every_version(version: int) -> None:
-    assert Keys(3, version).torch_seed(0, "init") == random.generator(3, 0, "init").initial_seed()
+    assert Keys(3, version).torch_seed(0, "init") == random.torch_generator(3, 0, "init").initial_seed()
 
 
 def test_generators_are_put_back() -> None:

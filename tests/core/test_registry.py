@@ -207,7 +207,7 @@ class Paths(Base):
         (Base, "base must be a Base, got the class Base, not an object of it"),
         ("base", "base must be a Base, got 'base'"),
         (Undecorated(), "Undecorated must be a frozen dataclass"),
-        (Named(), "Named.name cannot be a field: a config writes the name of the class there"),
+        (Named(), "Named.name cannot be a field: a config stores the name of the class there"),
         (Late(), "Late.y cannot have init=False"),
         (Paths(), "Paths.where is declared as Path, which a config cannot hold"),
     ],

@@ -12,7 +12,7 @@ from torch import nn
 from anystep.cli.scores import print_scores
 from anystep.core.errors import UsageError
 from anystep.core.random import Keys
-from anystep.core.random import generator as keyed
+from anystep.core.random import torch_generator as keyed
 from anystep.data.base import Dataset
 from anystep.evaluation.evaluate import evaluate
 from anystep.evaluation.features import FEATURES

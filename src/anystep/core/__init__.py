@@ -1,1 +1,1 @@
-"""What every room may use and nobody owns: errors, files, checks of fields, randomness, devices."""
+"""Shared foundations: errors, atomic files, checks of fields, registries, randomness, devices."""

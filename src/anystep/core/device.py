@@ -1,4 +1,4 @@
-"""Which device a run is computed on."""
+"""The device that a run is computed on."""
 
 import torch
 
@@ -6,7 +6,7 @@ from anystep.core.errors import UsageError
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the device of that name; ``auto`` is a GPU if there is one. Raises ValueError for one that is absent."""
+    """Return the device of that name; ``auto`` is a GPU if there is one. Raises UsageError if it is not available."""
     if name == "auto":
         return torch.device(
             "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"

@@ -1,8 +1,8 @@
-"""Errors that a person can act on, and their causes in few words."""
+"""Errors that a user can act on, and their causes in few words."""
 
 
 class RunError(RuntimeError):
-    """A run cannot start or go on: one or two lines that say what, where, and what to do."""
+    """A run cannot start or continue. The message has one or two lines: what, where, and what to do."""
 
 
 class UsageError(ValueError):
@@ -14,7 +14,7 @@ class DataError(ValueError):
 
 
 def reason(error: BaseException) -> str:
-    """Return an error's cause in few words: the system's own message where there is one."""
+    """Return an error's cause in few words: the message of the operating system where there is one."""
     if isinstance(error, KeyError):
         return f"{error} is missing"
     return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__

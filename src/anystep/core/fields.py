@@ -1,4 +1,4 @@
-"""The fields of options: types and ranges stand where a field is declared, and one checker reads them.
+"""The fields of options: types and ranges are declared with a field, and one checker reads them.
 
     share: Annotated[float, Interval(ge=0, lt=1)] = 0.25
 
@@ -18,13 +18,13 @@ from annotated_types import BaseMetadata, Ge, GroupedMetadata, Gt, Interval, Le,
 
 from anystep.core.errors import UsageError
 
-#: types of single values, in the words of a message
-WORDS = {bool: "True or False", int: "an integer", float: "a number", str: "text"}
+#: types of single values, and what a message calls them
+TYPE_NAMES = {bool: "True or False", int: "an integer", float: "a number", str: "text"}
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A range that `annotated-types` has no name for: whether a value ``holds``, and what it must be, in words."""
+    """A range that `annotated-types` lacks: whether it ``holds`` for a value, and the ``words`` for what it must be."""
 
     holds: Callable[[Any], bool]
     words: str
@@ -42,8 +42,8 @@ class Checked:
     """Base of frozen dataclasses of options: every field has its declared type and range once the object exists.
 
     A list becomes a tuple and an integer a float where the field is declared so. Raises UsageError that names the
-    field, the value and the rule. Rules between fields stand in `check_combinations`. Messages name a field with the
-    section of the config that it is in: ``class Objective(Checked, section="objective")``, objective.share.
+    field, the value and the rule. Rules between fields belong in `check_combinations`. Messages name a field with its
+    section of the config: ``class Objective(Checked, section="objective")`` gives objective.share.
     """
 
     _section: ClassVar[str] = ""
@@ -58,11 +58,11 @@ class Checked:
         self.check_combinations()
 
     def check_combinations(self) -> None:
-        """Raise UsageError when fields do not go together. Each field has its type and is in its range already."""
+        """Raise UsageError when fields do not go together. Each has its type and range already."""
 
 
 def check_fields(options: Any) -> None:
-    """Check every field of a dataclass by its annotation, and convert lists and integers, as `Checked` says."""
+    """Check every field of a dataclass by its annotation, and convert lists and integers, as `Checked` documents."""
     section = getattr(options, "_section", "")
     cls: Any = type(options)
     for name, kind in field_types(cls).items():
@@ -74,41 +74,43 @@ def check_fields(options: Any) -> None:
 
 @cache
 def field_types(options: Any) -> Mapping[str, Any]:
-    """Return each field's annotation, with its ranges as rules. Raises UsageError for a type no config can hold."""
+    """Return each field's annotation. Raises UsageError for a type that a config cannot hold."""
     try:
         types = get_type_hints(options, include_extras=True)
     except NameError as error:
         raise UsageError(f"{options.__name__}: the type of a field cannot be read: {error}") from error
-    fields = [f for f in dataclasses.fields(options) if f.init]  # what a codec fits is no option
-    return {f.name: readable(types[f.name], f"{options.__name__}.{f.name}") for f in fields}
+    types = {f.name: types[f.name] for f in dataclasses.fields(options) if f.init}  # not the statistics of a codec
+    for name, kind in types.items():
+        if not fits_config(kind):
+            declared = kind.__name__ if isinstance(kind, type) else kind
+            raise UsageError(
+                f"{options.__name__}.{name} is declared as {declared}, which a config cannot hold: a field is bool, "
+                "int, float, str, a Literal, a tuple of these, or one of these or None"
+            )
+    return types
 
 
-def readable(kind: Any, field: str) -> Any:
-    """Return a type with `Rule` objects in place of its ranges. Raises UsageError for one that no config can hold."""
+def fits_config(kind: Any) -> bool:
+    """Return whether a config can hold values of this type."""
     origin, args = get_origin(kind), get_args(kind)
     if origin is Annotated:
-        rules = [rule for metadata in args[1:] for rule in rules_of(metadata)]
-        return Annotated[(readable(args[0], field), *rules)] if rules else readable(args[0], field)
-    if origin in (Union, UnionType) and len(args) == 2 and NoneType in args:
-        return readable(args[args[0] is NoneType], field) | None
+        return fits_config(args[0])
+    if origin in (Union, UnionType):
+        return len(args) == 2 and NoneType in args and fits_config(args[args[0] is NoneType])
     if origin is tuple:
-        return tuple[tuple(item if item is Ellipsis else readable(item, field) for item in args)]  # type: ignore[misc]
-    if origin is Literal or kind in WORDS:
-        return kind
-    raise UsageError(
-        f"{field} is declared as {kind.__name__ if isinstance(kind, type) else kind}, which a config cannot hold: "
-        "a field is bool, int, float, str, a Literal, a tuple of these, or one of these or None"
-    )
+        return all(item is Ellipsis or fits_config(item) for item in args)
+    return origin is Literal or kind in TYPE_NAMES
 
 
 def check_value(name: str, value: Any, kind: Any, rules: tuple[Rule, ...] = ()) -> Any:
-    """Return ``value`` in the form of its type, which `field_types` gave. Raises UsageError where it is not of it.
+    """Return ``value`` converted to the type ``kind``. Raises UsageError for another type or a broken rule.
 
     Rules hold for each item of a tuple. None passes where it is declared.
     """
     origin, args = get_origin(kind), get_args(kind)
     if origin is Annotated:
-        return check_value(name, value, args[0], (*rules, *args[1:]))
+        own = tuple(rule for metadata in args[1:] for rule in rules_of(metadata))
+        return check_value(name, value, args[0], rules + own)
     if origin in (Union, UnionType):
         return None if value is None else check_value(name, value, args[args[0] is NoneType], rules)
     if origin is tuple:
@@ -120,16 +122,15 @@ def check_value(name: str, value: Any, kind: Any, rules: tuple[Rule, ...] = ()) 
     if origin is Literal:
         one_of(name, value, kind)
         return value
-    number = kind is float and isinstance(value, int) and not isinstance(value, bool)
-    right = number or (isinstance(value, kind) and (kind is bool or not isinstance(value, bool)))
-    require(right, name, value, WORDS[kind])
-    if not all(rule.holds(value) for rule in rules):
-        require(False, name, value, " and ".join(rule.words for rule in rules))
-    return float(value) if number else value
+    integer = kind is float and isinstance(value, int) and not isinstance(value, bool)
+    right = integer or (isinstance(value, kind) and (kind is bool or not isinstance(value, bool)))
+    require(right, name, value, TYPE_NAMES[kind])
+    require(all(rule.holds(value) for rule in rules), name, value, " and ".join(rule.words for rule in rules))
+    return float(value) if integer else value
 
 
 def rules_of(metadata: Any) -> tuple[Rule, ...]:
-    """Return the rules that a part of an annotation stands for: none for what is no range."""
+    """Return the rules of one part of an annotation; none for what is no range."""
     if isinstance(metadata, Rule):
         return (metadata,)
     if isinstance(metadata, Interval):
@@ -163,25 +164,10 @@ def require(holds: bool, field: str, value: object, rule: str) -> None:
         raise UsageError(f"{field} must be {rule}, got {value!r}")
 
 
-def at_least(field: str, value: int, low: int) -> None:
-    """Raise UsageError unless ``value >= low``."""
-    require(value >= low, field, value, f"at least {low}")
-
-
 def in_range(field: str, value: float, low: float, high: float, *, open_end: bool = False) -> None:
     """Raise UsageError unless ``low <= value <= high`` (``value < high`` with ``open_end``)."""
     inside = low <= value <= high and not (open_end and value == high)
     require(inside, field, value, f"in [{low:g}, {high:g}{')' if open_end else ']'}")
-
-
-def positive(field: str, value: float) -> None:
-    """Raise UsageError unless ``value > 0`` and finite."""
-    require(0 < value < math.inf, field, value, "greater than 0 and finite")
-
-
-def finite(field: str, value: float) -> None:
-    """Raise UsageError for an infinity or no number."""
-    require(math.isfinite(value), field, value, "finite")
 
 
 def one_of(field: str, value: object, choices: object) -> None:

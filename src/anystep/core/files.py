@@ -1,11 +1,11 @@
-"""Files that appear whole or not at all, whatever happens while they are written."""
+"""Files that are written atomically."""
 
 import os
 from pathlib import Path
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a small file beside its place, flush it to disk, and rename it. Makes its folder. Raises OSError."""
+    """Write a small file to a temporary name, flush it to disk, and rename it. Creates its folder. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".partial-{path.name}")
     try:

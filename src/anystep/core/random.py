@@ -1,14 +1,14 @@
-"""All randomness of a run: numbers keyed by (seed, step, stream, block of rows), and what a training step draws.
+"""All randomness of a run: numbers keyed by (seed, step, stream, block of rows), and those of a training step.
 
-Version 2 of the keys hashes each to 128 bits, the width of a key of Philox, NumPy's counter-based generator. Version 1,
-that of anystep 0.1.0, hashed to 63 bits, of which torch's CPU generator keeps 32: of 100,000 keys, two are likely to
-give the same numbers. `run.json` records the version, and a run keeps its own.
+Version 2 hashes a key to 128 bits, the width of a key of Philox, NumPy's counter-based generator. Version 1, of anystep
+0.1.0, hashed to 63 bits, of which torch's CPU generator keeps 32: of 100,000 keys, two are likely to give the same
+numbers. `run.json` records the version of a run, which never changes.
 """
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,17 +18,17 @@ from torch import Tensor
 
 from anystep.core.errors import UsageError
 
-#: version of the keys of a new run
+#: version of the keys of new runs
 KEY_VERSION = 2
-#: rows that one key draws
+#: rows drawn from one key
 BLOCK = 32
 
 
-def generator(seed: int, step: int, stream: str) -> torch.Generator:
+def torch_generator(seed: int, step: int, stream: str) -> torch.Generator:
     """Return torch's CPU generator of a key of version 1.
 
-    The held-out split and the order of a reference use it in every run: they are permutations, which another version
-    would change for no gain.
+    The held-out split and the order of a reference use it whatever the version: they are permutations, which need no
+    more bits, and must not change.
     """
     return torch.Generator().manual_seed(_torch_seed(seed, step, stream))
 
@@ -39,7 +39,7 @@ def _torch_seed(seed: int, step: int, stream: str) -> int:
 
 
 class _Philox(threading.local):
-    """One Philox generator per thread. Setting its key takes 3 us; building another takes 14."""
+    """One Philox generator per thread. Setting its key takes 3 us; building a new one takes 14 us."""
 
     def __init__(self) -> None:
         self._bits = np.random.Philox(0)
@@ -47,7 +47,7 @@ class _Philox(threading.local):
         self._start = self._bits.state | {"buffer_pos": 4, "has_uint32": 0, "uinteger": 0}
 
     def at(self, key: str) -> np.random.Generator:
-        """Return the generator at the beginning of the stream of ``key``, good until the next call."""
+        """Return the generator at the start of the stream of ``key``; the next call invalidates it."""
         words = np.frombuffer(hashlib.blake2b(key.encode(), digest_size=16).digest(), "<u8")
         self._bits.state = self._start | {"state": {"counter": np.zeros(4, np.uint64), "key": words}}
         return self._generator
@@ -58,7 +58,7 @@ _PHILOX = _Philox()
 
 @dataclass(frozen=True)
 class Keys:
-    """The random numbers of a seed, by (step, stream, block of rows): each call with the same key gives the same.
+    """The random numbers of a seed, by (step, stream, block of rows): the same key gives the same numbers.
 
     Raises UsageError for an unknown version.
     """
@@ -74,8 +74,7 @@ class Keys:
         """Return standard normal float32 [*shape] on the CPU."""
         if self.version == 1:
             return torch.randn(tuple(shape), generator=self._torch(step, stream, block))
-        drawn = self._numpy(step, stream, block).standard_normal(tuple(shape), dtype=np.float32)
-        return torch.from_numpy(drawn)
+        return torch.from_numpy(self._numpy(step, stream, block).standard_normal(tuple(shape), dtype=np.float32))
 
     def uniform(self, step: int, stream: str, num: int, block: int | None = None) -> Tensor:
         """Return uniform [0, 1) float32 [num] on the CPU."""
@@ -97,30 +96,30 @@ class Keys:
     def torch_seed(self, step: int, stream: str) -> int:
         """Return a seed of 63 bits for torch's own generators, the same in every version.
 
-        It seeds initial weights and a network's dropout. torch's CPU generator keeps 32 bits of it: few enough are
-        drawn, and nothing is averaged over them, so that a repetition would do no harm.
+        It seeds initial weights and a network's dropout. torch's CPU generator keeps 32 bits of it, which suffice for
+        these few draws: a repetition would do no harm.
         """
         return _torch_seed(self.seed, step, stream)
 
     def _torch(self, step: int, stream: str, block: int | None) -> torch.Generator:
-        return generator(self.seed, step, stream if block is None else f"{stream}/{block}")
+        return torch_generator(self.seed, step, stream if block is None else f"{stream}/{block}")
 
     def _numpy(self, step: int, stream: str, block: int | None) -> np.random.Generator:
-        return _PHILOX.at(f"{self.seed}/{step}/{block}/{stream}")  # the stream last: it may have strokes of its own
+        return _PHILOX.at(f"{self.seed}/{step}/{block}/{stream}")  # the stream is last, as it may contain slashes
 
 
 def spread(rows: int, share: float) -> Tensor:
-    """Return which of ``rows`` are a ``share`` of them, bool [rows], at equal distances."""
+    """Return a mask of a fraction ``share`` of ``rows``, bool [rows], at equal distances."""
     count = torch.arange(rows + 1, dtype=torch.float64).mul(share).round()
     return count.diff() > 0
 
 
 @dataclass(frozen=True)
 class Draw:
-    """The random quantities of one training step, drawn for the global batch of ``total`` rows; ``rows`` are ours.
+    """The random numbers of one training step: of a global batch of ``total`` rows, the slice ``rows``.
 
-    Each block of 32 rows has a key of its own, so that a rank or a micro-batch draws its own blocks only. Numbers are
-    drawn on the CPU and moved, so that they do not depend on the device either.
+    Each block of 32 rows has a separate key, so that a rank or a micro-batch draws its own blocks only. Numbers are
+    drawn on the CPU and moved, so that they do not depend on the device.
     """
 
     keys: Keys
@@ -130,11 +129,11 @@ class Draw:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def normal(self, stream: str, shape: Sequence[int]) -> Tensor:
-        """Return standard normal [our rows, *shape]."""
+        """Return standard normal numbers, [our rows, *shape]."""
         return self._blocks(lambda block: self.keys.normal(self.step, stream, (BLOCK, *shape), block))
 
     def uniform(self, stream: str) -> Tensor:
-        """Return uniform [0, 1) float32 [our rows]."""
+        """Return uniform numbers in [0, 1), float32 [our rows]."""
         return self._blocks(lambda block: self.keys.uniform(self.step, stream, BLOCK, block))
 
     def _blocks(self, draw: Callable[[int], Tensor]) -> Tensor:
@@ -143,14 +142,14 @@ class Draw:
         return rows[self.rows.start - first * BLOCK : self.rows.stop - first * BLOCK].to(self.device)
 
     def spread(self, share: float) -> Tensor:
-        """Return which rows of the global batch are a ``share`` of it, bool [total], spread evenly over it.
+        """Return a mask of a fraction ``share`` of the global batch, bool [total], spread evenly over it.
 
-        Every rank and micro-batch has its part of them, to within one row.
+        Every rank and micro-batch has this fraction, to within one row.
         """
         return spread(self.total, share)
 
     def ours(self, every: Tensor) -> Tensor:
-        """Return our rows of a quantity that was made for the global batch."""
+        """Return our rows of a quantity of the global batch."""
         return every[self.rows].to(self.device)
 
     def seed_network(self) -> None:
@@ -162,12 +161,7 @@ class Draw:
                 torch.get_device_module(self.device).manual_seed(seed)
 
 
-@contextmanager
-def kept_generators(device: torch.device) -> Iterator[None]:
-    """Put torch's own generators back at the end, so that the caller's random numbers are undisturbed."""
-    if device.type == "cpu":
-        with torch.random.fork_rng(devices=[]):  # no other device is touched
-            yield
-    else:
-        with torch.random.fork_rng(devices=[device], device_type=device.type):
-            yield
+def kept_generators(device: torch.device) -> AbstractContextManager[None]:
+    """Return a context that restores torch's generators at its end, so that the caller's numbers are undisturbed."""
+    devices = [] if device.type == "cpu" else [device]
+    return torch.random.fork_rng(devices, device_type=device.type)

@@ -8,10 +8,11 @@ import dataclasses
 import importlib
 import inspect
 import sys
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections import UserDict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from anystep.core.errors import UsageError
 from anystep.core.fields import Checked, check_fields
@@ -19,51 +20,37 @@ from anystep.core.fields import Checked, check_fields
 T = TypeVar("T")
 
 
-class Registry(MutableMapping[str, T], Generic[T]):
+class Registry(UserDict[str, T]):
     """Things by name. One that is given as "module:name" is imported when it is first used."""
 
     def __init__(self, things: Mapping[str, str | T]) -> None:
-        self._things = dict(things)
+        self.data: dict[str, Any] = dict(things)
 
     def __getitem__(self, name: str) -> T:
-        thing = self._things[name]
+        thing = self.data[name]
         if isinstance(thing, str):
             module, _, attribute = thing.partition(":")
-            thing = self._things[name] = getattr(importlib.import_module(module), attribute)
-        return thing
-
-    def __setitem__(self, name: str, thing: T) -> None:
-        self._things[name] = thing
-
-    def __delitem__(self, name: str) -> None:
-        del self._things[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._things)
-
-    def __len__(self) -> int:
-        return len(self._things)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._things  # imports nothing
+            thing = self.data[name] = getattr(importlib.import_module(module), attribute)
+        found: T = thing
+        return found
 
     def attribute(self, module: str, name: str) -> T:
         """Return the thing that ``module`` exports as ``name``: for a package's ``__getattr__``."""
-        for key, thing in self._things.items():
+        for key, thing in self.data.items():
             if name == (thing.partition(":")[2] if isinstance(thing, str) else getattr(thing, "__name__", None)):
                 return self[key]
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
 
     def written(self, cls: type) -> str:
         """Return the name of a class for a config: a key, if the registry holds this very class, else its place."""
-        for key, thing in self._things.items():
+        for key, thing in self.data.items():
             if (thing == f"{cls.__module__}:{cls.__qualname__}" or thing is cls) and self[key] is cls:
                 return key
         return place(cls)
 
 
 class Option(Checked):
-    """Base of the classes that a section of a config chooses between. A class's ``name`` is its own unless set."""
+    """Base of the classes that a section of a config chooses between. ``name`` is by default that of the class."""
 
     name: ClassVar[str]
 
@@ -74,7 +61,7 @@ class Option(Checked):
 
 
 def place(cls: type) -> str:
-    """Return "module:Class", as another process finds the class. Raises UsageError for a class in a function."""
+    """Return "module:Class", where another process finds a class. Raises UsageError for a class in a function."""
     if "<locals>" in cls.__qualname__:
         raise UsageError(
             f"{cls.__qualname__} is defined inside a function, where no other process finds it: move it to the top "
@@ -85,7 +72,7 @@ def place(cls: type) -> str:
 
 
 def main_name() -> str:
-    """Return the name that the running program can be imported by; "__main__" in a notebook or a console."""
+    """Return the module name of the running program; "__main__" in a notebook or a console."""
     main = sys.modules["__main__"]
     if spec := getattr(main, "__spec__", None):
         return str(spec.name)
@@ -96,7 +83,8 @@ def main_name() -> str:
 def find_class(place: str, base: type[T]) -> type[T]:
     """Return the subclass of ``base`` that "module:Class" names. Imports and calls nothing.
 
-    Raises UsageError when the module is not imported, has no such class, or the class is no dataclass and ``base``.
+    Raises UsageError when the module is not imported or has no such class, or the class is no frozen dataclass of type
+    ``base``.
     """
     name, _, path = place.partition(":")
     if name not in sys.modules and name != main_name():
@@ -122,7 +110,7 @@ def check_decorated(cls: type) -> None:
 def check_option(section: str, option: object, base: type, got: str | None = None) -> None:
     """Raise UsageError unless a config can hold this object: an instance of a frozen dataclass with checked fields.
 
-    ``got`` is what the message says of an object that is no ``base``, in place of its repr.
+    ``got`` replaces the repr of an object that is no ``base`` in the message.
     """
     if not isinstance(option, base):
         shown = f"the class {option.__name__}, not an object of it" if isinstance(option, type) else f"{option!r:.60}"
@@ -133,9 +121,9 @@ def check_option(section: str, option: object, base: type, got: str | None = Non
     for field in dataclasses.fields(option):  # type: ignore[arg-type]
         where = f"{type(option).__name__}.{field.name}"
         if field.name == "name":
-            raise UsageError(f"{where} cannot be a field: a config writes the name of the class there")
+            raise UsageError(f"{where} cannot be a field: a config stores the name of the class there")
         if not field.init and "statistic" not in field.metadata:
-            raise UsageError(f"{where} cannot have init=False: a config holds what the class is made from")
+            raise UsageError(f"{where} cannot have init=False: a config holds the arguments of the class")
 
 
 def import_modules(names: Sequence[str]) -> None:
@@ -150,7 +138,7 @@ def import_modules(names: Sequence[str]) -> None:
         if name.endswith(".py") or "/" in name:
             raise UsageError(f"--import takes the name of a module, such as {Path(name).stem}, got {name!r}")
         if name == main_name():
-            continue  # it is running: a second import would define its classes twice
+            continue  # it is running: importing it again would define its classes twice
         try:
             importlib.import_module(name)
         except Exception as error:  # whatever the module does

@@ -14,7 +14,7 @@ from torch import Tensor
 from anystep.codecs import Codec, RowReader, Rows, Vectors, usual
 from anystep.codecs.base import STATISTICS_ROWS
 from anystep.core.errors import DataError
-from anystep.core.random import generator
+from anystep.core.random import torch_generator
 from anystep.flow.condition import LONE_FEATURE, LONE_LABEL, Condition, ConditionSpec, Entry, fill_missing, flat
 
 Split = Literal["train", "heldout"]
@@ -295,7 +295,7 @@ def select_split(dataset: Dataset, heldout: float, which: Split) -> Dataset:
         return dataset
     if heldout == 0:
         raise DataError(f"{dataset.name}: no examples are held out; --data.heldout 0.1 holds out a tenth")
-    order = torch.randperm(len(dataset), generator=generator(0, 0, "split")).numpy()
+    order = torch.randperm(len(dataset), generator=torch_generator(0, 0, "split")).numpy()
     if dataset.labels is not None:
         order = order[np.argsort(dataset.labels[order], kind="stable")]
     # Every 1/heldout-th of the shuffled examples in order of class: stratified, and exact in total.

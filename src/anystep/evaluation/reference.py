@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from anystep.codecs import Codec
 from anystep.core.errors import DataError, UsageError
-from anystep.core.random import Keys, generator
+from anystep.core.random import Keys, torch_generator
 from anystep.data import Dataset, Source
 from anystep.evaluation.features.base import FeatureSpace, extract
 from anystep.evaluation.metrics.base import Kept, Metric, Need
@@ -67,7 +67,7 @@ def reference_order(total: int) -> NDArray[np.int64]:
 
     Data is often sorted by class: the first examples in this order have all classes.
     """
-    order: NDArray[np.int64] = torch.randperm(total, generator=generator(0, 0, "reference")).numpy()
+    order: NDArray[np.int64] = torch.randperm(total, generator=torch_generator(0, 0, "reference")).numpy()
     return order
 
 
