@@ -190,7 +190,7 @@ def test_conditions_that_do_not_fit_are_one_line(tmp_path: Path, capsys, monkeyp
         error = capsys.readouterr().err
         assert message in error and error.strip().count("\n") == 0, error
     generator = load("kept", device="cpu")
-    with pytest.raises(UsageError, match=r"guidance 2 needs a condition that training leaves out at times: data\.drop"):
+    with pytest.raises(UsageError, match=r"guidance 2 needs a condition that training drops at times: data\.drop"):
         generator.plan(1, guidance=2.0)
     for given, message in (
         ({"state": torch.zeros(2, 2)}, "the condition must have state, other, got state"),

@@ -39,18 +39,16 @@ def evaluate(
     scores, seconds (sampling only), notes and the protocol. A distance has its floor in `<name>_floor`. With several
     scales as ``guidance``, all steps of the first come before those of the next.
 
-    Class labels take turns; a model of data with features samples the conditions of held-out examples (without
-    ``heldout``, of the reference), in the order of a reference.
-
     ``metrics``: names of `METRICS`, `METRIC@SPACE` for another feature space, or instances of `Metric`; None: the usual
-    ones for images or vectors. The Frechet distance uses all samples and the whole reference; distances between points
-    at most ``rows`` of each, drawn at random from the reference. Accuracy is that of a classifier fitted to
-    ``heldout``. ``progress(done, total)`` counts forward passes of single samples.
+    ones for images or vectors. The Frechet distance uses all samples and the whole reference, distances between points
+    at most ``rows`` of each, the reference's at random. Accuracy is that of a classifier fitted to ``heldout``. Class
+    labels take turns; features are those of ``heldout``, without it of the reference, in the order of a reference.
+    ``progress(done, total)`` counts forward passes of single samples.
 
     A metric that cannot be computed is null and "notes" has the reason: samples not finite, accuracy without classes.
-    Raises ValueError, before any sample is generated, for an unknown metric, one that is requested by name where it
-    cannot be computed, features that are not installed, too few samples, no steps or scale, a reference of another
-    shape, and what `Generator.plan` raises.
+    Raises ValueError, before any sample is generated, for metrics that are unknown, not installed, or requested by name
+    where they cannot be computed, too few samples, no steps or scale, a reference of another shape, and as
+    `Generator.plan` does.
     """
     chosen = choose_metrics(metrics, generator.codec.looks)
     scales = guidance if isinstance(guidance, Sequence) else [guidance]
@@ -132,10 +130,8 @@ def _lacks(metric: Metric, generator: Generator, reference: Dataset, heldout: Da
         return "needs classes, and this model is unconditional"
     if "heldout" in metric.needs and heldout is None:
         return "needs held-out real data, and none was given"
-    for data, what in ((heldout, "held-out data"), (reference, "reference")):
-        if "conditions" in metric.needs and data is not None and data.labels is None:
-            return f"needs classes, and the {what} {data.name!r} has none"
-    return ""
+    without = [data.name for data in (reference, heldout) if data is not None and data.labels is None]
+    return f"needs classes, and {without[0]!r} has none" if "conditions" in metric.needs and without else ""
 
 
 def _sample(

@@ -1,1 +1,1 @@
-"""A trained network that is ready to draw from."""
+"""A trained network that is ready to sample from."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from anystep.codecs import Codec, encode_condition
@@ -20,8 +20,6 @@ from anystep.flow.ladder import Schedule
 from anystep.flow.network import Network, takes_guidance
 from anystep.flow.sampling import Callback
 from anystep.objectives.base import Objective
-
-Labels = int | Sequence[int] | NDArray[np.int64] | Tensor
 
 
 @dataclass(frozen=True)
@@ -92,17 +90,13 @@ class Generator:
         (other than 1) of an unconditional network, and guidance of a step that was trained with guidance unless
         ``twice``.
         """
-        if guidance not in {None, 1}:
-            if not self.conditions:
-                raise UsageError(f"guidance {guidance:g} needs classes, and this model is unconditional: leave it out")
-            if not any(entry.drop for entry in self.conditions.entries.values()):
-                raise UsageError(
-                    f"guidance {guidance:g} needs a condition that training leaves out at times: data.drop"
-                )
+        if guidance not in {None, 1} and not any(entry.drop for entry in self.conditions.entries.values()):
+            why = "a condition that training drops at times: data.drop"
+            why = why if self.conditions else "classes, and this model is unconditional: omit it"
+            raise UsageError(f"guidance {guidance:g} needs {why}")
         chosen = list(steps) if isinstance(steps, Sequence) else self.objective.schedule(steps)
-        if not self.conditions:
-            return Plan(chosen, [1.0] * len(chosen), len(chosen), self.objective.caution(chosen, None))
-        scales, warnings = guidance_scales([self.objective.guidance_rule(step) for step in chosen], guidance, twice)
+        rules = [self.objective.guidance_rule(step) for step in chosen]
+        scales, warnings = guidance_scales(rules, guidance if self.conditions else 1.0, twice)
         twofold = 0 if takes_guidance(self.network) else sum(scale not in {0, 1} for scale in scales)
         cautions = [self.objective.caution(chosen, guidance), *warnings]
         return Plan(chosen, scales, len(chosen) + twofold, "; ".join(filter(None, cautions)) or None)
@@ -115,7 +109,7 @@ class Generator:
         seed: int = 0,
         index: Sequence[int] | None = None,
         noise: Tensor | None = None,
-        condition: Condition | Labels = None,
+        condition: Condition | ArrayLike = None,
         guidance: float | None = None,
         twice: bool = False,
         batch: int = 256,
@@ -174,12 +168,12 @@ class Generator:
         if lack := self.codec.lacks():
             raise RunError(f"samples of {self.source or 'this model'} cannot be decoded: {lack}")
 
-    def _encoded(self, condition: Condition | Labels, length: int) -> Condition:
+    def _encoded(self, condition: Condition | ArrayLike, length: int) -> Condition:
         """Return the condition of ``length`` samples as the network takes it, checked, on the CPU."""
         if condition is None:
             return None
         if not self.conditions:
-            raise UsageError("a condition was given, but this model is unconditional: leave it out")
+            raise UsageError("a condition was given, but this model is unconditional: omit it")
         raw: Any = condition if isinstance(condition, Mapping) else torch.as_tensor(condition)
         if isinstance(raw, Tensor) and raw.ndim == 0:
             raw = raw.expand(length)

@@ -13,9 +13,10 @@ from anystep.evaluation.metrics.distances import distances, equal_numbers
 
 
 @dataclass(frozen=True)
-class Neighbours(Checked, Metric):
-    """What precision and recall have in common."""
+class Precision(Checked, Metric):
+    """Fraction of samples that lie among real examples (eq. 1). Class means score 1: read it with recall."""
 
+    title = "Precision"
     better = "higher"
     usual = frozenset({"picture", "vector"})
     needs = frozenset({"rows"})
@@ -28,13 +29,6 @@ class Neighbours(Checked, Metric):
         """More than k."""
         return self.k + 1
 
-
-@dataclass(frozen=True)
-class Precision(Neighbours):
-    """Fraction of samples that lie among real examples (eq. 1). Class means score 1: read it with recall."""
-
-    title = "Precision"
-
     def score(self, real: Kept, drawn: Kept, prepared: None) -> dict[str, float]:
         """Return the precision."""
         examples, samples = equal_numbers(real, drawn)
@@ -42,8 +36,8 @@ class Precision(Neighbours):
 
 
 @dataclass(frozen=True)
-class Recall(Neighbours):
-    """Fraction of real examples that lie among the samples (eq. 2): whether these cover the data."""
+class Recall(Precision):
+    """Fraction of real examples that lie among the samples (eq. 2), whether these cover the data: sides exchanged."""
 
     title = "Recall"
 
