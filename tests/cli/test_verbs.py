@@ -241,7 +241,7 @@ def test_vectors_have_a_recipe_and_a_dit_sends_them_there(command: Command) -> N
     with np.load("drawn/samples_2.npz") as file:
         assert file["samples"].shape == (3, 5)
     said = command(f"train npz-shortcut --data.images vectors {words} --network.heads 2 --out other")
-    assert re.search(r"expects uint8 pictures .*, got float32 \[\d+, 5\]; vectors: recipes vectors-\*", said.err)
+    assert re.search(r"expects uint8 images .* \(vectors: recipes vectors-\*\), got float32 \[\d+, 5\]", said.err)
     assert (
         "own.npz: no array 'labels'; the file contains vectors; without classes: --data.labels None"
         in command("train vectors-shortcut --data.path own.npz TINY --out other").err

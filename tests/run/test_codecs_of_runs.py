@@ -146,7 +146,7 @@ def test_a_codec_that_does_not_fit_is_refused_in_a_line(
 
 
 def test_rows_that_a_codec_cannot_read_are_refused_before_anything_is_written(moons: Config, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="two_moons: codec pixels expects uint8 pictures"):
+    with pytest.raises(DataError, match="two_moons: codec pixels expects uint8 images"):
         train(replace(moons, codec=Pixels()), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

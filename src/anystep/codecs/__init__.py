@@ -1,45 +1,57 @@
-"""What an example is, one kind a file: stored rows <-> what a network sees. `CODECS` is the registry."""
+"""What an example is, one kind per file: stored rows <-> what a network sees. `CODECS` is the registry."""
 
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
-from anystep.codecs.auto import Auto, chosen
+from anystep.codecs.auto import Auto
 from anystep.codecs.base import Codec, Looks, RowReader, Rows, sampled, statistic
-from anystep.codecs.conditions import encode_condition
 from anystep.codecs.pixels import Pixels
 from anystep.codecs.vectors import Vectors
 from anystep.core.registry import Registry, find_class
+from anystep.flow.condition import Condition, ConditionSpec, flat
 
 CODECS: Registry[type[Codec]] = Registry({"auto": Auto, "pixels": Pixels, "vectors": Vectors})
 
 
 def usual(dtype: np.dtype[Any], axes: int) -> Codec | None:
-    """Return the codec for an array of that type and number of axes, rows first; None where there is no usual one."""
+    """Return the usual codec for an array of this type and number of axes, rows first; None if there is none."""
     if dtype == np.uint8 and axes == 4:
         return Pixels()
     return Vectors() if dtype == np.float32 and axes == 2 else None
 
 
-def to_json(codec: Codec) -> dict[str, Any]:
+def encode_condition(codecs: Mapping[str, Codec], spec: ConditionSpec, condition: Condition) -> Condition:
+    """Return the condition as networks see it, from values in the data's unit. Labels and NaN are unchanged.
+
+    ``codecs``: fitted ones of features, by entry. A codec sees a feature flat, float32 [B, F], and keeps its shape.
+    """
+
+    def encode(name: str, values: Tensor) -> Tensor:
+        if name not in codecs:
+            return values
+        return codecs[name].encode(flat(values.float()), None).reshape(values.shape)
+
+    return spec.of({name: encode(name, values) for name, values in spec.named(condition).items()})
+
+
+def codec_to_json(codec: Codec) -> dict[str, Any]:
     """Return a fitted codec as plain values: its name, options and statistics."""
     return {"name": CODECS.written(type(codec)), **dataclasses.asdict(codec)}
 
 
-def from_json(values: Mapping[str, Any]) -> Codec:
-    """Return the fitted codec that `to_json` wrote. Raises ValueError for a name or a field that it does not know."""
+def codec_from_json(values: Mapping[str, Any]) -> Codec:
+    """Return the fitted codec of `codec_to_json`. Raises ValueError for an unknown name or field."""
     name = str(values.get("name"))
     if name not in CODECS and ":" not in name:
         raise ValueError(f"codec.name must be one of {', '.join(CODECS)}, got {name!r}")
     kind: type[Codec] = CODECS[name] if name in CODECS else find_class(name, Codec)  # type: ignore[type-abstract]
-    fields = {f.name: f.init for f in dataclasses.fields(kind)}
     given = {key: _tuples(value) for key, value in values.items() if key != "name"}
-    if unknown := given.keys() - fields.keys():
-        raise ValueError(f"codec {name} has no field {min(unknown)}")
-    options = {key: value for key, value in given.items() if fields[key]}
-    return kind(**options).fitted(**{key: value for key, value in given.items() if not fields[key]})
+    options = {f.name: given.pop(f.name) for f in dataclasses.fields(kind) if f.init and f.name in given}
+    return kind(**options).fitted(**given)
 
 
 def _tuples(value: Any) -> Any:
@@ -55,11 +67,10 @@ __all__ = [
     "RowReader",
     "Rows",
     "Vectors",
-    "chosen",
+    "codec_from_json",
+    "codec_to_json",
     "encode_condition",
-    "from_json",
     "sampled",
     "statistic",
-    "to_json",
     "usual",
 ]

@@ -10,15 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from anystep.core.errors import DataError
 from anystep.core.random import Draw
 from anystep.core.registry import Option
 
-#: rows first, as they are stored: uint8 [B, H, W, C], float32 [B, D], float16 moments [B, 2, C, h, w], ...
+#: stored rows, on the first axis: uint8 [B, H, W, C], float32 [B, D], float16 moments [B, 2, C, h, w], ...
 Rows = Tensor
-#: how a person looks at decoded rows; a video is a picture
+#: how decoded rows are shown; a video is a picture
 Looks = Literal["picture", "vector", "trajectory"]
 
-#: most rows that a mean and a deviation are taken over
+#: most rows that a mean and a deviation are computed from
 STATISTICS_ROWS = 4096
 
 
@@ -27,7 +28,7 @@ class RowReader(Protocol):
 
     @property
     def name(self) -> str:
-        """What the rows are called."""
+        """Name of the rows."""
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -37,7 +38,7 @@ class RowReader(Protocol):
 
 
 def statistic() -> Any:
-    """Declare a field of a codec that `Codec.fit` finds: absent until then, and never an option that a user can set."""
+    """Declare a field of a codec that `Codec.fit` computes: absent until then, and never an option."""
     return field(init=False, repr=False, compare=False, metadata={"statistic": True})
 
 
@@ -46,8 +47,8 @@ class Codec(Option, ABC, section="codec"):
     """Stored rows <-> what a network sees. Subclasses are frozen dataclasses of options and fitted statistics.
 
     Options are ordinary fields. Statistics are declared with `statistic()`: they are fitted once, when a run starts,
-    and read from its `run.json` afterwards. A codec without its statistics can be fitted, and nothing else. Codecs are
-    equal when their options are.
+    and read from its `run.json` afterwards. Without them a codec can only be fitted. Codecs are equal when their
+    options are.
     """
 
     looks: ClassVar[Looks]
@@ -73,28 +74,28 @@ class Codec(Option, ABC, section="codec"):
 
     @abstractmethod
     def decode(self, x: Tensor, *, rounded: bool = True) -> Rows:
-        """Return examples as people use them, from ``x`` [B, *shape].
+        """Return examples in the data's form, from ``x`` [B, *shape].
 
         ``rounded`` False: float32 in the same unit (pixels: 0 to 255) instead of the nearest stored value.
         """
 
     def view(self, rows: Rows) -> Rows:
-        """Return stored rows in the form that `decode` gives, for metrics and figures."""
+        """Return stored rows in the form of `decode`, for metrics and figures."""
         return rows
 
     def normalised(self, viewed: Rows) -> Tensor:
-        """Return rows in the form that `decode` gives, in units of about unit variance: what distances are taken in.
+        """Return rows in the form of `decode` in units of about unit variance, for distances.
 
-        A codec whose decoded form is not the stored one has its own.
+        A codec whose decoded form is not the stored one overrides this.
         """
         return self.encode(viewed, None)
 
     def lacks(self) -> str | None:
-        """Return what decoding needs and does not find here (an extra, a folder), in words; None: nothing."""
+        """Return what is missing here for decoding (an extra, a folder), for messages; None: nothing."""
         return None
 
     def notes(self) -> Sequence[str]:
-        """Return what a user should know of the fitted statistics, a line each."""
+        """Return warnings about the fitted statistics, a line each."""
         return ()
 
     def check(self) -> None:
@@ -106,23 +107,25 @@ class Codec(Option, ABC, section="codec"):
         if statistics.keys() != expected:
             given = ", ".join(sorted(statistics)) or "none"
             raise ValueError(f"codec {self.name} needs the statistics {', '.join(sorted(expected))}, got {given}")
-        made = self.unfitted()
+        codec = dataclasses.replace(self)
         for name, value in statistics.items():
-            object.__setattr__(made, name, value)  # frozen for everybody else
-        made.check()
-        return made
+            object.__setattr__(codec, name, value)  # the dataclass is frozen
+        codec.check()
+        return codec
 
     def statistics(self) -> dict[str, Any]:
         """Return the fitted statistics by name; none before `fit`."""
         names = (f.name for f in dataclasses.fields(self) if not f.init)
         return {name: getattr(self, name) for name in names if hasattr(self, name)}
 
-    def unfitted(self) -> Self:
-        """Return the codec's options without statistics."""
-        return dataclasses.replace(self)
-
 
 def sampled(rows: RowReader, most: int = STATISTICS_ROWS) -> Rows:
     """Return at most ``most`` rows at a fixed stride; all rows of smaller sets."""
     count = min(len(rows), most)
     return rows.read(np.arange(count) * len(rows) // count)
+
+
+def check_rows(fits: bool, rows: Rows, expected: str) -> None:
+    """Raise DataError that says what was ``expected`` and the type and shape of ``rows``, unless they fit."""
+    if not fits:
+        raise DataError(f"{expected}, got {str(rows.dtype).removeprefix('torch.')} {list(rows.shape)}")

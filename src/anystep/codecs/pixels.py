@@ -1,4 +1,4 @@
-"""Pictures as uint8 pixels."""
+"""Images as uint8 pixels."""
 
 import math
 from dataclasses import dataclass
@@ -8,20 +8,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anystep.codecs.base import Codec, Looks, RowReader, Rows, sampled, statistic
+from anystep.codecs.base import Codec, Looks, RowReader, Rows, check_rows, sampled, statistic
 from anystep.core.errors import DataError
 from anystep.core.random import Draw
 
 
 @dataclass(frozen=True)
 class Pixels(Codec):
-    """Pictures uint8 [H, W, C] as (pixel - mean) / std, float32 [C, H, W]: one mean and deviation for all pixels."""
+    """Images uint8 [H, W, C] as (pixel - mean) / std, float32 [C, H, W]: one mean and deviation for all pixels."""
 
     name: ClassVar[str] = "pixels"
     looks: ClassVar[Looks] = "picture"
 
     mirror: bool = False
-    """Mirror half of the pictures left to right in training."""
+    """Mirror half of the images left to right in training."""
     size: tuple[int, int, int] = statistic()
     """Height, width and channels."""
     mean: float = statistic()
@@ -37,10 +37,9 @@ class Pixels(Codec):
             raise ValueError(f"codec pixels needs a height, a width and channels, got {self.size}")
 
     def fit(self, rows: RowReader) -> Self:
-        """Take mean and deviation over at most 4,096 pictures. Raises DataError for other rows, and for one grey."""
+        """Fit mean and deviation to at most 4,096 images. Raises DataError for other rows, and for constant images."""
         some = sampled(rows)
-        if wrong := misfit(some):
-            raise DataError(f"{rows.name}: {wrong}" + ("; vectors: recipes vectors-*" if some.ndim == 2 else ""))
+        _check_images(some, f"{rows.name}: ")
         values = some.numpy().astype(np.float64)
         mean, std = float(values.mean()), float(values.std())
         if std == 0:
@@ -53,9 +52,8 @@ class Pixels(Codec):
         return (channels, height, width)
 
     def encode(self, rows: Rows, draw: Draw | None) -> Tensor:
-        """Return float32 [B, C, H, W]; with ``mirror`` and a draw, half of the rows mirrored (stream "flip")."""
-        if wrong := misfit(rows):
-            raise ValueError(wrong)
+        """Return float32 [B, C, H, W]; with ``mirror`` and a draw, half of the images mirrored (stream "flip")."""
+        _check_images(rows)
         x = rows.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
         x = (x - self.mean) / self.std
         if self.mirror and draw is not None:
@@ -64,16 +62,13 @@ class Pixels(Codec):
         return x
 
     def decode(self, x: Tensor, *, rounded: bool = True) -> Rows:
-        """Return uint8 [B, H, W, C], clipped (a value that is not a number becomes 0); not rounded: float32."""
+        """Return uint8 [B, H, W, C], clipped, with 0 for NaN; not rounded: float32."""
         pixels = (x.detach().float() * self.std + self.mean).permute(0, 2, 3, 1)
         if not rounded:
             return pixels.contiguous()
         return pixels.nan_to_num(0.0).round().clamp(0, 255).to(torch.uint8).contiguous()
 
 
-def misfit(rows: Rows) -> str | None:
-    """Return why rows are no pictures, or None."""
-    if rows.dtype == torch.uint8 and rows.ndim == 4:
-        return None
-    found = f"{str(rows.dtype).removeprefix('torch.')} {list(rows.shape)}"
-    return f"codec pixels expects uint8 pictures [n, H, W, C], got {found}"
+def _check_images(rows: Rows, where: str = "") -> None:
+    expected = "uint8 images [n, H, W, C] (vectors: recipes vectors-*)"
+    check_rows(rows.dtype == torch.uint8 and rows.ndim == 4, rows, f"{where}codec pixels expects {expected}")

@@ -10,20 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anystep.codecs.base import Codec, Looks, RowReader, Rows, sampled, statistic
+from anystep.codecs.base import Codec, Looks, RowReader, Rows, check_rows, sampled, statistic
 from anystep.core.errors import DataError
 from anystep.core.random import Draw
 
-#: constant columns that a note names, at most
-NAMED = 10
+#: most constant columns that a note lists
+MAX_LISTED = 10
 
 
 @dataclass(frozen=True)
 class Vectors(Codec):
     """Vectors float32 [D] as (value - mean) / std, with a mean and deviation for each column.
 
-    A column that is constant in the data stays so: it is encoded as 0, and decoded to its value whatever a network
-    makes of it.
+    A column that is constant in the data is constant in samples: it is encoded as 0, and decoded to its value whatever
+    a network predicts.
     """
 
     name: ClassVar[str] = "vectors"
@@ -35,7 +35,7 @@ class Vectors(Codec):
     """Of each column, in the data's unit; 0 for a constant one."""
 
     def check(self) -> None:
-        """Raise ValueError unless each column has a finite mean and a deviation of at least 0, and one of them more."""
+        """Raise ValueError unless all means and deviations are finite, no deviation is below 0, and one is above."""
         if len(self.mean) != len(self.std) or not self.mean:
             raise ValueError(
                 f"codec vectors needs a mean and a std for each column, got {len(self.mean)} and {len(self.std)}"
@@ -49,13 +49,12 @@ class Vectors(Codec):
             raise ValueError("codec vectors needs a column with a std above 0, got none")
 
     def fit(self, rows: RowReader) -> Self:
-        """Take mean and deviation of each column over at most 4,096 rows.
+        """Fit mean and deviation of each column to at most 4,096 rows.
 
         Raises DataError for other rows, values that are not finite, and when every column is constant.
         """
         some = sampled(rows)
-        if wrong := misfit(some):
-            raise DataError(f"{rows.name}: {wrong}")
+        _check_vectors(some, None, f"{rows.name}: ")
         values = some.numpy().astype(np.float64)
         if not (finite := np.isfinite(values).all(0)).all():
             raise DataError(f"{rows.name}: column {int(finite.argmin())} has values that are not finite")
@@ -66,12 +65,13 @@ class Vectors(Codec):
         return self.fitted(mean=tuple(mean.tolist()), std=tuple(std.tolist()))
 
     def notes(self) -> Sequence[str]:
-        """Name the constant columns."""
+        """List the constant columns."""
         constant = [str(column) for column, std in enumerate(self.std) if std == 0]
         if not constant:
             return ()
-        named = ", ".join(constant[:NAMED]) + (f" and {len(constant) - NAMED} more" if len(constant) > NAMED else "")
-        return (f"columns that are constant in the data, and so in samples, where nothing is learned: {named}",)
+        listed, more = ", ".join(constant[:MAX_LISTED]), len(constant) - MAX_LISTED
+        listed += f" and {more} more" if more > 0 else ""
+        return (f"columns that are constant in the data, and so in samples, where nothing is learned: {listed}",)
 
     def shape(self) -> tuple[int, ...]:
         """Return (D,)."""
@@ -79,8 +79,7 @@ class Vectors(Codec):
 
     def encode(self, rows: Rows, draw: Draw | None) -> Tensor:
         """Return float32 [B, D], each column with unit variance over the data."""
-        if wrong := misfit(rows, len(self.mean)):
-            raise ValueError(wrong)
+        _check_vectors(rows, len(self.mean))
         mean, std = self._statistics.to(rows.device).unbind()
         return (rows - mean) / std.where(std > 0, torch.inf)
 
@@ -95,9 +94,6 @@ class Vectors(Codec):
         return torch.tensor([self.mean, self.std], dtype=torch.float32)
 
 
-def misfit(rows: Rows, width: int | None = None) -> str | None:
-    """Return why rows are no vectors (of ``width`` numbers), or None."""
-    if rows.dtype == torch.float32 and rows.ndim == 2 and width in (None, rows.shape[1]):
-        return None
-    found = f"{str(rows.dtype).removeprefix('torch.')} {list(rows.shape)}"
-    return f"codec vectors expects float32 vectors [n, {'D' if width is None else width}], got {found}"
+def _check_vectors(rows: Rows, width: int | None, where: str = "") -> None:
+    fits = rows.dtype == torch.float32 and rows.ndim == 2 and width in (None, rows.shape[1])
+    check_rows(fits, rows, f"{where}codec vectors expects float32 vectors [n, {'D' if width is None else width}]")

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from anystep import codecs
-from anystep.codecs import Auto, Codec, chosen
+from anystep.codecs import Auto, Codec, codec_from_json, codec_to_json
 from anystep.core import files, random
 from anystep.core.errors import RunError, UsageError, reason
 from anystep.core.random import Keys
@@ -42,7 +41,7 @@ class DataFacts:
     @classmethod
     def of(cls, dataset: Dataset, codec: Codec | None = None) -> "DataFacts":
         """Return the facts of a data set, with this codec fitted to it (None, or `Auto`: the data set's own)."""
-        fitted = chosen(codec or Auto(), dataset.codec).fit(dataset)
+        fitted = (dataset.codec if codec is None or isinstance(codec, Auto) else codec).fit(dataset)
         return cls(
             name=dataset.name,
             shape=fitted.shape(),
@@ -63,14 +62,14 @@ class DataFacts:
             values = stored["data"] | {"key_version": Keys(0, dict(stored.get("versions", {})).get("keys", 1)).version}
             if "codec" not in values:
                 values = _of_first_release(values, run)
-            shape, codec = tuple(values["shape"]), codecs.from_json(values["codec"])
+            shape, codec = tuple(values["shape"]), codec_from_json(values["codec"])
             if codec.shape() != shape:
                 raise ValueError(
                     f"its codec {codec.name} is fitted to examples of shape {list(codec.shape())}, "
                     f"and the network has {list(shape)}"
                 )
             read: dict[str, Any] = {"shape": shape, "codec": codec, "conditions": _conditions(values["conditions"])}
-            fitted = {name: codecs.from_json(each) for name, each in values.get("condition_codecs", {}).items()}
+            fitted = {name: codec_from_json(each) for name, each in values.get("condition_codecs", {}).items()}
             for name, entry in read["conditions"].entries.items():
                 width = math.prod(entry.shape)
                 if entry.kind == "feature" and (name not in fitted or fitted[name].shape() != (width,)):
@@ -86,9 +85,9 @@ class DataFacts:
         versions |= {"python": platform.python_version(), "keys": self.key_version}
         entries = {name: entry._asdict() for name, entry in self.conditions.entries.items()}
         data = vars(self) | {
-            "codec": codecs.to_json(self.codec),
+            "codec": codec_to_json(self.codec),
             "conditions": {"single": self.conditions.single, "entries": entries},
-            "condition_codecs": {name: codecs.to_json(each) for name, each in self.condition_codecs.items()},
+            "condition_codecs": {name: codec_to_json(each) for name, each in self.condition_codecs.items()},
         }
         data.pop("key_version")
         text = json.dumps({"versions": versions, "data": data, "notes": list(notes)}, indent=2)

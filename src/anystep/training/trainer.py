@@ -68,7 +68,7 @@ def train(
     writer = summary_writer() if config.log.tensorboard else None
     dataset = config.data.open("train")
     facts = data_facts(config, dataset, out)
-    config = replace(config, codec=facts.codec.unfitted())
+    config = replace(config, codec=facts.codec)
     config.check(facts.conditions)
     # 2. The state: of the newest checkpoint, of another run's weights, or fresh; then the directory.
     state, settings = State(config, facts, device), config.training
