@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import energy_distance as scipy_energy
 from sklearn.datasets import load_digits
 
+from anystep.evaluation.features.base import FeatureSpace
 from anystep.evaluation.metrics import distances
 from anystep.evaluation.metrics.accuracy import Accuracy
 from anystep.evaluation.metrics.base import Kept
@@ -16,7 +17,14 @@ rng = np.random.default_rng
 
 def side(features, classes=None, heldout=None):
     """One side of a comparison: its features, and the classes of the examples."""
-    return Kept("data", frozenset(), len(features), rows=features, conditions=classes, heldout=heldout)
+    return Kept(
+        FeatureSpace("any", lambda raw: {}),
+        frozenset(),
+        len(features),
+        rows=features,
+        conditions=classes,
+        heldout=heldout,
+    )
 
 
 def precision_and_recall(real, fake, k=3):

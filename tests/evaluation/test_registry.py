@@ -264,7 +264,7 @@ def test_logits_are_summed_over_all_samples(monkeypatch):
     classes = np.concatenate(halves.seen[1:]).reshape(90, 4, 4).sum(2, dtype=float).argmax(1)
     q = np.bincount(classes, minlength=4) / 90
     assert row["class_score@top"] == pytest.approx(np.exp(-(q * np.log(q)).sum()))
-    with pytest.raises(ValueError, match="features 'data' have no logits"):
+    with pytest.raises(ValueError, match="features 'raw_pixels' have no logits"):
         evaluate(noise_of(data), data, steps=[1], num=20, metrics=[ClassScore()])
     flat = Probabilities()
     flat.update(np.zeros((5, 8)))

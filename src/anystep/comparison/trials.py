@@ -14,7 +14,7 @@ from typing import Any, Literal
 from anystep.core.errors import DataError, RunError, UsageError
 from anystep.core.files import write_text
 from anystep.evaluation.evaluate import evaluate
-from anystep.evaluation.metrics import usual_metrics
+from anystep.evaluation.metrics import choose_metrics
 from anystep.evaluation.protocol import describe_device, describe_guidance, describe_schedule
 from anystep.evaluation.reference import heldout
 from anystep.evaluation.scores import keep_scores, read_scores
@@ -178,7 +178,7 @@ def answers(trial: Trial, generator: Generator) -> dict[int, Row | None]:
     kept = trial.run / SCORES
     there: list[Row] = read_scores(kept) if kept.exists() else []
     facts = DataFacts.read(trial.run)
-    metrics = trial.metrics or usual_metrics(facts.codec.looks)
+    metrics = choose_metrics(trial.metrics, facts.codec.looks)
 
     def answer(steps: int) -> Row | None:
         plan = generator.plan(steps, guidance=trial.guidance)

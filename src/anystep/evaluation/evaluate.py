@@ -10,7 +10,7 @@ import torch
 from anystep.core.errors import UsageError
 from anystep.core.random import Keys
 from anystep.data.base import Dataset
-from anystep.evaluation.features.base import FeatureSpace, extract
+from anystep.evaluation.features.base import extract
 from anystep.evaluation.metrics import build_spaces, choose_metrics
 from anystep.evaluation.metrics.base import Kept, Metric
 from anystep.evaluation.protocol import describe_evaluation, describe_guidance, describe_schedule, trained_guidance
@@ -77,8 +77,8 @@ def evaluate(
             progress(done, total)
 
     for count, scale, plan in plans:
-        drawn = empty_sides(possible.values(), min(rows, num))
-        bad, seconds = _sample(generator, plan, spaces, drawn, num, seed, batch, report)
+        drawn = empty_sides(possible.values(), spaces, min(rows, num))
+        bad, seconds = _sample(generator, plan, drawn, num, seed, batch, report)
         diverged = f"{bad} of {num} samples are not finite: the network has diverged" if bad else ""
         scores, notes = _scores(chosen, lacking, real, drawn, diverged)
         records.append(
@@ -137,7 +137,6 @@ def _lacks(metric: Metric, generator: Generator, reference: Dataset, heldout: Da
 def _sample(
     generator: Generator,
     plan: Plan,
-    spaces: Mapping[str, FeatureSpace],
     drawn: Mapping[str, Kept],
     num: int,
     seed: int,
@@ -148,7 +147,7 @@ def _sample(
 
     Returns how many are not finite, and the seconds of sampling alone. ``report`` gets each batch's forward passes.
     """
-    bad, seconds, wanted = 0, 0.0, {space: spaces[space] for space in drawn}
+    bad, seconds, spaces = 0, 0.0, {key: side.space for key, side in drawn.items()}
     for start in range(0, num, batch):
         index = range(start, min(start + batch, num))
         noise, condition = generator.noise(seed, index), generator.usual_condition(index)
@@ -159,12 +158,12 @@ def _sample(
         bad += int((~finite).sum())
         stored = {
             rounded: generator.codec.decode(x[finite], rounded=rounded)
-            for rounded in {space.rounded for space in wanted.values()}
+            for rounded in {space.rounded for space in spaces.values()}
         }
         label = generator.conditions.class_label(condition)
-        features = extract(wanted, stored, None if label is None else label[finite].numpy())
-        for space, side in drawn.items():
-            side.add(features[space], np.asarray(index)[finite.numpy()])
+        features = extract(spaces, stored, None if label is None else label[finite].numpy())
+        for key, side in drawn.items():
+            side.add(features[key], np.asarray(index)[finite.numpy()])
         report(len(index) * plan.network_calls)
     return bad, seconds
 

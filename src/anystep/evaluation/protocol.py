@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from fractions import Fraction
 from functools import cache
@@ -65,13 +65,10 @@ def describe_evaluation(
     ``quantised``: "uint8" when samples were rounded to pixels first, "none" for vectors. ``key_version`` is that of the
     random keys of noise and floor. ``metrics`` holds each metric's own parameters, and how much real data it used.
     """
-    picture, conditions = generator.codec.looks == "picture", heldout or reference
+    labels = "none" if generator.conditions.label is None else "balanced"
     if generator.usual is not None:
-        source = "held-out" if heldout else "training"
-        labels = f"conditions of {min(num, len(conditions))} {source} rows"
-    else:
-        labels = "none" if generator.conditions.label is None else "balanced"
-    network = generator.network
+        labels = f"conditions of {min(num, len(heldout or reference))} {'held-out' if heldout else 'training'} rows"
+    network, picture, used = generator.network, generator.codec.looks == "picture", list(spaces.values())
     parameters = list(network.parameters()) if isinstance(network, nn.Module) else []
     types = sorted({str(parameter.dtype).removeprefix("torch.") for parameter in parameters}) or ["float32"]
     return {
@@ -79,9 +76,9 @@ def describe_evaluation(
         "reference": reference.name,
         "reference_hash": reference.fingerprint,
         "reference_num": len(reference),
-        "features": _each_once(space.name for space in spaces.values()),
-        "resize": _each_once(space.resize for space in spaces.values()),
-        "quantised": _each_once("uint8" if picture and space.rounded else "none" for space in spaces.values()),
+        "features": ", ".join(dict.fromkeys(space.name for space in used)),
+        "resize": ", ".join(dict.fromkeys(space.resize for space in used)),
+        "quantised": ", ".join(dict.fromkeys("uint8" if picture and space.rounded else "none" for space in used)),
         "labels": labels,
         "ema": generator.ema,
         "seed": seed,
@@ -97,10 +94,6 @@ def describe_evaluation(
         "code": code_version(),
         "torch_version": torch.__version__,
     }
-
-
-def _each_once(words: Iterable[str]) -> str:
-    return ", ".join(dict.fromkeys(words))
 
 
 def _real_data(metric: Metric, kept: Kept, heldout: Dataset | None, num: int) -> dict[str, Any]:

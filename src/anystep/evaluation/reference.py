@@ -71,12 +71,12 @@ def reference_order(total: int) -> NDArray[np.int64]:
     return order
 
 
-def empty_sides(metrics: Iterable[Metric], size: int) -> dict[str, Kept]:
+def empty_sides(metrics: Iterable[Metric], spaces: Mapping[str, FeatureSpace], size: int) -> dict[str, Kept]:
     """Return an empty `Kept` for each feature space of these metrics, for what they need of at most ``size`` rows."""
     needs: dict[str, frozenset[Need]] = {}
     for metric in metrics:
         needs[metric.space] = needs.get(metric.space, frozenset()) | metric.needs
-    return {space: Kept(space, needed, size) for space, needed in needs.items()}
+    return {key: Kept(spaces[key], needed, size) for key, needed in needs.items()}
 
 
 def read_reference(
@@ -98,15 +98,15 @@ def read_reference(
     """
     distances = {name: metric for name, metric in metrics.items() if metric.distance}
     drawn = (keys.words(0, "floor", num if distances else 0) % len(dataset)).astype(np.int64)
-    kept = empty_sides(metrics.values(), min(rows, len(dataset)))
-    again = empty_sides(distances.values(), min(rows, num))
+    kept = empty_sides(metrics.values(), spaces, min(rows, len(dataset)))
+    again = empty_sides(distances.values(), spaces, min(rows, num))
     judging = [metric for metric in metrics.values() if "heldout" in metric.needs]
     if heldout is not None and judging:
-        held = empty_sides(judging, min(rows, len(heldout)))
-        _read(heldout, codec, spaces, rows, held, {}, drawn[:0])
-        for space, side in held.items():
-            kept[space].heldout = side
-    _read(dataset, codec, spaces, rows, kept, again, drawn)
+        held = empty_sides(judging, spaces, min(rows, len(heldout)))
+        _read(heldout, codec, rows, held, {}, drawn[:0])
+        for key, side in held.items():
+            kept[key].heldout = side
+    _read(dataset, codec, rows, kept, again, drawn)
     prepared = {name: metric.prepare(kept[metric.space]) for name, metric in metrics.items()}
     floors = {
         name: metric.score(kept[metric.space], again[metric.space], prepared[name])[""]
@@ -118,7 +118,6 @@ def read_reference(
 def _read(
     dataset: Dataset,
     codec: Codec,
-    spaces: Mapping[str, FeatureSpace],
     rows: int,
     kept: Mapping[str, Kept],
     again: Mapping[str, Kept],
@@ -133,9 +132,9 @@ def _read(
     for start in range(0, len(visited), READ_ROWS):
         index = visited[start : start + READ_ROWS]
         stored, classes = codec.view(dataset.read(index)), None if dataset.labels is None else dataset.labels[index]
-        features = extract({space: spaces[space] for space in kept}, {True: stored, False: stored}, classes)
-        for space, side in kept.items():
-            side.add(features[space], number[index])
+        features = extract({key: side.space for key, side in kept.items()}, {True: stored, False: stored}, classes)
+        for key, side in kept.items():
+            side.add(features[key], number[index])
         here = np.flatnonzero((drawn >= index[0]) & (drawn <= index[-1]))
-        for space, side in again.items():
-            side.add(features[space].pick(np.searchsorted(index, drawn[here])), here)
+        for key, side in again.items():
+            side.add(features[key].pick(np.searchsorted(index, drawn[here])), here)

@@ -43,8 +43,8 @@ def choose_metrics(requested: Sequence[str | Metric] | None, looks: str = "pictu
     ``requested`` None: the usual ones of data that ``looks`` like "picture" or "vector". A metric that is not in the
     registry has its class's name. Raises UsageError for an unknown name, no name, or two metrics of one name.
     """
-    if requested is None:
-        requested = usual_metrics(looks)
+    if requested is None:  # none that needs a feature network
+        requested = [name for name, metric in METRICS.items() if looks in metric.usual and metric.space == "data"]
     elif not requested:
         raise UsageError(f"metrics must name at least one of {', '.join(METRICS)}, got none")
     chosen: dict[str, Metric] = {}
@@ -55,13 +55,7 @@ def choose_metrics(requested: Sequence[str | Metric] | None, looks: str = "pictu
         for other in metric.brings:
             brought = replace(METRICS[other], space=metric.space)
             chosen.setdefault(metric_name(brought), brought)
-    order = list(METRICS)
-    return dict(sorted(chosen.items(), key=lambda item: order.index(item[0]) if item[0] in order else len(order)))
-
-
-def usual_metrics(looks: str) -> list[str]:
-    """Return the metrics of data that ``looks`` like this, when none are named: none that needs a feature network."""
-    return [name for name, metric in METRICS.items() if looks in metric.usual and metric.space == "data"]
+    return {name: chosen[name] for name in [*METRICS, *chosen] if name in chosen}
 
 
 def metric_name(metric: Metric) -> str:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from anystep.evaluation.features.base import Array, Features
+from anystep.evaluation.features.base import Array, Features, FeatureSpace
 
 #: what a metric may need of both sides; "heldout": the same of held-out real examples, as ``real.heldout``
 Need = Literal["moments", "rows", "conditions", "logits", "heldout"]
@@ -70,7 +70,7 @@ class Kept:
     It is collected batch by batch, in any order. What no metric needs stays empty.
     """
 
-    space: str
+    space: FeatureSpace
     needs: frozenset[Need]
     size: int
     """How many examples `rows` and `conditions` hold."""
@@ -92,7 +92,7 @@ class Kept:
             self.moments.update(batch.values)
         if "logits" in self.needs:
             if batch.logits is None:
-                raise ValueError(f"features {self.space!r} have no logits")
+                raise ValueError(f"features {self.space.name!r} have no logits")
             self.logits.update(batch.logits)
         if "rows" in self.needs:
             if len(self.rows) == 0:
