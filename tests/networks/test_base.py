@@ -185,7 +185,7 @@ def test_invalid_configurations_name_the_field(config: NetworkConfig, changes: d
 def test_the_released_network_says_velocities_and_takes_raw_time() -> None:
     with pytest.raises(ValueError, match="prediction must be 'velocity' with variant \"reference\", got 'noise'"):
         DiTConfig(variant="reference", prediction="noise")
-    with pytest.raises(ValueError, match='time_scale must be left alone with variant "reference", which takes raw t'):
+    with pytest.raises(ValueError, match=r'time_scale must be 1000\.0 with variant "reference", got 16\.0'):
         DiTConfig(variant="reference", time_scale=16.0)
 
 

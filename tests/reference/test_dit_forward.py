@@ -160,4 +160,4 @@ def test_heads_of_an_unknown_width_are_asked_for() -> None:
     with pytest.raises(ValueError, match=r"width 24 .* pass heads"):
         network_from_params(params)
     found = network_from_params(params, heads=3)
-    assert (found.config, found.conditions.num_classes, found.shape) == (config, 5, (3, 32, 32))
+    assert (found.config, found.conditions.num_classes, found.patch_embed.in_channels) == (config, 5, 3)

@@ -1,12 +1,11 @@
-"""Velocity networks: any module with ``forward(x, t, d, label=None, guidance=None)`` will do; these are ours."""
+"""Velocity networks: any module with ``forward(x, t, d, condition=None, guidance=None)`` will do; these are ours."""
 
 from anystep.core.registry import Registry
-from anystep.networks.base import NetworkConfig, Prediction, VelocityNetwork
+from anystep.networks.base import NetworkConfig, VelocityNetwork
 from anystep.networks.dit import DIT_PRESETS, DiT, DiTConfig, dit_preset
-from anystep.networks.embeddings import StepEncoding
 from anystep.networks.mlp import MLP, MLPConfig
 
-#: Every network that a recipe can name. A new one is a file beside these and a line here.
+#: Every network that a recipe can name. A new one is a file in this folder and a line here.
 NETWORKS: Registry[type[NetworkConfig]] = Registry(
     {"dit": "anystep.networks.dit:DiTConfig", "mlp": "anystep.networks.mlp:MLPConfig"}
 )
@@ -19,8 +18,6 @@ __all__ = [
     "DiTConfig",
     "MLPConfig",
     "NetworkConfig",
-    "Prediction",
-    "StepEncoding",
     "VelocityNetwork",
     "dit_preset",
 ]

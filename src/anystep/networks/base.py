@@ -1,45 +1,46 @@
-"""What every network of the library shares: how it is configured, what it predicts, and what it is given."""
+"""What every network of the library shares: its config, its inputs, and what it predicts."""
 
 import dataclasses
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from anystep.core.errors import UsageError
+from anystep.core.fields import PositiveFloat
 from anystep.core.registry import Option
 from anystep.flow.condition import Condition, ConditionSpec
 from anystep.flow.conventions import to_vp, velocity_from_noise
-from anystep.networks.embeddings import Conditioning, Input, StepEncoding
+from anystep.networks.embeddings import TIME_SCALE, Conditioning, Input, StepEncoding
 
 Prediction = Literal["velocity", "noise"]
 
 
 class VelocityNetwork(nn.Module, ABC):
-    """A module that keeps the contract of `anystep.flow.network.Network`, whatever its last layer says.
+    """A module that keeps the contract of `anystep.flow.network.Network`, whatever its last layer predicts.
 
-    ``shape`` is that of one example, without the batch axis; ``conditions`` says what an example is given.
-    With ``prediction`` "noise" the last layer says the noise in x_t; it is shown ``x_tau = x_t / sqrt(t^2 + (1-t)^2)``,
-    diffusion's variance-preserving input. `forward` makes a velocity of it, so that nobody else need know.
+    ``conditions`` describes the condition of an example. With ``prediction`` "noise" the last layer predicts the noise
+    in x_t, given ``x_tau = x_t / sqrt(t^2 + (1-t)^2)``, diffusion's variance-preserving input; `forward` converts it to
+    a velocity.
     """
 
-    #: what t, d, the condition and guidance come in by (the name is that of the stored weights)
+    #: embeds t, d, the condition and guidance (the name is that of the stored weights)
     condition: Conditioning
 
-    def __init__(self, shape: tuple[int, ...], conditions: ConditionSpec, prediction: Prediction = "velocity") -> None:
+    def __init__(self, conditions: ConditionSpec, prediction: Prediction = "velocity") -> None:
         super().__init__()
-        self.shape = tuple(shape)
         self.conditions = conditions
         self.prediction = prediction
 
     def null(self, condition: Condition) -> Condition:
-        """Return "nothing given" in place of every entry of ``condition`` that may be left out."""
+        """Return "nothing given" in place of every entry of ``condition`` that may be dropped."""
         return self.conditions.null(condition)
 
     @property
     def takes_guidance(self) -> bool:
-        """Whether the network is told the guidance scale W; one that is not ignores it."""
+        """Whether the guidance scale W is an input; otherwise it is ignored."""
         return self.condition.guidance is not None
 
     def forward(
@@ -47,49 +48,49 @@ class VelocityNetwork(nn.Module, ABC):
     ) -> Tensor:
         """Return the average velocity from ``t`` to ``t + d``, shaped and typed like ``x``. Subclasses write `output`.
 
-        ``x``: [B, *shape]; ``t``, ``d``, ``guidance``: float32 [B]; ``condition`` None: nothing given; ``guidance``: W,
-        None: 1. Raises UsageError for a condition that does not fit `conditions`, labels out of range (on the CPU)
-        among it, and for a shape that does not fit.
+        ``x``: [B, ...]; ``t``, ``d``, ``guidance``: float32 [B]; ``condition`` None: nothing given; ``guidance``: W,
+        None: 1. Raises UsageError for a shape or a condition that does not fit, and for labels out of range (on the
+        CPU).
         """
         if self.prediction == "velocity":
             return self.output(x, t, d, condition, guidance)
-        x_t = x.to(torch.promote_types(x.dtype, torch.float32))  # what comes of it is divided by t: no rounding first
+        x_t = x.to(torch.promote_types(x.dtype, torch.float32))  # the result is divided by t: no rounding before
         noise = self.output(to_vp(x_t, t), t, d, condition, guidance)
         return velocity_from_noise(x_t, t, noise).to(x.dtype)
 
     @abstractmethod
     def output(self, x: Tensor, t: Tensor, d: Tensor, condition: Condition, guidance: Tensor | None) -> Tensor:
-        """Return what the last layer says, shaped like ``x`` and of its dtype; the arguments are those of `forward`."""
+        """Return the last layer's prediction, shaped and typed like ``x``; the arguments are those of `forward`."""
 
     def forget(self, name: Input) -> None:
-        """Make the output independent of an input until training says otherwise: its embedding becomes exactly 0.
+        """Make the output independent of an input until training changes that: its embedding becomes exactly 0.
 
-        For a network that begins with weights which were trained without it. The gradient reaches the embedder.
+        For a network that is initialised from weights without this input. The gradient reaches the embedder.
         """
         self.condition.forget(name)
 
     def fold(self, name: Input) -> None:
-        """Make the output, whatever d or W, what it is at d = 0 or W = 1, to rounding; without the input do nothing.
+        """Fix an input at d = 0 or W = 1: the output no longer depends on it, up to rounding. No-op without the input.
 
-        For weights that are to go on without the input, or with it encoded otherwise.
+        For weights that are reused without it, or with another encoding of it.
         """
         self.condition.fold(name)
 
 
 class NetworkConfig(Option, ABC, section="network"):
-    """The hyper-parameters of a network. Subclasses are frozen dataclasses, checked when they are made."""
+    """The hyper-parameters of a network. Subclasses are frozen dataclasses, checked when they are built."""
 
-    #: it has attention, whose fused kernels cannot be differentiated in forward mode
+    #: whether it has attention, whose fused kernels cannot be differentiated in forward mode
     attends: ClassVar[bool] = False
 
-    # The inputs of the network. A subclass that can change one has it as a field, of this name.
-    #: encoding of the step size d; "any" for a network that reads d as it likes
+    # The inputs of the network. A subclass that can change one has it as a field of this name.
+    #: encoding of the step size d; "any" for a network with an encoding of its choice
     step_encoding: StepEncoding | Literal["any"] = "any"
     #: whether the guidance scale is an input
     guidance_input: bool = False
     #: what the last layer predicts
     prediction: Prediction = "velocity"
-    #: factor of t, and of d or its rung, in [0, 1], in their sinusoids
+    #: factor of t, and of d or its level, in [0, 1], in their sinusoids
     time_scale: float = 1.0
 
     def with_inputs(self, **inputs: object) -> Self:
@@ -106,7 +107,21 @@ class NetworkConfig(Option, ABC, section="network"):
     def build(self, shape: tuple[int, ...], conditions: ConditionSpec, M: int = 128) -> nn.Module:
         """Return the network for examples of ``shape`` (no batch axis), freshly initialised from torch's global seed.
 
-        ``conditions`` says what an example is given (`UNCONDITIONAL`: nothing); ``M`` is the number of smallest steps
-        of the objective's ladder, whose levels the log2 step encoding counts. Raises UsageError for a shape that does
-        not fit.
+        ``conditions`` describes the condition of an example (`UNCONDITIONAL`: none); ``M`` is the objective's number of
+        smallest steps, whose levels the log2 step encoding counts. Raises UsageError for a shape that does not fit.
         """
+
+
+@dataclass(frozen=True)
+class VelocityNetworkConfig(NetworkConfig):
+    """The inputs and the prediction of a `VelocityNetwork`."""
+
+    step_encoding: StepEncoding = "log2"
+    """Encoding of the step size d: its level, log2(1/d), its value, or no step input."""
+    guidance_input: bool = False
+    """Whether the guidance scale W is an input, so that one forward pass per step is guided by any W."""
+    prediction: Prediction = "velocity"
+    """What the last layer predicts: the velocity, or the noise in x_t (epsilon of Ho et al. 2020), converted to one."""
+    time_scale: PositiveFloat = TIME_SCALE
+    """Factor of t in [0, 1], and of d or its level, in their sinusoids, above 0 (DiT: 1000 levels). Methods that
+    differentiate the network in time want 1 to 16."""

@@ -9,15 +9,15 @@ from torch.nn import functional as F
 from anystep.networks.embeddings import rotate
 
 Norm = Literal["layer", "rms"]
-Mlp = Literal["gelu", "swiglu"]
+MlpKind = Literal["gelu", "swiglu"]
 
 NORM_EPS = 1e-6
-#: longest sequence for which attention on the CPU is made of plain matrix products
+#: longest sequence for which attention on the CPU is plain matrix products
 CPU_PLAIN_TOKENS = 256
 
 
 def plain_norm(width: int, kind: Norm) -> nn.Module:
-    """Return a norm over the last axis without weights of its own (eps 1e-6): adaLN brings scale and shift."""
+    """Return a norm over the last axis without weights (eps 1e-6): scale and shift come from adaLN."""
     if kind == "rms":
         return nn.RMSNorm(width, eps=NORM_EPS, elementwise_affine=False)
     return nn.LayerNorm(width, eps=NORM_EPS, elementwise_affine=False)
@@ -29,9 +29,9 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    """Return ``softmax(scale q k^T) v``, all [B, heads, N, D]; the softmax is made in float32 under bf16 too.
+    """Return ``softmax(scale q k^T) v``, all [B, heads, N, D]; the softmax is in float32 under bf16 too.
 
-    Fused, but for short sequences on the CPU. There the fused kernel's backward pass is slow in bf16 and with float32
+    Fused, except for short sequences on the CPU. There the fused backward pass is slow in bf16 and with float32
     matmul precision "medium": 71 and 138 ms against 8 and 6 for 16 tokens (batch 256, 4 heads of 32, one thread).
     """
     if q.device.type == "cpu" and q.shape[2] <= CPU_PLAIN_TOKENS:
@@ -54,7 +54,7 @@ class Attention(nn.Module):
         self.gains = nn.Parameter(torch.ones(2, width // heads)) if qk_norm else None
 
     def forward(self, x: Tensor, angle: Tensor | None = None) -> Tensor:
-        """Map ``x`` [B, N, h] to [B, N, h]; ``angle`` [N, head_dim / 2] turns queries and keys (rotary positions)."""
+        """Map ``x`` [B, N, h] to [B, N, h]; ``angle`` [N, head_dim / 2] rotates queries and keys (rotary positions)."""
         batch, tokens, width = x.shape
         q, k, v = self.qkv(x).view(batch, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         if self.gains is not None:
@@ -68,49 +68,38 @@ class Attention(nn.Module):
         result: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, tokens, width))
         return result
 
-    def reset_parameters(self) -> None:
-        """Initialise Xavier uniform, queries, keys and values each as a matrix of its own; gains of QK-norm 1."""
-        xavier_(self.qkv, parts=3)
-        xavier_(self.out)
-        if self.gains is not None:
-            nn.init.ones_(self.gains)
 
+class BlockMlp(nn.Module):
+    """Linear, tanh GELU, Linear with ``ratio`` times as many hidden units as inputs; or ``kind`` "swiglu".
 
-class GeluMlp(nn.Module):
-    """Linear, tanh GELU, Linear, with ``ratio`` times as many hidden units as inputs."""
+    SwiGLU is ``W3 (SiLU(W1 x) * W2 x)`` with 2/3 of the hidden units, so that both have as many parameters.
+    """
 
-    def __init__(self, width: int, ratio: float) -> None:
+    def __init__(self, width: int, ratio: float, kind: MlpKind) -> None:
         super().__init__()
+        self.gated = kind == "swiglu"
         hidden = int(width * ratio)
-        self.inner = nn.Linear(width, hidden)
+        if self.gated:
+            hidden = 8 * max(1, round(width * ratio * 2 / 3 / 8))  # multiples of 8 keep tensor cores busy
+        self.inner = nn.Linear(width, 2 * hidden if self.gated else hidden)
         self.outer = nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [..., h] to [..., h]."""
-        result: Tensor = self.outer(F.gelu(self.inner(x), approximate="tanh"))
-        return result
-
-
-class SwigluMlp(nn.Module):
-    """``W3 (SiLU(W1 x) * W2 x)`` with 2/3 of the GELU's hidden units, so that both have as many parameters."""
-
-    def __init__(self, width: int, ratio: float) -> None:
-        super().__init__()
-        hidden = 8 * max(1, round(width * ratio * 2 / 3 / 8))  # whole multiples of 8 keep tensor cores busy
-        self.inner = nn.Linear(width, 2 * hidden)
-        self.outer = nn.Linear(hidden, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map [..., h] to [..., h]."""
-        gate, value = self.inner(x).chunk(2, dim=-1)
-        result: Tensor = self.outer(F.silu(gate) * value)
+        h = self.inner(x)
+        if self.gated:
+            gate, value = h.chunk(2, dim=-1)
+            h = F.silu(gate) * value
+        else:
+            h = F.gelu(h, approximate="tanh")
+        result: Tensor = self.outer(h)
         return result
 
 
 class Block(nn.Module):
     """Attention, then an MLP; the conditioning vector shifts, scales and gates both."""
 
-    def __init__(self, width: int, attention: Attention, mlp: GeluMlp | SwigluMlp, norm: Norm) -> None:
+    def __init__(self, width: int, attention: Attention, mlp: BlockMlp, norm: Norm) -> None:
         super().__init__()
         self.modulation = nn.Linear(width, 6 * width)
         self.attention_norm = plain_norm(width, norm)
@@ -119,23 +108,15 @@ class Block(nn.Module):
         self.mlp = mlp
 
     def forward(self, x: Tensor, condition: Tensor, angle: Tensor | None = None) -> Tensor:
-        """Map ``x`` [B, N, h] to [B, N, h]; ``condition`` [B, h] has been through its SiLU."""
+        """Map ``x`` [B, N, h] to [B, N, h]; ``condition``: SiLU of the conditioning vector, [B, h]."""
         shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = self.modulation(condition).unsqueeze(1).chunk(6, dim=-1)
         x = x + gate * self.attention(modulate(self.attention_norm(x), shift, scale), angle)
         result: Tensor = x + mlp_gate * self.mlp(modulate(self.mlp_norm(x), mlp_shift, mlp_scale))
         return result
 
-    def reset_parameters(self, *, zero_modulation: bool) -> None:
-        """Initialise Xavier uniform; with ``zero_modulation`` the block starts as the identity."""
-        self.attention.reset_parameters()
-        for linear in (self.mlp.inner, self.mlp.outer, self.modulation):
-            xavier_(linear)
-        if zero_modulation:
-            zero_(self.modulation)
-
 
 class FinalLayer(nn.Module):
-    """A modulated norm, then each token's pixels. Zero-initialised, so the first velocity is exactly 0."""
+    """A modulated norm, then each token's pixels. Zero-initialised, so that the first velocity is exactly 0."""
 
     def __init__(self, width: int, outputs: int, norm: Norm) -> None:
         super().__init__()
@@ -144,15 +125,10 @@ class FinalLayer(nn.Module):
         self.linear = nn.Linear(width, outputs)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """Map ``x`` [B, N, h] to [B, N, outputs]; ``condition`` [B, h] has been through its SiLU."""
+        """Map ``x`` [B, N, h] to [B, N, outputs]; ``condition``: SiLU of the conditioning vector, [B, h]."""
         shift, scale = self.modulation(condition).unsqueeze(1).chunk(2, dim=-1)
         result: Tensor = self.linear(modulate(self.norm(x), shift, scale))
         return result
-
-    def reset_parameters(self) -> None:
-        """Set every weight to zero."""
-        zero_(self.modulation)
-        zero_(self.linear)
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """DiT: a transformer over patches whose blocks are modulated by (t, d, condition): Peebles and Xie 2023, with d.
 
 Two variants. ``standard`` is the published DiT: logits scaled by 1/sqrt(head_dim), modulations that start at zero
-(each block starts as the identity), t times 1000. ``reference`` computes what the shortcut authors released: logits
+(each block starts as the identity), t times 1000. ``reference`` is the network of Frans et al. 2024's code: logits
 scaled by 1/head_dim, Xavier modulations in the blocks, raw t. Use it to load their weights.
 """
 
@@ -16,20 +16,11 @@ from torch.nn import functional as F
 from anystep.core.errors import UsageError
 from anystep.core.fields import PositiveFloat, require
 from anystep.flow.condition import Condition, ConditionSpec
-from anystep.networks.base import NetworkConfig, Prediction, VelocityNetwork
-from anystep.networks.blocks import (
-    Attention,
-    Block,
-    FinalLayer,
-    GeluMlp,
-    Mlp,
-    Norm,
-    SwigluMlp,
-)
+from anystep.networks.base import VelocityNetwork, VelocityNetworkConfig
+from anystep.networks.blocks import Attention, Block, BlockMlp, FinalLayer, MlpKind, Norm, xavier_, zero_
 from anystep.networks.embeddings import (
     TIME_SCALE,
     Conditioning,
-    StepEncoding,
     grid_coordinates,
     rotary_angles,
     sincos_positions,
@@ -38,15 +29,22 @@ from anystep.networks.embeddings import (
 Variant = Literal["standard", "reference"]
 Positions = Literal["sincos", "rotary"]
 
-#: what the released weights expect
-_REFERENCE = {"prediction": "velocity", "qk_norm": False, "norm": "layer", "mlp": "gelu", "positions": "sincos"}
+#: what the released weights expect; they use raw t, so that time_scale has no effect
+_REFERENCE = {
+    "prediction": "velocity",
+    "qk_norm": False,
+    "norm": "layer",
+    "mlp": "gelu",
+    "positions": "sincos",
+    "time_scale": TIME_SCALE,
+}
 
 
 @dataclass(frozen=True)
-class DiTConfig(NetworkConfig):
+class DiTConfig(VelocityNetworkConfig):
     """The hyper-parameters of a DiT; the defaults are DiT-B/2.
 
-    Raises ValueError naming the field when a value is out of range, or an option does not go with ``reference``.
+    Raises UsageError naming the field when a value is out of range, or an option does not go with ``reference``.
     """
 
     name: ClassVar[str] = "dit"
@@ -63,21 +61,12 @@ class DiTConfig(NetworkConfig):
     mlp_ratio: PositiveFloat = 4.0
     """Hidden units of a block's MLP, as a multiple of hidden."""
     variant: Variant = "standard"
-    """The published DiT, or the function that the shortcut authors' released weights expect."""
-    step_encoding: StepEncoding = "log2"
-    """How the network is told d: its rung on the dyadic ladder, its value, or not at all."""
-    guidance_input: bool = False
-    """Whether the network is told the guidance scale W, so that one forward pass a step is guided by any W."""
-    prediction: Prediction = "velocity"
-    """What the last layer says: the velocity, or the noise in x_t (DDPM's epsilon), of which the network makes one."""
-    time_scale: PositiveFloat = TIME_SCALE
-    """What t in [0, 1], and d or its rung, are multiplied by for their sinusoids, above 0 (DiT: 1000 levels).
-    Methods that differentiate the network in time want 1 to 16."""
+    """The published DiT, or the network that the weights released by Frans et al. 2024 expect."""
     qk_norm: bool = False
     """RMS-normalise queries and keys in each head: keeps logits bounded in long bf16 runs."""
     norm: Norm = "layer"
     """The blocks' norm: LayerNorm, or RMSNorm (no mean subtraction)."""
-    mlp: Mlp = "gelu"
+    mlp: MlpKind = "gelu"
     """The blocks' MLP: tanh GELU, or SwiGLU with 2/3 of the hidden units (equal parameters)."""
     positions: Positions = "sincos"
     """Fixed 2-D sines added to the patches, or 2-D axial rotations of queries and keys."""
@@ -86,41 +75,33 @@ class DiTConfig(NetworkConfig):
         """Raise UsageError for widths that do not divide, and for options that do not go with ``reference``."""
         require(self.hidden % self.heads == 0, "network.hidden", self.hidden, f"a multiple of heads ({self.heads})")
         if self.positions == "rotary":
-            require(
-                self.head_dim % 4 == 0, "network.hidden / heads", self.head_dim, "a multiple of 4 for rotary positions"
-            )
+            rule = "a multiple of 4 for rotary positions"
+            require(self.head_dim % 4 == 0, "network.hidden / heads", self.head_dim, rule)
         else:
             require(self.hidden % 4 == 0, "network.hidden", self.hidden, "a multiple of 4 for sincos positions")
         if self.variant == "reference":
             for field, fixed in _REFERENCE.items():
                 value = getattr(self, field)
                 require(value == fixed, f"network.{field}", value, f'{fixed!r} with variant "reference"')
-            raw = 'left alone with variant "reference", which takes raw t'
-            require(self.time_scale == TIME_SCALE, "network.time_scale", self.time_scale, raw)
 
     @property
     def head_dim(self) -> int:
         """Width of one attention head."""
         return self.hidden // self.heads
 
-    @property
-    def attention_scale(self) -> float:
-        """What ``q.k`` is multiplied by."""
-        return 1 / self.head_dim if self.variant == "reference" else self.head_dim**-0.5
-
     def build(self, shape: tuple[int, ...], conditions: ConditionSpec, M: int = 128) -> "DiT":
-        """Return the network for images of ``shape`` (C, H, W); raises ValueError unless patch divides H and W."""
+        """Return the network for images of ``shape`` (C, H, W); raises UsageError unless patch divides H and W."""
         return DiT(self, shape, conditions, M)
 
 
 class DiT(VelocityNetwork):
-    """A diffusion transformer: NCHW in, velocity of the same shape out, whatever the autocast type.
+    """A diffusion transformer: images [B, C, H, W] in, velocity of the same shape and type out.
 
-    It is built for images of ``shape`` (C, H, W) and takes any others with sides that are multiples of the patch.
+    It is built for images of ``shape`` (C, H, W) and takes others whose sides are multiples of the patch.
     """
 
     def __init__(self, config: DiTConfig, shape: tuple[int, ...], conditions: ConditionSpec, M: int = 128) -> None:
-        super().__init__(shape, conditions, config.prediction)
+        super().__init__(conditions, config.prediction)
         if len(shape) != 3:
             raise UsageError(
                 f"a DiT needs images of shape (channels, height, width), got {tuple(shape)}; vectors: recipes vectors-*"
@@ -128,42 +109,41 @@ class DiT(VelocityNetwork):
         channels, height, width = shape
         self.config = config
         self._check_sides(height, width)
-        hidden = config.hidden
+        hidden, reference = config.hidden, config.variant == "reference"
+        time_scale = None if reference else config.time_scale
+        scale = 1 / config.head_dim if reference else config.head_dim**-0.5
         self.patch_embed = nn.Conv2d(channels, hidden, config.patch, stride=config.patch)
-        time_scale = None if config.variant == "reference" else config.time_scale
         self.condition = Conditioning(hidden, conditions, config.step_encoding, M, time_scale, config.guidance_input)
-        mlp: type[GeluMlp | SwigluMlp] = SwigluMlp if config.mlp == "swiglu" else GeluMlp
-        self.blocks = nn.ModuleList(
-            Block(
-                hidden,
-                Attention(hidden, config.heads, config.attention_scale, config.qk_norm),
-                mlp(hidden, config.mlp_ratio),
-                config.norm,
-            )
-            for _ in range(config.depth)
-        )
+        self.blocks = nn.ModuleList()
+        for _ in range(config.depth):
+            attention = Attention(hidden, config.heads, scale, config.qk_norm)
+            self.blocks.append(Block(hidden, attention, BlockMlp(hidden, config.mlp_ratio, config.mlp), config.norm))
         self.final = FinalLayer(hidden, config.patch**2 * channels, config.norm)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Initialise: Xavier uniform, embedders normal(0.02), last layer zero, modulations too unless ``reference``."""
-        nn.init.xavier_uniform_(self.patch_embed.weight.data.flatten(1))  # as the linear layer that it is
+        nn.init.xavier_uniform_(self.patch_embed.weight.data.flatten(1))  # a linear layer per patch
         if self.patch_embed.bias is not None:
             nn.init.zeros_(self.patch_embed.bias)
         self.condition.reset_parameters()
         for block in self.blocks:
             assert isinstance(block, Block)
-            block.reset_parameters(zero_modulation=self.config.variant == "standard")
-        self.final.reset_parameters()
+            xavier_(block.attention.qkv, parts=3)
+            for linear in (block.attention.out, block.mlp.inner, block.mlp.outer, block.modulation):
+                xavier_(linear)
+            if block.attention.gains is not None:
+                nn.init.ones_(block.attention.gains)
+            if self.config.variant == "standard":
+                zero_(block.modulation)  # each block starts as the identity
+        zero_(self.final.modulation)
+        zero_(self.final.linear)
 
     def output(self, x: Tensor, t: Tensor, d: Tensor, condition: Condition, guidance: Tensor | None) -> Tensor:
-        """Return what the last layer says: [B, C, H, W], dtype of ``x``.
-
-        Raises ValueError for sides that are no multiples of the patch.
-        """
+        """Return the last layer's prediction [B, C, H, W], typed like ``x``. Raises UsageError for unfit sides."""
         rows, columns = self._check_sides(*x.shape[2:])
         coordinates = grid_coordinates(rows, columns, x.device)
-        c = F.silu(self.condition(t, d, self.condition.read(condition, t), guidance))
+        c = F.silu(self.condition(t, d, condition, guidance))
         tokens = self.patch_embed(x.to(self.patch_embed.weight.dtype)).flatten(2).transpose(1, 2)
         angle = None
         if self.config.positions == "rotary":
@@ -175,7 +155,7 @@ class DiT(VelocityNetwork):
         return unpatchify(self.final(tokens, c), rows, columns, self.config.patch).to(x.dtype)
 
     def _check_sides(self, height: int, width: int) -> tuple[int, int]:
-        """Return the rows and columns of patches; raises ValueError when the patch does not divide a side."""
+        """Return the numbers of patches; raises UsageError if the patch does not divide a side."""
         patch = self.config.patch
         if height % patch or width % patch:
             raise UsageError(f"image sides must be multiples of patch ({patch}), got {height} x {width}")
@@ -183,7 +163,7 @@ class DiT(VelocityNetwork):
 
 
 def unpatchify(tokens: Tensor, rows: int, columns: int, patch: int) -> Tensor:
-    """Lay tokens [B, rows * columns, patch * patch * C], channels last in a patch, out as an image [B, C, H, W]."""
+    """Arrange tokens [B, rows * columns, patch * patch * C], channels last in a patch, as images [B, C, H, W]."""
     grid = tokens.reshape(-1, rows, columns, patch, patch, tokens.shape[2] // patch**2)
     return grid.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
 
@@ -197,7 +177,7 @@ DIT_PRESETS: tuple[str, ...] = tuple(f"{size}/{patch}" for size in _SIZES for pa
 def dit_preset(preset: str, **changes: object) -> DiTConfig:
     """Return a DiT of published size: S, B, L or XL, a slash, and the patch 1, 2, 4 or 8; ``changes`` are its fields.
 
-    Raises ValueError for an unknown name, with the nearest ones.
+    Raises UsageError for an unknown name, with the nearest ones.
     """
     if preset not in DIT_PRESETS:
         near = difflib.get_close_matches(preset.upper(), DIT_PRESETS, cutoff=0.3) or DIT_PRESETS

@@ -1,4 +1,4 @@
-"""What the network is told beside x_t, as vectors: time, step, label; and where on the grid a patch lies."""
+"""Embeddings of the inputs next to x_t (t, d, condition, guidance) and of the positions of patches."""
 
 import math
 from contextlib import nullcontext
@@ -12,12 +12,12 @@ from anystep.flow.condition import Condition, ConditionSpec
 from anystep.flow.ladder import Ladder
 
 StepEncoding = Literal["log2", "continuous", "none"]
-#: what a network may be told beside t and the label
+#: the optional inputs of a network: d and W
 Input = Literal["step", "guidance"]
 
-#: t in [0, 1] times this spreads over the periods of the sinusoids (2 pi ... 2 pi 10^4), as diffusion's 1000 steps do
+#: t in [0, 1] times this covers the periods of the sinusoids (2 pi ... 2 pi 10^4), as diffusion's 1000 steps do
 TIME_SCALE = 1000.0
-#: W - 1 times this goes into the sinusoids: a quarter of W, a step of the grid that is trained, turns the fastest by 1
+#: factor of W - 1 in the sinusoids: a step of 1/4, that of the trained grid of W, turns the fastest by 1 radian
 GUIDANCE_SCALE = 4.0
 #: standard deviation of the embedders' initial weights
 EMBEDDER_STD = 0.02
@@ -28,7 +28,7 @@ FREQUENCIES = 128
 def sinusoids(value: Tensor, half: int = FREQUENCIES) -> Tensor:
     """Return ``[cos(value f_i), sin(value f_i)]`` with ``f_i = 10000^(-i/half)``, i = 0 ... half - 1.
 
-    ``value``: [B]; returns float32 [B, 2 half]. Frequencies and order as in the released code.
+    ``value``: [B]; returns float32 [B, 2 half]. Frequencies and order as in the code of Frans et al. 2024.
     """
     frequency = torch.exp(torch.arange(half, device=value.device) * (-math.log(10000) / half))
     angle = value.float()[:, None] * frequency
@@ -53,8 +53,8 @@ class ScalarEmbedding(nn.Module):
 class FeatureEmbedding(nn.Module):
     """A feature [B, ...] as a vector [B, width]: Linear-SiLU-Linear over all its elements.
 
-    Where "nothing given" (NaN) stands in place of the feature the result is a learned vector. Both are computed for
-    every example, so that there is no branch and no unused parameter.
+    For "nothing given" (NaN) the result is a learned vector. Both are computed for every example, so that there is no
+    branch and no unused parameter.
     """
 
     def __init__(self, shape: tuple[int, ...], width: int) -> None:
@@ -74,10 +74,10 @@ class FeatureEmbedding(nn.Module):
 class Conditioning(nn.Module):
     """The sum of the embeddings of t, d, the condition and the guidance scale W: the vector that conditions each block.
 
-    ``step``: ``log2`` embeds the level of d on the dyadic ladder of ``ladder`` smallest steps (d = 0 and d = 1/M share
-    one), ``continuous`` embeds d itself, ``none`` makes a network without a step input. All are stretched to
-    [0, time_scale] for their sinusoids; None feeds t and the level as they are, as the released code does. Unscaled,
-    128 sinusoids of which only the fastest fifth turn by a radian give neighbouring levels nearly the same code.
+    ``step``: ``log2`` embeds the level log2(1/d) of ``M`` smallest steps (d = 0 and d = 1/M share one), ``continuous``
+    embeds d itself, ``none`` is a network without a step input. All are scaled to [0, time_scale] for their sinusoids;
+    None uses t and the level unscaled, as in the code of Frans et al. 2024. Then neighbouring levels have nearly the
+    same code: only the fastest fifth of the 128 sinusoids turn by a radian.
     With ``guidance`` W is an input. A fresh embedding of it is zero: the network starts independent of W.
     """
 
@@ -86,16 +86,16 @@ class Conditioning(nn.Module):
         width: int,
         conditions: ConditionSpec,
         step: StepEncoding,
-        ladder: int,
+        M: int,
         time_scale: float | None = TIME_SCALE,
         guidance: bool = False,
     ) -> None:
         super().__init__()
         self.conditions = conditions
         self.encoding = step
-        self.ladder = Ladder(ladder)
+        self.ladder = Ladder(M)
         self.time_scale = 1.0 if time_scale is None else time_scale
-        self.rung_scale = 1.0 if time_scale is None else time_scale / self.ladder.levels
+        self.level_scale = 1.0 if time_scale is None else time_scale / self.ladder.levels
         self.time = ScalarEmbedding(width)
         self.step = None if step == "none" else ScalarEmbedding(width)
         classes = conditions.num_classes
@@ -107,8 +107,15 @@ class Conditioning(nn.Module):
     def forward(self, t: Tensor, d: Tensor, condition: Condition, guidance: Tensor | None = None) -> Tensor:
         """Return the conditioning vector, [B, width]; computed in float32 under autocast too.
 
-        ``t``, ``d``: [B]; ``condition`` as `read` returns it; ``guidance``: W [B], None: 1.
+        ``t``, ``d``: [B]; ``condition`` None: nothing given; ``guidance``: W [B], None: 1. Raises UsageError for a
+        condition that does not fit.
         """
+        if condition is None:
+            condition = self.conditions.nothing(len(t), t.device)
+        elif not self.conditions:
+            raise UsageError("this network is unconditional: it takes no condition")
+        else:
+            self.conditions.check(condition, len(t))
         given = self.conditions.named(condition)
         device = t.device.type  # "meta" computes nothing, and has no autocast to switch off
         with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
@@ -124,23 +131,14 @@ class Conditioning(nn.Module):
                 result = result + self.guidance(increment * GUIDANCE_SCALE)
         return result
 
-    def read(self, condition: Condition, t: Tensor) -> Condition:
-        """Return the condition to embed: "nothing given" where it is None. Raises UsageError when it does not fit."""
-        if condition is None:
-            return self.conditions.nothing(len(t), t.device)
-        if not self.conditions:
-            raise UsageError("this network is unconditional: it takes no condition")
-        self.conditions.check(condition, len(t))
-        return condition
-
     def step_value(self, d: Tensor) -> Tensor:
-        """Return the number whose sinusoids encode ``d``: its rung or itself, scaled. [B]."""
+        """Return the number whose sinusoids encode ``d``: its level or itself, scaled. [B]."""
         if self.encoding == "log2":
-            return self.ladder.index(d) * self.rung_scale
+            return self.ladder.index(d) * self.level_scale
         return d * self.time_scale
 
     def forget(self, name: Input) -> None:
-        """Make an input's embedding exactly zero, whatever its value: its outer layer becomes zero, and can learn."""
+        """Make an input's embedding exactly zero: its outer layer becomes zero, and can learn."""
         embedding = self.step if name == "step" else self.guidance
         if embedding is not None:
             nn.init.zeros_(embedding.outer.weight)
@@ -148,15 +146,15 @@ class Conditioning(nn.Module):
 
     @torch.no_grad()
     def fold(self, name: Input) -> None:
-        """Add the embedding of d = 0, or of W = 1, to the time's, which has a bias for it, and forget the input."""
+        """Add the embedding of d = 0, or of W = 1, to the bias of the time's, and forget the input."""
         embedding = self.step if name == "step" else self.guidance
         if embedding is not None:
-            still = torch.zeros(1, device=self.time.outer.bias.device)  # d, or W - 1
-            self.time.outer.bias.add_(embedding(self.step_value(still) if name == "step" else still)[0])
+            zero = torch.zeros(1, device=self.time.outer.bias.device)  # d, or W - 1
+            self.time.outer.bias.add_(embedding(self.step_value(zero) if name == "step" else zero)[0])
             self.forget(name)
 
     def reset_parameters(self) -> None:
-        """Initialise: weights and label table normal(0.02), biases zero, the guidance scale forgotten."""
+        """Initialise: weights and label table normal(0.02), biases zero, the embedding of W zero."""
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.normal_(module.weight, std=EMBEDDER_STD)
@@ -186,7 +184,7 @@ def sincos_positions(coordinates: Tensor, width: int) -> Tensor:
 
 
 def rotary_angles(coordinates: Tensor, head_dim: int, base: float = 100.0) -> Tensor:
-    """Return the angle by which each pair of a head's channels turns: half of the pairs by column, half by row.
+    """Return the angle that rotates each pair of a head's channels: half of the pairs by column, half by row.
 
     ``coordinates``: [N, 2]; ``head_dim`` a multiple of 4; returns float32 [N, head_dim / 2]. The slowest period,
     ``2 pi base`` patches, suits grids tens of patches wide; text models use 10000.
@@ -197,7 +195,7 @@ def rotary_angles(coordinates: Tensor, head_dim: int, base: float = 100.0) -> Te
 
 
 def rotate(x: Tensor, angle: Tensor) -> Tensor:
-    """Turn channel pairs (i, i + D/2) of ``x`` [B, heads, N, D] by ``angle`` [N, D/2]; dtype of ``x`` is kept."""
+    """Rotate channel pairs (i, i + D/2) of ``x`` [B, heads, N, D] by ``angle`` [N, D/2]; typed like ``x``."""
     a, b = x.float().chunk(2, dim=-1)
     cos, sin = angle.cos(), angle.sin()
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1).to(x.dtype)

@@ -1,6 +1,6 @@
 """A residual MLP for vectors [B, D]: two-dimensional toys, Gaussians, anything small.
 
-No norm stands between input and output, so the network is linear in x to first order and can follow a linear
+There is no norm between input and output, so the network is linear in x to first order and can follow a linear
 velocity far from the data; sharp edges come from the width. Each block is scaled and shifted by (t, d, condition).
 """
 
@@ -12,16 +12,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anystep.core.errors import UsageError
-from anystep.core.fields import PositiveFloat
 from anystep.flow.condition import Condition, ConditionSpec
-from anystep.networks.base import NetworkConfig, Prediction, VelocityNetwork
+from anystep.networks.base import VelocityNetwork, VelocityNetworkConfig
 from anystep.networks.blocks import xavier_, zero_
-from anystep.networks.embeddings import TIME_SCALE, Conditioning, StepEncoding
+from anystep.networks.embeddings import Conditioning
 
 
 @dataclass(frozen=True)
-class MLPConfig(NetworkConfig):
-    """The hyper-parameters of an MLP. Raises ValueError naming the field when a value is out of range."""
+class MLPConfig(VelocityNetworkConfig):
+    """The hyper-parameters of an MLP. Raises UsageError naming the field when a value is out of range."""
 
     name: ClassVar[str] = "mlp"
 
@@ -29,18 +28,9 @@ class MLPConfig(NetworkConfig):
     """Width of every layer."""
     depth: Annotated[int, Ge(1)] = 4
     """Number of residual blocks, two linear layers each."""
-    step_encoding: StepEncoding = "log2"
-    """How the network is told d: its rung on the dyadic ladder, its value, or not at all."""
-    guidance_input: bool = False
-    """Whether the network is told the guidance scale W, so that one forward pass a step is guided by any W."""
-    prediction: Prediction = "velocity"
-    """What the last layer says: the velocity, or the noise in x_t (DDPM's epsilon), of which the network makes one."""
-    time_scale: PositiveFloat = TIME_SCALE
-    """What t in [0, 1], and d or its rung, are multiplied by for their sinusoids, above 0 (DiT: 1000 levels).
-    Methods that differentiate the network in time want 1 to 16."""
 
     def build(self, shape: tuple[int, ...], conditions: ConditionSpec, M: int = 128) -> "MLP":
-        """Return the network for vectors of ``shape`` (D,); raises ValueError for any other number of axes."""
+        """Return the network for vectors of ``shape`` (D,); raises UsageError for any other number of axes."""
         return MLP(self, shape, conditions, M)
 
 
@@ -48,14 +38,13 @@ class MLP(VelocityNetwork):
     """Vectors [B, D] in, velocity [B, D] out."""
 
     def __init__(self, config: MLPConfig, shape: tuple[int, ...], conditions: ConditionSpec, M: int = 128) -> None:
-        super().__init__(shape, conditions, config.prediction)
+        super().__init__(conditions, config.prediction)
         if len(shape) != 1:
             raise UsageError(f"an MLP needs vectors of shape (D,), got {tuple(shape)}")
-        self.config = config
         self.condition = Conditioning(
             config.hidden, conditions, config.step_encoding, M, config.time_scale, config.guidance_input
         )
-        self.enter = nn.Linear(shape[0], config.hidden)
+        self.enter = nn.Linear(shape[0], config.hidden)  # input and output layer, by their names in stored weights
         self.blocks = nn.ModuleList(ModulatedBlock(config.hidden) for _ in range(config.depth))
         self.leave = nn.Linear(config.hidden, shape[0])
         self.reset_parameters()
@@ -72,8 +61,8 @@ class MLP(VelocityNetwork):
         zero_(self.leave)
 
     def output(self, x: Tensor, t: Tensor, d: Tensor, condition: Condition, guidance: Tensor | None) -> Tensor:
-        """Return what the last layer says: [B, D], dtype of ``x``."""
-        c = F.silu(self.condition(t, d, self.condition.read(condition, t), guidance))
+        """Return the last layer's prediction [B, D], typed like ``x``."""
+        c = F.silu(self.condition(t, d, condition, guidance))
         h = self.enter(x.to(self.enter.weight.dtype)).to(c.dtype)
         for block in self.blocks:
             h = block(h, c)
@@ -91,7 +80,7 @@ class ModulatedBlock(nn.Module):
         self.outer = nn.Linear(width, width)
 
     def forward(self, h: Tensor, condition: Tensor) -> Tensor:
-        """Map ``h`` [B, h] to [B, h]; ``condition`` [B, h] has been through its SiLU."""
+        """Map ``h`` [B, h] to [B, h]; ``condition``: SiLU of the conditioning vector, [B, h]."""
         shift, scale = self.modulation(condition).chunk(2, dim=-1)
         result: Tensor = h + self.outer(F.silu((1 + scale) * self.inner(F.silu(h)) + shift))
         return result
