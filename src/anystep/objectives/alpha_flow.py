@@ -118,12 +118,8 @@ class AlphaFlow(Objective):
             i = average.nonzero().squeeze(1)
             joined = self.joined(networks.online, x_t[i], t[i], d[i], rows(condition, i), v[i], alpha)
             target = v.index_copy(0, i, joined.to(v.dtype))
-        return Targets(
-            query=Query(x_t, t, d, condition=condition),
-            target=target,
-            tag=average.long(),
-            weight=torch.where(average, alpha, 1.0),
-        )
+        weight = torch.where(average, alpha, 1.0)
+        return Targets(Query(x_t, t, d, condition), target, tag=average.long(), weight=weight)
 
     def draw_interval(self, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
         """Return which of our examples have d > 0, and t and d: [B]."""

@@ -8,11 +8,11 @@ import torch
 from anystep.core.random import Draw
 from anystep.flow.guidance import guided_velocity
 from anystep.flow.ladder import flow_time
-from anystep.flow.path import advance, interpolate, velocity_to_data
+from anystep.flow.path import advance, interpolate
 from anystep.flow.progress import PhaseProgress
 from anystep.flow.query import Query
 from anystep.objectives.base import Batch, Networks, Phase, Targets, guided_passes
-from anystep.objectives.consistency_training import predict_data
+from anystep.objectives.consistency_training import consistency_target
 from anystep.objectives.distillation import Distillation
 
 
@@ -55,12 +55,8 @@ class ConsistencyDistillation(Distillation):
         d, zero = torch.full_like(t, 1 / self.M), torch.zeros_like(t)
         x_t = interpolate(batch.x0, batch.x1, t, self.sigma_min)
         v = guided_velocity(networks.teacher, x_t, t, zero, batch.condition, self.guidance)
-        x1hat = predict_data(networks.target, advance(x_t, d, v), t + d, batch.condition)
-        return Targets(
-            query=Query(x_t, t, d=zero, condition=batch.condition),
-            target=velocity_to_data(x_t, t, x1hat),
-            tag=torch.ones_like(t, dtype=torch.long),
-        )
+        target = consistency_target(networks.target, x_t, t, advance(x_t, d, v), t + d, batch.condition)
+        return Targets(Query(x_t, t, zero, batch.condition), target, tag=torch.ones_like(t, dtype=torch.long))
 
     @property
     def cost(self) -> float:

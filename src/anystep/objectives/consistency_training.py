@@ -66,12 +66,8 @@ class ConsistencyTraining(Objective):
         t = (draw.uniform("time") / d).floor() * d  # [B]
         condition = drop(networks.online, batch.condition, self.label_drop, draw)
         x_t, x_later = (interpolate(x0, x1, time, self.sigma_min) for time in (t, t + d))
-        x1hat = predict_data(networks.target, x_later, t + d, condition)
-        return Targets(
-            query=Query(x_t, t, d=torch.zeros_like(t), condition=condition),
-            target=velocity_to_data(x_t, t, x1hat),
-            tag=torch.where(t + d == 1, 0, stage),
-        )
+        target = consistency_target(networks.target, x_t, t, x_later, t + d, condition)
+        return Targets(Query(x_t, t, torch.zeros_like(t), condition), target, tag=torch.where(t + d == 1, 0, stage))
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -80,6 +76,9 @@ class ConsistencyTraining(Objective):
 
 
 @torch.no_grad()
-def predict_data(network: Network, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-    """Return x1hat, the network's prediction of where the path through x_t ends; at t = 1 that is ``x_t``."""
-    return data_from_velocity(x_t, t, network(x_t, t, torch.zeros_like(t), condition))
+def consistency_target(
+    network: Network, x_t: Tensor, t: Tensor, x_later: Tensor, later: Tensor, condition: Condition
+) -> Tensor:
+    """Return the velocity that leads from x_t to x1hat, which ``network`` predicts at the later point of the path."""
+    x1hat = data_from_velocity(x_later, later, network(x_later, later, torch.zeros_like(later), condition))
+    return velocity_to_data(x_t, t, x1hat)

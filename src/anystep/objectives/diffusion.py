@@ -53,12 +53,8 @@ class Diffusion(Objective):
         u = draw.uniform("time")
         t = vp_times().float().to(u.device)[(u * VP_LEVELS).long()]  # [B]
         condition = drop(networks.online, batch.condition, self.label_drop, draw)
-        return Targets(
-            query=Query(interpolate(x0, x1, t), t, d=torch.zeros_like(t), condition=condition),
-            target=velocity(x0, x1),
-            tag=torch.zeros_like(t, dtype=torch.long),
-            weight=t.square(),
-        )
+        query = Query(interpolate(x0, x1, t), t, torch.zeros_like(t), condition)
+        return Targets(query, velocity(x0, x1), tag=torch.zeros_like(t, dtype=torch.long), weight=t.square())
 
     def start(self, noise: Tensor, schedule: Schedule) -> Tensor:
         """Return x_t of the first time, where ``noise`` is x_tau, as in DDIM."""

@@ -45,9 +45,6 @@ class FlowMatching(Objective):
         """Map a batch to the velocities of its straight paths."""
         x0, x1 = batch.x0, batch.x1  # [B, ...]
         t = flow_time(draw.uniform("time"), self.time, self.M)  # [B]
+        x_t, target = interpolate(x0, x1, t, self.sigma_min), velocity(x0, x1, self.sigma_min)
         condition = drop(networks.online, batch.condition, self.label_drop, draw)
-        return Targets(
-            query=Query(interpolate(x0, x1, t, self.sigma_min), t, d=torch.zeros_like(t), condition=condition),
-            target=velocity(x0, x1, self.sigma_min),
-            tag=torch.zeros_like(t, dtype=torch.long),
-        )
+        return Targets(Query(x_t, t, torch.zeros_like(t), condition), target, tag=torch.zeros_like(t, dtype=torch.long))

@@ -12,12 +12,12 @@ from anystep.core.fields import Finite, Fraction, PositiveFloat, PowerOfTwo, req
 from anystep.core.random import Draw
 from anystep.flow.conventions import time_from_sigma
 from anystep.flow.ladder import Ladder, Schedule, instantaneous_schedule
-from anystep.flow.path import expand, interpolate, velocity_to_data
+from anystep.flow.path import expand, interpolate
 from anystep.flow.penalties.pseudo_huber import pseudo_huber
 from anystep.flow.progress import PhaseProgress
 from anystep.flow.query import Query
 from anystep.objectives.base import Batch, Networks, Objective, Targets, drop
-from anystep.objectives.consistency_training import predict_data
+from anystep.objectives.consistency_training import consistency_target
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,13 @@ class ImprovedConsistencyTraining(Objective):
         minimise (sqrt(|f(x_t, t) - f-(x_t', t')|^2 + c^2) - c) / (sigma - sigma'),  c = huber sqrt(dim)
 
     Sampled from sigma = noise_max by one-step predictions of x1 with re-noising in between; guidance takes two forward
-    passes per step.
-
-    The paper's numbers are for data of deviation sigma_data = 0.5. Ours has 1, so that sigma and the penalty's c are
-    twice as large; the loss is the same.
-
+    passes per step. The paper's numbers are for data of deviation 0.5; ours has 1, so that sigma and the penalty's c
+    are twice as large, and the loss is the same.
     Differs from the paper: the network gets x_t and predicts a velocity, so f is x_sigma / (1 + sigma) + sigma /
     (1 + sigma) s, where EDM's skip is sigma_data^2 / (sigma_data^2 + sigma^2); f is the identity at sigma = 0 rather
     than at noise_min, where it is off by 0.4 % of a velocity. Our networks have no dropout (there 0.3 on CIFAR-10).
-    Steps of sampling are equal in t, where the paper's two-step samples have a chosen middle level. Labels are dropped,
-    for guidance.
+    Sampling steps are equal in t; the paper chooses the middle level of two-step samples. Labels are dropped, for
+    guidance.
     """
 
     name: ClassVar[str] = "ict"
@@ -104,13 +101,8 @@ class ImprovedConsistencyTraining(Objective):
         t, later = times[i + 1], times[i]
         condition = drop(networks.online, batch.condition, self.label_drop, draw)
         x_t, x_later = interpolate(x0, x1, t), interpolate(x0, x1, later)
-        x1hat = predict_data(networks.online, x_later, later, condition)
-        return Targets(
-            query=Query(x_t, t, d=torch.zeros_like(t), condition=condition),
-            target=velocity_to_data(x_t, t, x1hat),
-            tag=torch.ones_like(i),
-            weight=weights[i],
-        )
+        target = consistency_target(networks.online, x_t, t, x_later, later, condition)
+        return Targets(Query(x_t, t, torch.zeros_like(t), condition), target, tag=torch.ones_like(i), weight=weights[i])
 
     def error(self, prediction: Tensor, target: Tensor, query: Query) -> Tensor:
         """Return the pseudo-Huber penalty of x1hat, [B]: its error is 1 - t times that of the velocity."""

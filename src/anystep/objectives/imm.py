@@ -92,12 +92,8 @@ class IMM(Objective):
         with torch.no_grad():
             rest = networks.online(advance(x_t, first, v), t + first, d - first, condition)
         alpha = expand(torch.where(d > 0, first / d, 1.0), v)
-        return Targets(
-            query=Query(x_t, t, d, condition=condition),
-            target=alpha * v + (1 - alpha) * rest,
-            tag=torch.ones_like(t, dtype=torch.long),
-            weight=self.weight(t),
-        )
+        target, tag = alpha * v + (1 - alpha) * rest, torch.ones_like(t, dtype=torch.long)
+        return Targets(Query(x_t, t, d, condition), target, tag, self.weight(t))
 
     def charge(self, prediction: Tensor, targets: Targets) -> Losses:
         """Return each example's part of the loss: its group's weighted discrepancy (eq. 67)."""

@@ -101,11 +101,8 @@ class ImprovedShortcut(StepLevels):
         i = (level >= 0).nonzero().squeeze(1)
         joined = self.two_half_steps(networks.target, x_t[i], t[i], d[i], level[i], rows(condition, i), W[i])
         target = target.index_copy(0, i, joined.to(target.dtype))
-        return Targets(
-            query=Query(x_t, t, d=torch.where(level < 0, 0.0, 2 * d), condition=condition, guidance=W),
-            target=target,
-            tag=torch.where(level == FLOW, 0, torch.where(level == GUIDED, 1, level + 2)),
-        )
+        tag = torch.where(level == FLOW, 0, torch.where(level == GUIDED, 1, level + 2))
+        return Targets(Query(x_t, t, torch.where(level < 0, 0.0, 2 * d), condition, W), target, tag)
 
     def draw_levels(self, draw: Draw) -> Tensor:
         """Return the level of each of our examples, FLOW or GUIDED; all are spread evenly over the global batch."""

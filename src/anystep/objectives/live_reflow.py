@@ -68,19 +68,11 @@ class LiveReflow(FlowMatching):
         t = flow_time(draw.uniform("time"), self.time, self.M)
         condition = drop(networks.online, batch.condition, self.label_drop, draw, kept=reflow)
         index = reflow.nonzero().squeeze(1)
-        generated = sample(
-            networks.online,
-            x0[index],
-            steps=instantaneous_schedule(self.generation_steps),
-            condition=rows(condition, index),
-            guidance=self.guidance,
-        )
+        steps, given = instantaneous_schedule(self.generation_steps), rows(condition, index)
+        generated = sample(networks.online, x0[index], steps=steps, condition=given, guidance=self.guidance)
         x1 = x1.index_copy(0, index, generated)
-        return Targets(
-            query=Query(interpolate(x0, x1, t, self.sigma_min), t, d=reflow.to(t.dtype), condition=condition),
-            target=velocity(x0, x1, self.sigma_min),
-            tag=reflow.long(),
-        )
+        x_t, target = interpolate(x0, x1, t, self.sigma_min), velocity(x0, x1, self.sigma_min)
+        return Targets(Query(x_t, t, reflow.to(t.dtype), condition), target, tag=reflow.long())
 
     def reflow_rows(self, draw: Draw) -> Tensor:
         """Return which of our examples are reflow examples, bool [B]: spread evenly over the global batch."""

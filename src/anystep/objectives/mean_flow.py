@@ -70,7 +70,7 @@ class MeanFlow(Objective):
         i = average.nonzero().squeeze(1)
         rate = total_derivative(networks.online, x_t[i], t[i], d[i], rows(condition, i), v[i])
         target = v.index_copy(0, i, advance(v[i], d[i], rate).to(v.dtype))
-        return Targets(query=Query(x_t, t, d, condition=condition), target=target, tag=average.long())
+        return Targets(Query(x_t, t, d, condition), target, tag=average.long())
 
     def error(self, prediction: Tensor, target: Tensor, query: Query) -> Tensor:
         """Return the adaptively weighted squared error, [B]."""

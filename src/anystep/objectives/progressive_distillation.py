@@ -70,11 +70,8 @@ class ProgressiveDistillation(Distillation):
         a = guided_velocity(networks.teacher, x_t, t, zero, batch.condition, W)
         x_mid = advance(x_t, half, a).clamp(-limit, limit)
         b = guided_velocity(networks.teacher, x_mid, t + half, zero, batch.condition, W)
-        return Targets(
-            query=Query(x_t, t, d=zero, condition=batch.condition),
-            target=(a.to(x_t.dtype) + b) / 2,
-            tag=torch.full_like(t, phase + 1, dtype=torch.long),
-        )
+        tag = torch.full_like(t, phase + 1, dtype=torch.long)
+        return Targets(Query(x_t, t, zero, batch.condition), (a.to(x_t.dtype) + b) / 2, tag)
 
     def caution(self, schedule: Schedule, guidance: float | None) -> str | None:
         """Return a warning if a network that was distilled to one step takes more."""

@@ -144,8 +144,7 @@ class Shortcut(StepLevels):
             i = consistency.nonzero().squeeze(1)
             joined = self.two_half_steps(networks.target, x_t[i], t[i], d[i], level[i], rows(condition, i))
             target = target.index_copy(0, i, joined.to(target.dtype))
-        query = Query(x_t, t, d=torch.where(consistency, 2 * d, 0.0), condition=condition)
-        return Targets(query, target, tag=level + 1)
+        return Targets(Query(x_t, t, torch.where(consistency, 2 * d, 0.0), condition), target, tag=level + 1)
 
     @torch.no_grad()
     def two_half_steps(
