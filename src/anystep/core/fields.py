@@ -164,12 +164,6 @@ def require(holds: bool, field: str, value: object, rule: str) -> None:
         raise UsageError(f"{field} must be {rule}, got {value!r}")
 
 
-def in_range(field: str, value: float, low: float, high: float, *, open_end: bool = False) -> None:
-    """Raise UsageError unless ``low <= value <= high`` (``value < high`` with ``open_end``)."""
-    inside = low <= value <= high and not (open_end and value == high)
-    require(inside, field, value, f"in [{low:g}, {high:g}{')' if open_end else ']'}")
-
-
 def one_of(field: str, value: object, choices: object) -> None:
     """Raise UsageError unless ``value`` is a member of the Literal type ``choices``."""
     require(value in get_args(choices), field, value, f"one of {', '.join(map(str, get_args(choices)))}")

@@ -30,12 +30,8 @@ def torch_generator(seed: int, step: int, stream: str) -> torch.Generator:
     The held-out split and the order of a reference use it whatever the version: they are permutations, which need no
     more bits, and must not change.
     """
-    return torch.Generator().manual_seed(_torch_seed(seed, step, stream))
-
-
-def _torch_seed(seed: int, step: int, stream: str) -> int:
     digest = hashlib.blake2b(f"{seed}/{step}/{stream}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
 
 
 class _Philox(threading.local):
@@ -99,7 +95,7 @@ class Keys:
         It seeds initial weights and a network's dropout. torch's CPU generator keeps 32 bits of it, which suffice for
         these few draws: a repetition would do no harm.
         """
-        return _torch_seed(self.seed, step, stream)
+        return torch_generator(self.seed, step, stream).initial_seed()
 
     def _torch(self, step: int, stream: str, block: int | None) -> torch.Generator:
         return torch_generator(self.seed, step, stream if block is None else f"{stream}/{block}")

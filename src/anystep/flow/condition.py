@@ -176,13 +176,10 @@ def flat(tensor: Tensor) -> Tensor:
     return tensor.reshape(len(tensor), tensor.shape[1:].numel())
 
 
-def _per_example(mask: Tensor, like: Tensor) -> Tensor:
-    return mask.reshape(-1, *[1] * (like.ndim - 1))
-
-
 def fill_missing(feature: Tensor) -> Tensor:
     """Return a feature [B, ...] with NaN in every element of an example that has any: "nothing given"."""
-    return torch.where(_per_example(flat(feature).isnan().any(1), feature), torch.nan, feature)
+    missing = flat(feature).isnan().any(1)
+    return torch.where(missing.reshape(-1, *[1] * (feature.ndim - 1)), torch.nan, feature)
 
 
 def to(condition: Condition, device: torch.device) -> Condition:
@@ -192,7 +189,7 @@ def to(condition: Condition, device: torch.device) -> Condition:
 
 def where(mask: Tensor, one: Condition, other: Condition) -> Condition:
     """Return each example of ``one`` where ``mask`` [B] holds, else that of ``other``."""
-    return transform(lambda a, b: torch.where(_per_example(mask, a), a, b), one, other)
+    return transform(lambda a, b: torch.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b), one, other)
 
 
 def same(one: Condition, other: Condition) -> Tensor:

@@ -58,7 +58,7 @@ def velocity_from_noise(x_t: Tensor, t: Tensor, noise: Tensor) -> Tensor:
     """Return ``v = (x_t - noise) / t``: the velocity of a network that predicts the noise in ``x_t``. ``t``: [B].
 
     Times before `VP_START` count as that. An error of ``noise`` is multiplied by 1 / t, up to 158; the rounding of
-    float32 alone gives up to 1e-4 there. The inverse is `anystep.flow.path.noise_from_velocity`.
+    float32 alone gives up to 1e-4 there.
     """
     return (x_t - noise) / expand(t.clamp(min=VP_START), x_t)
 

@@ -32,8 +32,3 @@ def data_from_velocity(x_t: Tensor, t: Tensor, v: Tensor) -> Tensor:
 def velocity_to_data(x_t: Tensor, t: Tensor, x1: Tensor) -> Tensor:
     """Return the velocity that leads straight to the data end ``x1``: ``v = (x1 - x_t) / (1 - t)``, for t < 1."""
     return (x1 - x_t) / (1 - expand(t, x_t))
-
-
-def noise_from_velocity(x_t: Tensor, t: Tensor, v: Tensor) -> Tensor:
-    """Return the noise end that ``v`` comes from: ``x0 = x_t - t v``."""
-    return x_t - expand(t, x_t) * v

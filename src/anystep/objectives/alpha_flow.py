@@ -8,7 +8,7 @@ import torch
 from annotated_types import Interval
 from torch import Tensor
 
-from anystep.core.fields import Finite, Fraction, PositiveFloat, PowerOfTwo, in_range, require
+from anystep.core.fields import Finite, Fraction, PositiveFloat, PowerOfTwo, require
 from anystep.core.random import Draw
 from anystep.flow.condition import Condition, rows
 from anystep.flow.network import Network
@@ -88,11 +88,11 @@ class AlphaFlow(Objective):
 
     def check_combinations(self) -> None:
         """Raise UsageError unless alpha falls, from its largest value to its smallest, between two times."""
-        in_range("objective.alpha_max", self.alpha_max, self.alpha_min, 1)
+        require(self.alpha_min <= self.alpha_max, "objective.alpha_max", self.alpha_max, f"in [{self.alpha_min:g}, 1]")
         if self.alpha_min < self.alpha_max == 1:
             rule = "less than 0.5 when alpha_max is 1, for it would stay 1 above 1 - alpha_min"
             require(self.alpha_min < 0.5, "objective.alpha_min", self.alpha_min, rule)
-        in_range("objective.begin", self.begin, 0, self.end, open_end=True)
+        require(self.begin < self.end, "objective.begin", self.begin, f"in [0, {self.end:g})")
 
     def check_batch(self, batch: int) -> None:
         """Raise UsageError if `interval=dyadic` would train d = 1 only: fewer examples than levels."""

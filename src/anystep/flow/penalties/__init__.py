@@ -1,7 +1,7 @@
-"""How far off a prediction is, one penalty a file, and how much that counts: a registry of each."""
+"""How far off a prediction is, one penalty per file, and how much that counts: a registry of each."""
 
 from anystep.core.registry import Registry
-from anystep.flow.penalties.base import LossPart, Own, Penalty, RowError
+from anystep.flow.penalties.base import Own, Penalty
 from anystep.flow.penalties.haar import Haar
 from anystep.flow.penalties.pseudo_huber import PseudoHuber
 from anystep.flow.penalties.squared import Squared
@@ -16,13 +16,11 @@ __all__ = [
     "PENALTIES",
     "WEIGHTS",
     "Haar",
-    "LossPart",
     "NoWeight",
     "Own",
     "OwnErrorWeight",
     "Penalty",
     "PseudoHuber",
-    "RowError",
     "Squared",
     "Weight",
 ]

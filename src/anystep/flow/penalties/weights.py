@@ -9,7 +9,7 @@ import torch
 from annotated_types import Ge, Interval
 from torch import Tensor, nn
 
-from anystep.core.fields import Finite, Fraction, PositiveFloat, in_range
+from anystep.core.fields import Finite, Fraction, PositiveFloat, require
 from anystep.flow.penalties.base import LossPart, update_mean
 from anystep.flow.progress import PhaseProgress
 
@@ -73,7 +73,7 @@ class OwnErrorWeight(Weight):
 
     def check_combinations(self) -> None:
         """Raise UsageError if the factor is full before it starts to rise."""
-        in_range("weight.full_from", self.full_from, self.none_until, 1)
+        require(self.none_until <= self.full_from, "weight.full_from", self.full_from, f"in [{self.none_until:g}, 1]")
 
     def start(
         self, shape: tuple[int, ...], tags: Sequence[str], marked: Sequence[str], device: torch.device
