@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from anystep.flow.condition import UNCONDITIONAL, class_labels
-from anystep.flow.network import Network
+from anystep.flow.query import Network
 from anystep.networks import DIT_PRESETS, NETWORKS, DiT, DiTConfig, VelocityNetwork, dit_preset
 from anystep.networks.blocks import Attention, attend
 from anystep.networks.dit import unpatchify

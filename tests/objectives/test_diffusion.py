@@ -11,7 +11,7 @@ from torch import Tensor
 from anystep.core.random import Draw, Keys
 from anystep.flow.condition import UNCONDITIONAL
 from anystep.flow.conventions import VP_START, vp_alpha_bar, vp_times
-from anystep.flow.progress import PhaseProgress
+from anystep.flow.query import PhaseProgress
 from anystep.networks import MLPConfig, VelocityNetwork
 from anystep.objectives import FlowMatching
 from anystep.objectives.base import Batch, Networks, Objective

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from anystep.core.random import Draw, Keys
 from anystep.flow.condition import UNCONDITIONAL, class_labels
-from anystep.flow.progress import PhaseProgress
+from anystep.flow.query import PhaseProgress
 from anystep.objectives import OBJECTIVES
 from anystep.objectives.base import Batch, Networks, Objective, Pairs, Phase
 from anystep.objectives.consistency_distillation import ConsistencyDistillation

@@ -12,7 +12,7 @@ from torch import Tensor
 from anystep.core.random import Draw, Keys
 from anystep.flow.ladder import instantaneous_schedule
 from anystep.flow.path import data_from_velocity, expand
-from anystep.flow.progress import PhaseProgress
+from anystep.flow.query import PhaseProgress
 from anystep.flow.sampling import sample
 from anystep.objectives.base import Batch, Networks
 from anystep.objectives.consistency_training import ConsistencyTraining

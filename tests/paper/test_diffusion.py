@@ -11,7 +11,7 @@ from anystep.flow.condition import class_labels
 from anystep.flow.conventions import VP_START, from_vp, vp_alpha_bar, vp_times
 from anystep.flow.guidance import guided_velocity
 from anystep.flow.path import advance
-from anystep.flow.progress import PhaseProgress
+from anystep.flow.query import PhaseProgress
 from anystep.networks import VelocityNetwork
 from anystep.objectives.base import Batch, Networks
 from anystep.objectives.diffusion import Diffusion

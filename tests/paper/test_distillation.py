@@ -9,7 +9,7 @@ from torch import Tensor
 
 from anystep.core.random import Draw, Keys
 from anystep.flow.ladder import instantaneous_schedule
-from anystep.flow.progress import PhaseProgress
+from anystep.flow.query import PhaseProgress
 from anystep.flow.sampling import sample
 from anystep.objectives.base import Batch, Networks, Objective, Targets
 from anystep.objectives.consistency_distillation import ConsistencyDistillation

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from anystep.flow.ladder import shortcut_schedule
 from anystep.flow.path import expand
-from anystep.flow.progress import PhaseProgress
+from anystep.flow.query import PhaseProgress
 from anystep.flow.sampling import sample
 from anystep.objectives.base import Batch, Networks, Targets
 from anystep.objectives.consistency_distillation import ConsistencyDistillation

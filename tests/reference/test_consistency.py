@@ -4,7 +4,7 @@ import pytest
 import torch
 from tests.reference.recorded import ATOL, WithoutStep, floats, image, integers, load, meta, network, recorded_draw
 
-from anystep.flow.progress import PhaseProgress
+from anystep.flow.query import PhaseProgress
 from anystep.objectives.base import Batch, Networks
 from anystep.objectives.consistency_training import ConsistencyTraining
 

@@ -5,7 +5,7 @@ import torch
 from tests.reference.recorded import ATOL, ATOL_128, WithoutStep, image, integers, load, meta, network
 
 from anystep.flow.ladder import Schedule, Step, instantaneous_schedule, shortcut_schedule
-from anystep.flow.network import Network
+from anystep.flow.query import Network
 from anystep.flow.sampling import sample
 
 FILE = load("sampler")

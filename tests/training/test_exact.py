@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from anystep.core.random import Draw
-from anystep.flow.progress import PhaseProgress
+from anystep.flow.query import PhaseProgress
 from anystep.networks import DiTConfig
 from anystep.objectives import IMM, AlphaFlow, Objective, Shortcut
 from anystep.recipes import find_recipe, with_method

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from anystep.core.random import Keys
 from anystep.flow.penalties import WEIGHTS, Haar, NoWeight, OwnErrorWeight, Weight
-from anystep.flow.progress import PhaseProgress
+from anystep.flow.query import PhaseProgress
 from anystep.objectives import OBJECTIVES, Draw, FlowMatching, ImprovedShortcut, Shortcut
 from anystep.run.config import Config
 from anystep.run.facts import DataFacts

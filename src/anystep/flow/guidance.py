@@ -14,8 +14,8 @@ from torch import Tensor
 from anystep.core.errors import UsageError
 from anystep.core.fields import require
 from anystep.flow.condition import Condition, cat, same
-from anystep.flow.network import Network, null, takes_guidance
 from anystep.flow.path import expand
+from anystep.flow.query import Network, null, takes_guidance
 
 
 def guide(v_condition: Tensor, v_null: Tensor, scale: float | Tensor) -> Tensor:
@@ -84,23 +84,21 @@ def guidance_scales(
     if requested == 1:
         return [1.0] * len(rules), []
     scales = [requested] * len(rules)
-    otherwise = "omit guidance, or allow it explicitly (--guide-twice)"
+    allow = "omit guidance, or allow it explicitly (--guide-twice)"
     never = [rule for rule in rules if rule.null == "never"]
     built_in = [rule.built_in for rule in rules if rule.built_in != 1]
+    untrained = sum(rule.null == "untrained" for rule in rules)
     if never and not twice:
         hint = f"training built in guidance {built_in[0]:g}" if built_in else never[0].remedy
-        raise UsageError(
-            f"guidance {requested:g} needs the null condition, which was never trained: {hint}; {otherwise}"
-        )
+        raise UsageError(f"guidance {requested:g} needs the null condition, which was never trained: {hint}; {allow}")
     if built_in and not twice:
         where = "these steps" if len(built_in) == len(rules) else f"{len(built_in)} of these {len(rules)} steps"
         has = f"guidance {built_in[0]:g} is already built into {where}"
-        raise UsageError(f"{has}: guiding by {requested:g} would guide twice; {otherwise}")
-    uses = f"guidance {requested:g} uses the null condition"
+        raise UsageError(f"{has}: guiding by {requested:g} would guide twice; {allow}")
     if never:
-        return scales, [f"{uses}, which was never trained"]
-    untrained = sum(rule.null == "untrained" for rule in rules)
-    if not untrained:
-        return scales, []
-    where = "at these steps" if untrained == len(rules) else f"at {untrained} of these {len(rules)} steps"
-    return scales, [f"{uses}, which was trained at d = 0 only, not {where} (with more steps all have d = 0)"]
+        return scales, [f"guidance {requested:g} uses the null condition, which was never trained"]
+    if untrained:
+        where = "these steps" if untrained == len(rules) else f"{untrained} of these {len(rules)} steps"
+        trained = f"trained at d = 0 only, not at {where} (with more steps all have d = 0)"
+        return scales, [f"guidance {requested:g} uses the null condition, which was {trained}"]
+    return scales, []

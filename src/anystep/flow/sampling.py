@@ -15,8 +15,8 @@ from anystep.core.fields import require
 from anystep.flow.condition import Condition, rows
 from anystep.flow.guidance import guided_velocity
 from anystep.flow.ladder import Schedule, Step, shortcut_schedule
-from anystep.flow.network import Network
 from anystep.flow.path import advance, data_from_velocity, interpolate
+from anystep.flow.query import Network
 
 #: gets n = 0, 1, ..., step n, and the state after it
 Callback = Callable[[int, Step, Tensor], None]

@@ -17,7 +17,7 @@ from anystep.flow.condition import UNCONDITIONAL, Condition, ConditionSpec, fill
 from anystep.flow.condition import rows as some
 from anystep.flow.guidance import guidance_scales
 from anystep.flow.ladder import Schedule
-from anystep.flow.network import Network, takes_guidance
+from anystep.flow.query import Network, takes_guidance
 from anystep.flow.sampling import Callback
 from anystep.objectives.base import Objective
 

@@ -6,7 +6,7 @@ from typing import cast
 
 from anystep.core.device import pick_device
 from anystep.core.errors import RunError, UsageError, misfit
-from anystep.flow.network import Network
+from anystep.flow.query import Network
 from anystep.model.generator import Generator
 from anystep.run.plan import phase_at, phases
 from anystep.run.weights import Weights, read_trained

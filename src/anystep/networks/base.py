@@ -19,7 +19,7 @@ Prediction = Literal["velocity", "noise"]
 
 
 class VelocityNetwork(nn.Module, ABC):
-    """A module that keeps the contract of `anystep.flow.network.Network`, whatever its last layer predicts.
+    """A module that keeps the contract of `anystep.flow.query.Network`, whatever its last layer predicts.
 
     ``conditions`` describes the condition of an example. With ``prediction`` "noise" the last layer predicts the noise
     in x_t, given ``x_tau = x_t / sqrt(t^2 + (1-t)^2)``, diffusion's variance-preserving input; `forward` converts it to

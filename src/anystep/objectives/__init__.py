@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from anystep.core.random import Draw
 from anystep.core.registry import Registry
-from anystep.flow.progress import PhaseProgress
-from anystep.flow.query import Query
+from anystep.flow.query import PhaseProgress, Query
 from anystep.objectives.base import Batch, Charge, Losses, Networks, Objective, Targets
 
 if TYPE_CHECKING:

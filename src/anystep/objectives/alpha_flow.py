@@ -11,10 +11,8 @@ from torch import Tensor
 from anystep.core.fields import Finite, Fraction, PositiveFloat, PowerOfTwo, require
 from anystep.core.random import Draw
 from anystep.flow.condition import Condition, rows
-from anystep.flow.network import Network
 from anystep.flow.path import advance, interpolate, velocity
-from anystep.flow.progress import PhaseProgress
-from anystep.flow.query import Query
+from anystep.flow.query import Network, PhaseProgress, Query
 from anystep.objectives.base import Batch, Networks, Objective, Targets, drop
 from anystep.objectives.mean_flow import adaptive_error, draw_interval
 from anystep.objectives.shortcut import FLOW, Shortcut

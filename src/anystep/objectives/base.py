@@ -18,10 +18,8 @@ from anystep.core.registry import Option
 from anystep.flow.condition import Condition, ConditionSpec, where
 from anystep.flow.guidance import GuidanceRule
 from anystep.flow.ladder import Schedule, Step, equal_schedule, instantaneous_schedule
-from anystep.flow.network import Network, null
 from anystep.flow.penalties.squared import squared_error
-from anystep.flow.progress import PhaseProgress
-from anystep.flow.query import Query
+from anystep.flow.query import Network, PhaseProgress, Query, null
 from anystep.flow.sampling import Callback, Renoise, sample
 
 #: type of a field that holds a guidance scale W

@@ -11,10 +11,8 @@ from anystep.core.fields import Fraction, PowerOfTwo
 from anystep.core.random import Draw
 from anystep.flow.condition import Condition
 from anystep.flow.ladder import Ladder
-from anystep.flow.network import Network
 from anystep.flow.path import data_from_velocity, interpolate, velocity_to_data
-from anystep.flow.progress import PhaseProgress
-from anystep.flow.query import Query
+from anystep.flow.query import Network, PhaseProgress, Query
 from anystep.objectives.base import Batch, Networks, Objective, Targets, drop
 
 

@@ -13,8 +13,7 @@ from anystep.core.random import Draw
 from anystep.flow.conventions import VP_LEVELS, from_vp, vp_time, vp_times
 from anystep.flow.ladder import Schedule, Step, instantaneous_schedule
 from anystep.flow.path import interpolate, velocity
-from anystep.flow.progress import PhaseProgress
-from anystep.flow.query import Query
+from anystep.flow.query import PhaseProgress, Query
 from anystep.objectives.base import Batch, Networks, Objective, Targets, drop
 
 

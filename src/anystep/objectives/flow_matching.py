@@ -10,8 +10,7 @@ from anystep.core.fields import Fraction, PowerOfTwo
 from anystep.core.random import Draw
 from anystep.flow.ladder import TimeLaw, flow_time
 from anystep.flow.path import interpolate, velocity
-from anystep.flow.progress import PhaseProgress
-from anystep.flow.query import Query
+from anystep.flow.query import PhaseProgress, Query
 from anystep.objectives.base import Batch, Networks, Objective, Targets, drop
 
 

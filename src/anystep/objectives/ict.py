@@ -14,8 +14,7 @@ from anystep.flow.conventions import time_from_sigma
 from anystep.flow.ladder import Ladder, Schedule, instantaneous_schedule
 from anystep.flow.path import expand, interpolate
 from anystep.flow.penalties.pseudo_huber import pseudo_huber
-from anystep.flow.progress import PhaseProgress
-from anystep.flow.query import Query
+from anystep.flow.query import PhaseProgress, Query
 from anystep.objectives.base import Batch, Networks, Objective, Targets, drop
 from anystep.objectives.consistency_training import consistency_target
 

@@ -12,8 +12,7 @@ from anystep.core.fields import Finite, Fraction, PositiveFloat
 from anystep.core.random import Draw
 from anystep.flow.ladder import Schedule, equal_schedule
 from anystep.flow.path import advance, expand, interpolate, velocity
-from anystep.flow.progress import PhaseProgress
-from anystep.flow.query import Query
+from anystep.flow.query import PhaseProgress, Query
 from anystep.objectives.base import Batch, Losses, Networks, Objective, Targets, drop
 
 #: distances below this have no gradient (Zhou et al. 2025, C.8)

@@ -14,10 +14,8 @@ from anystep.core.random import Draw, spread
 from anystep.flow.condition import Condition, ConditionSpec, cat, rows, same
 from anystep.flow.guidance import in_interval
 from anystep.flow.ladder import Schedule
-from anystep.flow.network import Network, null
 from anystep.flow.path import advance, expand, interpolate, velocity
-from anystep.flow.progress import PhaseProgress
-from anystep.flow.query import Query
+from anystep.flow.query import Network, PhaseProgress, Query, null
 from anystep.objectives.base import Batch, Networks, Targets, drop
 from anystep.objectives.shortcut import FLOW, StepLevels
 

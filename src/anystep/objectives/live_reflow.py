@@ -12,8 +12,7 @@ from anystep.flow.condition import rows
 from anystep.flow.guidance import GuidanceRule
 from anystep.flow.ladder import Schedule, Step, flow_time, instantaneous_schedule
 from anystep.flow.path import interpolate, velocity
-from anystep.flow.progress import PhaseProgress
-from anystep.flow.query import Query
+from anystep.flow.query import PhaseProgress, Query
 from anystep.flow.sampling import sample
 from anystep.objectives.base import Batch, GuidanceScale, Networks, Targets, drop, guided_passes
 from anystep.objectives.flow_matching import FlowMatching

@@ -11,8 +11,7 @@ from anystep.core.random import Draw
 from anystep.flow.guidance import guided_velocity
 from anystep.flow.ladder import Schedule
 from anystep.flow.path import advance, interpolate
-from anystep.flow.progress import PhaseProgress
-from anystep.flow.query import Query
+from anystep.flow.query import PhaseProgress, Query
 from anystep.objectives.base import Batch, Networks, Phase, Targets, guided_passes
 from anystep.objectives.distillation import Distillation
 from anystep.objectives.shortcut import Shortcut

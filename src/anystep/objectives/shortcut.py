@@ -13,10 +13,8 @@ from anystep.core.random import Draw
 from anystep.flow.condition import Condition, cat, rows
 from anystep.flow.guidance import GuidanceRule, NullTraining, guide, in_interval
 from anystep.flow.ladder import Ladder, Order, Schedule, Step, flow_time, shortcut_schedule
-from anystep.flow.network import Network, null
 from anystep.flow.path import advance, interpolate, velocity
-from anystep.flow.progress import PhaseProgress
-from anystep.flow.query import Query
+from anystep.flow.query import Network, PhaseProgress, Query, null
 from anystep.objectives.base import Batch, GuidanceScale, Networks, Targets, drop
 from anystep.objectives.flow_matching import FlowMatching
 

@@ -10,7 +10,7 @@ from itertools import accumulate
 from typing import Protocol
 
 from anystep.core.errors import UsageError
-from anystep.flow.progress import PhaseProgress
+from anystep.flow.query import PhaseProgress
 from anystep.objectives.base import Objective, Phase
 from anystep.run.config import Config, InitConfig, OptimizerConfig, TrainingConfig
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from anystep.core.errors import RunError, misfit
 from anystep.core.random import Keys
-from anystep.flow.network import Network
+from anystep.flow.query import Network
 from anystep.objectives import Networks
 from anystep.run import checkpoint
 from anystep.run.checkpoint import Checkpoint

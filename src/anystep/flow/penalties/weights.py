@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from anystep.core.fields import Finite, Fraction, PositiveFloat, require
 from anystep.flow.penalties.base import LossPart, update_mean
-from anystep.flow.progress import PhaseProgress
+from anystep.flow.query import PhaseProgress
 
 
 class Weight(LossPart, section="weight"):
