@@ -12,7 +12,7 @@ from anystep.cli.compare import parse_compare
 from anystep.comparison.compare import Choices, plan
 from anystep.core.errors import UsageError
 from anystep.evaluation.evaluate import evaluate
-from anystep.evaluation.reference import heldout
+from anystep.evaluation.reference import open_heldout
 from anystep.flow.penalties import Haar
 from anystep.model.load import load
 from anystep.objectives import ImprovedShortcut
@@ -112,7 +112,7 @@ def test_the_scale_is_that_of_the_networks_that_are_told_it(command: Command) ->
     run = Path("runs/compare-digits/+twin_ema-seed0")
     data = read_config(run).data
     again = evaluate(
-        load(run, device="cpu"), data.open("train"), steps=[2], num=32, guidance=1.5, heldout=heldout(data)
+        load(run, device="cpu"), data.open("train"), steps=[2], num=32, guidance=1.5, heldout=open_heldout(data)
     )
     (row,) = (row for row in scores if (row["method"], row["steps"]) == ("+twin_ema", 2))
     assert again[0]["frechet"] == row["frechet"] and again[0]["accuracy"] == row["accuracy"]

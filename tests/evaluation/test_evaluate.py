@@ -1,4 +1,4 @@
-"""The sweep: values that are known in closed form, a complete record with each, and refusals before any work."""
+"""`evaluate`: values that are known in closed form, a complete record with each, and errors before any work."""
 
 import json
 import math
@@ -39,7 +39,7 @@ def points(n=400):
     return Dataset.from_arrays("points", (rng.standard_normal((n, 2)) * [1, 3] + [2, 0]).astype(np.float32))
 
 
-def pictures(n=200, classes=4):
+def images(n=200, classes=4):
     """Bright stripes at the class's row, with noise."""
     rng = np.random.default_rng(0)
     label = np.arange(n) % classes
@@ -83,8 +83,8 @@ def test_one_point_is_at_the_closed_form_distance():
     assert [row["network_calls"] for row in rows] == [1, 4]
 
 
-def test_class_means_are_recognised_and_the_other_metrics_say_what_is_missing():
-    train, heldout = (select_split(pictures(), 0.25, which) for which in ("train", "heldout"))
+def test_class_means_are_recognised_and_the_other_metrics_show_what_is_missing():
+    train, heldout = (select_split(images(), 0.25, which) for which in ("train", "heldout"))
     (row,) = evaluate(stripes(train), train, steps=[1], num=40, heldout=heldout)
     assert row["accuracy"] == 1.0
     assert row["accuracy_real"] > 0.95
@@ -93,9 +93,9 @@ def test_class_means_are_recognised_and_the_other_metrics_say_what_is_missing():
 
 
 def test_the_record_is_complete_and_equal_for_equal_runs():
-    train, heldout = (select_split(pictures(), 0.25, which) for which in ("train", "heldout"))
-    asked = {"steps": [1, 3], "num": 30, "heldout": heldout, "seed": 5, "rows": 25}
-    once, again = (evaluate(stripes(train), train, **asked) for _ in range(2))
+    train, heldout = (select_split(images(), 0.25, which) for which in ("train", "heldout"))
+    options = {"steps": [1, 3], "num": 30, "heldout": heldout, "seed": 5, "rows": 25}
+    once, again = (evaluate(stripes(train), train, **options) for _ in range(2))
     for row in [*once, *again]:
         assert row.pop("seconds") >= 0
     assert json.dumps(once) == json.dumps(again)
@@ -124,8 +124,8 @@ def test_scores_do_not_depend_on_the_batch():
     assert counted == sorted(counted)
 
 
-def test_what_cannot_be_measured_is_null_and_says_why():
-    data = pictures()
+def test_what_cannot_be_measured_is_null_with_a_note():
+    data = images()
     (row,) = evaluate(stripes(data), data, steps=[1], num=20)
     assert row["accuracy"] is None
     assert "accuracy needs held-out real data, and none was given" in row["notes"]
@@ -138,14 +138,14 @@ def test_what_cannot_be_measured_is_null_and_says_why():
     json.dumps(row, allow_nan=False)
 
 
-def test_accuracy_brings_recall_along():
-    train, heldout = (select_split(pictures(), 0.25, which) for which in ("train", "heldout"))
+def test_accuracy_comes_with_recall():
+    train, heldout = (select_split(images(), 0.25, which) for which in ("train", "heldout"))
     (row,) = evaluate(stripes(train), train, steps=[1], num=20, heldout=heldout, metrics=["accuracy"])
     assert [name for name in METRICS if name in row] == ["recall", "accuracy"]
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("options", "message"),
     [
         ({"metrics": ["frechett"]}, "got 'frechett' .did you mean 'frechet'"),
         ({"metrics": []}, "at least one of frechet"),
@@ -155,63 +155,60 @@ def test_accuracy_brings_recall_along():
         ({"steps": [0]}, "at least 1, got 0"),
     ],
 )
-def test_a_wrong_question_is_refused(asked, message):
-    data = pictures()
+def test_a_wrong_request_is_an_error(options, message):
+    data = images()
     with pytest.raises(ValueError, match=message):
-        evaluate(stripes(data), data, **({"steps": [1], "num": 20} | asked))
+        evaluate(stripes(data), data, **({"steps": [1], "num": 20} | options))
 
 
-def test_a_reference_of_another_shape_is_refused():
+def test_a_reference_of_another_shape_is_an_error():
     wide = Dataset.from_arrays("wide", np.zeros((20, 4, 8, 1), np.uint8))
     with pytest.raises(ValueError, match=r"'wide' has examples of shape \(1, 4, 8\), the model's are \(1, 4, 4\)"):
-        evaluate(stripes(pictures()), wide, steps=[1], num=20)
-    with pytest.raises(
-        ValueError, match=r"'points' does not fit the model: .* uint8 pictures .*, got float32 \[1, 2\]"
-    ):
-        evaluate(stripes(pictures()), points(), steps=[1], num=20)
+        evaluate(stripes(images()), wide, steps=[1], num=20)
+    with pytest.raises(ValueError, match=r"'points' does not fit the model: .* uint8 images .*, got float32 \[1, 2\]"):
+        evaluate(stripes(images()), points(), steps=[1], num=20)
 
 
 @pytest.mark.parametrize("rows", [400, 5000])
 def test_a_set_sorted_by_class_covers_itself(rows):
-    """Two modes far apart, one after the other: 200 samples of both are compared with 200 real rows of both.
+    """Two modes far apart, one after the other: 200 samples of both are compared with 200 real examples of both.
 
-    Against the first 200 rows alone precision would be one half.
+    Against the first 200 examples alone precision would be one half.
     """
     rng = np.random.default_rng(0)
     one = rng.standard_normal((500, 2)).astype(np.float32)
     data = Dataset.from_arrays("sorted", np.concatenate([one, one + 50]), np.repeat([0, 1], 500))
 
     def real(*, condition, **rest):
-        """Real rows of the classes that were asked for."""
+        """Real examples of the requested classes."""
         index = 500 * condition.numpy() + rng.integers(500, size=len(condition))
         return data.codec.fit(data).encode(data.read(index), None)
 
     g = generator(data, To(torch.zeros(2, 2), 2))
     object.__setattr__(g, "generate", real)
-    asked = ["precision", "recall", "energy"]
-    (row,) = evaluate(g, data, steps=[1], num=200, rows=rows, metrics=asked)
+    (row,) = evaluate(g, data, steps=[1], num=200, rows=rows, metrics=["precision", "recall", "energy"])
     assert row["precision"] > 0.9 and row["recall"] > 0.9
     assert row["energy"] < 0.05
 
 
-def test_the_references_root_is_taken_once_for_all_budgets(monkeypatch):
+def test_the_references_root_is_computed_once_for_all_numbers_of_steps(monkeypatch):
     data, taken = points(), []
     monkeypatch.setattr(frechet, "matrix_root", lambda cov: taken.append(1) or matrix_root(cov))
     evaluate(generator(data, To(torch.zeros(1, 2))), data, steps=[1, 2, 4], num=20)
     assert taken == [1]
 
 
-def test_guidance_of_a_row_is_the_number_in_effect():
-    """As asked, else as trained in, else none; how it came about is said in the protocol."""
-    data = pictures()
-    for objective, asked, steps, number in (
+def test_guidance_of_a_record_is_the_number_in_effect():
+    """As requested, else as trained in, else none; the protocol records how it came about."""
+    data = images()
+    for objective, requested, steps, number in (
         (Shortcut(guidance=1.5), None, 1, 1.5),
         (Shortcut(guidance=1.5), 2.0, 128, 2.0),
         (Shortcut(), None, 1, 1.0),
         (FlowMatching(), 3.0, 1, 3.0),
     ):
         g = replace(stripes(data), objective=objective, network=To(torch.zeros(5, 1, 4, 4), 4))
-        (row,) = evaluate(g, data, steps=[steps], num=10, guidance=asked, metrics=["frechet"])
+        (row,) = evaluate(g, data, steps=[steps], num=10, guidance=requested, metrics=["frechet"])
         assert row["guidance"] == number
         built_in = objective.name == "shortcut" and objective.guidance != 1
         assert ("trained in" in str(row["protocol"]["guidance"])) == built_in

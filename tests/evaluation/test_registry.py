@@ -91,9 +91,9 @@ def test_a_new_metric_is_in_the_record_the_json_the_table_the_curves_and_the_rep
     write_scores(tmp_path / "scores.json", rows)
     assert json.loads((tmp_path / "scores.json").read_text())["scores"] == rows
     print_scores(rows)
-    told = capsys.readouterr().out
-    assert f"mean_offset (floor) {rows[0]['mean_offset_floor']:.3f}" in told.replace("\n", " ")
-    assert f"{rows[0]['mean_offset']:.3f}" in told
+    printed = capsys.readouterr().out
+    assert f"mean_offset (floor) {rows[0]['mean_offset_floor']:.3f}" in printed.replace("\n", " ")
+    assert f"{rows[0]['mean_offset']:.3f}" in printed
     titles = {axes.get_title(loc="left") for axes in score_figure(rows).axes}
     assert any("Mean offset" in text for text in titles)
     page = score_tables(rows)
@@ -109,7 +109,7 @@ def test_a_comparisons_table_has_the_floor():
     assert "\nfloor 0.123: as many examples drawn from the reference" in table_text([row], "frechet")
 
 
-def test_an_instance_of_ones_own_is_scored_under_its_class_name():
+def test_a_users_instance_is_scored_under_its_class_name():
     data = images()
     (row,) = evaluate(noise_of(data), data, steps=[1], num=30, metrics=[MeanOffset(power=3), Precision(k=5)])
     assert row["mean_offset"] > 0 and 0 <= row["precision"] <= 1
@@ -130,7 +130,7 @@ def test_an_instance_of_ones_own_is_scored_under_its_class_name():
         (["frechet@dat"], "did you mean 'data'"),
     ],
 )
-def test_what_is_no_metric_is_refused(requested, message):
+def test_what_is_no_metric_is_an_error(requested, message):
     data = images()
     with pytest.raises(UsageError, match=message):
         evaluate(noise_of(data), data, steps=[1], num=20, metrics=requested)
@@ -150,10 +150,10 @@ def test_names_and_instances_go_together(monkeypatch):
     chosen = choose_metrics(["precision@edges", "fed", "accuracy@edges", "frechet"])
     assert list(chosen) == ["frechet", "fed", "precision@edges", "accuracy@edges", "recall@edges"]
     assert chosen["precision@edges"] == Precision("edges")
-    assert "fed" not in choose_metrics(None, "picture")  # a feature network is never loaded unasked
+    assert "fed" not in choose_metrics(None, "picture")  # a feature network is loaded only if it is named
 
 
-def test_the_floor_is_the_distance_of_rows_drawn_with_replacement():
+def test_the_floor_is_the_distance_of_examples_drawn_with_replacement():
     data = points()
     (row,) = evaluate(noise_of(data), data, steps=[1], num=150, seed=4, rows=100, metrics=["frechet", "energy"])
     x = data.codec.fit(data).encode(data.read(np.arange(len(data))), None).double().numpy()
@@ -171,7 +171,7 @@ def test_the_floor_is_the_distance_of_rows_drawn_with_replacement():
 
 
 def test_the_floor_is_what_a_perfect_sampler_scores():
-    """Of N of n rows of a Gaussian: both distances fall as 1/N, and the floor is among scores of fresh rows."""
+    """N of n examples of a Gaussian: both distances fall as 1/N, and the floor is near the score of new examples."""
     data = points(4000)
     rows = [
         evaluate(noise_of(data), data, steps=[1], num=num, metrics=["frechet"])[0] for num in (250, 1000)
@@ -256,7 +256,7 @@ class ClassScore(Metric):
 
 
 def test_logits_are_summed_over_all_samples(monkeypatch):
-    """Sure logits that spread over the classes by shares q score the exponential of q's entropy."""
+    """Sure logits that spread over the classes in fractions q score the exponential of q's entropy."""
     halves = Halves()
     monkeypatch.setitem(FEATURES, "top", lambda *facts: FeatureSpace("top", halves, "top"))
     data = images()
@@ -272,7 +272,7 @@ def test_logits_are_summed_over_all_samples(monkeypatch):
 
 
 def test_records_of_0_1_0_are_read():
-    """No floor, and no word of metrics without parameters in the protocol."""
+    """They have no floor, and their protocols omit metrics without parameters."""
     old = {"method": "shortcut", "run": "a", "steps": 1, "guidance": 1.0, "frechet": 0.5, "recall": 0.1,
            "accuracy": 1.0, "accuracy_real": 0.98, "notes": [],
            "protocol": {"metrics": {"recall": {"k": 3, "rows": 9}}}}  # fmt: skip

@@ -1,4 +1,4 @@
-"""Scores on disk: whole or not at all, and one answer to each question."""
+"""Scores on disk: written atomically, and one record for each measurement."""
 
 import json
 import math
@@ -12,7 +12,7 @@ def row(steps, frechet, run="digits, step 10", **protocol):
     return {"run": run, "steps": steps, "frechet": frechet, "protocol": {"num": 10, "code": {"commit": "a"}} | protocol}
 
 
-def test_scores_are_written_whole_or_not_at_all(tmp_path):
+def test_scores_are_written_atomically(tmp_path):
     path = tmp_path / "deep" / "scores.json"
     write_scores(path, [{"frechet": 0.1 + 0.2}])
     assert json.loads(path.read_text()) == {"scores": [{"frechet": 0.1 + 0.2}]}
@@ -22,7 +22,7 @@ def test_scores_are_written_whole_or_not_at_all(tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["scores.json"]
 
 
-def test_a_new_row_replaces_the_one_that_answers_the_same_question_and_keeps_the_others(tmp_path):
+def test_a_new_record_replaces_the_one_that_measures_the_same_and_no_other(tmp_path):
     path = tmp_path / "scores.json"
     keep_scores(path, [row(1, 0.5), row(4, 0.2)])
     keep_scores(path, [row(1, 0.4, code={"commit": "b"}, torch_version="9", key_version=2), row(1, 0.6, num=20)])
@@ -33,7 +33,7 @@ def test_a_new_row_replaces_the_one_that_answers_the_same_question_and_keeps_the
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"scores": 3}', '{"scores": [3]}'])
-def test_a_file_of_another_kind_is_left_as_it_is(tmp_path, text):
+def test_a_file_without_scores_is_not_changed(tmp_path, text):
     path = tmp_path / "scores.json"
     path.write_text(text)
     with pytest.raises(ValueError, match=r"scores\.json does not hold scores"):
@@ -41,7 +41,7 @@ def test_a_file_of_another_kind_is_left_as_it_is(tmp_path, text):
     assert path.read_text() == text
 
 
-def test_a_record_of_0_1_0_answers_the_same_question(tmp_path):
+def test_a_record_of_0_1_0_measures_the_same(tmp_path):
     """Its protocol has no feature space, and nothing of a metric without parameters."""
     path = tmp_path / "scores.json"
     then = {"recall": {"k": 3, "rows": 10}}

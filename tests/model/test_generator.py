@@ -1,4 +1,4 @@
-"""A sample depends on its seed and number, and on nothing else that is asked for beside it."""
+"""A sample depends on its seed and number, and on nothing else that is generated with it."""
 
 import numpy as np
 import pytest
@@ -81,7 +81,7 @@ def test_samples_of_a_stochastic_method_do_not_depend_on_their_number_or_batch_e
     torch.testing.assert_close(g.generate(steps=3, seed=1, index=[17, 13], batch=batch), all_of_them[[17, 13]])
 
 
-def test_fresh_noise_is_keyed_by_seed_number_and_step():
+def test_renoising_is_keyed_by_seed_number_and_step():
     """A network that sees each x as data (v = 0, so x1hat = x) leaves the sum of the noises: t = 0, 1/2, 3/4."""
     g = make(Still(), ConsistencyTraining())
     noise, index = g.noise(5, [4, 9]), [4, 9]
@@ -94,7 +94,7 @@ def test_fresh_noise_is_keyed_by_seed_number_and_step():
     torch.testing.assert_close(x, g.generate(steps=plan, noise=noise, seed=5, index=[0, 1]))
 
 
-def test_rows_with_one_number_have_the_same_fresh_noise():
+def test_samples_with_one_number_are_renoised_alike():
     """Points of an interpolation differ in their start only: here by 1/2 of it after a step from t = 0 to 1/2."""
     g = make(Still(), ConsistencyTraining())
     noise = g.noise(0, range(3))
@@ -102,7 +102,7 @@ def test_rows_with_one_number_have_the_same_fresh_noise():
     torch.testing.assert_close(drawn - drawn[:1], (noise - noise[:1]) / 2)
 
 
-def test_each_row_has_a_number():
+def test_each_sample_has_a_number():
     g = make(Still(), ConsistencyTraining())
     with pytest.raises(ValueError, match="index must have one number per noise, 3 of them, got 2"):
         g.generate(steps=2, noise=g.noise(0, range(3)), index=[0, 1])
@@ -129,8 +129,8 @@ def test_guidance_goes_beyond_the_label_and_costs_a_second_pass():
     assert g.plan(4, guidance=2.0).network_calls == 8
 
 
-class Told(Toward):
-    """Takes W: its end is -1 + W (c + 1), and notes the rows that it is asked for."""
+class Scaled(Toward):
+    """Takes W as an input: its end is -1 + W (c + 1), and it records the batch sizes."""
 
     takes_guidance = True
 
@@ -145,8 +145,8 @@ class Told(Toward):
 
 
 @pytest.mark.parametrize("scale", [None, 0.0, 1.0, 2.0, 4.5])
-def test_a_network_that_is_told_the_scale_is_asked_once_a_step(scale):
-    g = make(Told(), ImprovedShortcut(M=8))
+def test_a_network_with_the_scale_as_input_is_evaluated_once_per_step(scale):
+    g = make(Scaled(), ImprovedShortcut(M=8))
     plan = g.plan(4, guidance=scale)
     assert plan.network_calls == 4 and plan.caution is None
     x = g.generate(steps=plan, num=3, condition=5)
@@ -199,14 +199,14 @@ def test_a_feature_may_be_an_array():
     np.testing.assert_allclose(drawn.flatten(1), state, atol=1e-5)
 
 
-def test_what_is_never_left_out_must_be_given():
+def test_what_is_never_dropped_must_be_given():
     entries = STATE | {"state": Entry("feature", (2,), drop=False)}
     g = make(Stated(), conditions=ConditionSpec(entries, single=False))
     with pytest.raises(UsageError, match="state must be given: this model was never trained without it"):
         g.generate(steps=1, num=1)
 
 
-def test_decode_gives_pixels():
+def test_decode_returns_pixels():
     g = make(Toward())
     pixels = g.decode(torch.tensor([-2.0, -1.0, 0.1, 1.0, 2.0]).reshape(-1, 1, 1, 1).expand(-1, 1, 4, 4))
     assert pixels.dtype == np.uint8
@@ -226,7 +226,7 @@ def test_explicit_steps_and_a_callback():
 
 
 @pytest.mark.parametrize(
-    ("classes", "asked", "message"),
+    ("classes", "options", "message"),
     [
         (10, {"condition": 12}, r"label must be in 0\.\.9, got 12"),
         (10, {"condition": -1}, r"label must be in 0\.\.9, got -1"),
@@ -238,12 +238,12 @@ def test_explicit_steps_and_a_callback():
         (10, {"batch": 0}, "batch must be at least 1, got 0"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(classes, asked, message):
+def test_what_cannot_be_generated_is_an_error(classes, options, message):
     with pytest.raises(ValueError, match=message):
-        make(Toward(classes)).generate(**{"steps": 1, "seed": 0, "index": range(2)} | asked)
+        make(Toward(classes)).generate(**{"steps": 1, "seed": 0, "index": range(2)} | options)
 
 
-def test_a_model_trained_with_guidance_is_not_guided_twice_unless_asked():
+def test_a_model_trained_with_guidance_is_not_guided_twice_unless_allowed():
     g = make(Toward(), Shortcut(guidance=1.5))
     with pytest.raises(ValueError, match="guide twice"):
         g.plan(4, guidance=2.0)

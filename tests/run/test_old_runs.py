@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from anystep import evaluate, load, train
-from anystep.evaluation.reference import heldout
+from anystep.evaluation.reference import open_heldout
 from anystep.run.facts import read_config
 
 OLD = Path(__file__).parents[1] / "fixtures" / "runs-0.1.0"
@@ -54,7 +54,7 @@ def test_every_metric_is_as_it_was(name: str) -> None:
         steps=[1],
         num=48,
         metrics=metrics,
-        heldout=heldout(source),
+        heldout=open_heldout(source),
     )
     assert {metric: row[metric] for metric in SCORES[name]} == pytest.approx(SCORES[name], rel=1e-2, abs=0.03)
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from anystep import Generator, Npz, RunError, UsageError, evaluate, find_recipe, load, sample, train
 from anystep.cli.main import main
-from anystep.evaluation.reference import heldout
+from anystep.evaluation.reference import open_heldout
 from anystep.flow.coupling import CouplingConfig
 from anystep.flow.ladder import instantaneous_schedule
 from anystep.objectives import FlowMatching, Reflow
@@ -99,7 +99,7 @@ def test_raw_features_may_be_of_any_number_type(followed: Path) -> None:
 
 def test_scores_are_of_the_conditions_of_held_out_rows(followed: Path) -> None:
     source = config(followed.parent / "set.npz").data
-    reference, held = source.open("train"), heldout(source)
+    reference, held = source.open("train"), open_heldout(source)
     generator = load(followed, device="cpu")
     records = [
         evaluate(generator, reference, steps=[8], num=300, metrics=["frechet"], heldout=data)[0]

@@ -20,7 +20,7 @@ from anystep.core.device import pick_device
 from anystep.core.errors import RunError, UsageError, reason
 from anystep.core.registry import import_modules
 from anystep.evaluation.evaluate import evaluate
-from anystep.evaluation.reference import heldout
+from anystep.evaluation.reference import open_heldout
 from anystep.evaluation.scores import keep_scores, write_scores
 from anystep.model.generator import Generator
 from anystep.model.load import load
@@ -87,7 +87,7 @@ def run(argv: Sequence[str]) -> int:
         name: load(args.run, weights=each, device="cpu", step=args.checkpoint) for name, each in weights.items()
     }
     source = read_config(args.run).data
-    dataset, kept_back = source.open("train"), heldout(source)
+    dataset, kept_back = source.open("train"), open_heldout(source)
     console = Console(stderr=True)
     with Progress(
         TextColumn("{task.completed:,.0f} / {task.total:,.0f} network calls"),

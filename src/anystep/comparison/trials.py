@@ -16,7 +16,7 @@ from anystep.core.files import write_text
 from anystep.evaluation.evaluate import evaluate
 from anystep.evaluation.metrics import choose_metrics
 from anystep.evaluation.protocol import describe_device, describe_guidance, describe_schedule
-from anystep.evaluation.reference import heldout
+from anystep.evaluation.reference import open_heldout
 from anystep.evaluation.scores import keep_scores, read_scores
 from anystep.model.generator import Generator
 from anystep.model.load import load
@@ -165,7 +165,7 @@ def score(trial: Trial, watch: Watch, stop: StopRequest) -> list[Row]:
             num=trial.num,
             guidance=trial.guidance,
             metrics=trial.metrics,
-            heldout=heldout(source),
+            heldout=open_heldout(source),
             progress=progress,
         )
         keep_scores(trial.run / SCORES, new)

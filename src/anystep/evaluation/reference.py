@@ -29,7 +29,7 @@ class Reference:
     floors: Mapping[str, float]
 
 
-def heldout(source: Source) -> Dataset | None:
+def open_heldout(source: Source) -> Dataset | None:
     """Return the examples that were held out from training, if there are any."""
     try:
         return source.open("heldout")
@@ -59,7 +59,7 @@ def conditioned_like_source(generator: Generator, source: Source) -> Generator:
     """Return `conditioned_like` the held-out examples of a source, or its training examples if there are none."""
     if not generator.conditions.features:
         return generator
-    return conditioned_like(generator, heldout(source) or source.open("train"))
+    return conditioned_like(generator, open_heldout(source) or source.open("train"))
 
 
 def reference_order(total: int) -> NDArray[np.int64]:
