@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from anystep.cli.compare import parse_compare
-from anystep.comparison.compare import Choices, plan
+from anystep.comparison.compare import Choices, plan_trials
 from anystep.core.errors import UsageError
 from anystep.evaluation.evaluate import evaluate
 from anystep.evaluation.reference import open_heldout
@@ -33,7 +33,9 @@ DIGITS = f"compare digits {SMALL} --optimizer.warmup 0 --methods shortcut,+guida
 def parts(*words: str) -> dict[str, Config]:
     """Return every part's run, and the shortcut model's."""
     base = parse_compare(["digits", *words])[1]
-    return {trial.method: trial.config for trial in plan(base, Path("out"), Choices(methods=["shortcut", *PARTS]))}
+    return {
+        trial.method: trial.config for trial in plan_trials(base, Path("out"), Choices(methods=["shortcut", *PARTS]))
+    }
 
 
 def test_each_part_adds_itself_to_those_before() -> None:
@@ -81,7 +83,7 @@ def test_what_is_asked_for_all_methods_stays() -> None:
 def test_a_part_that_adds_nothing_is_refused(words: str, names: str, same: str) -> None:
     base = parse_compare(["digits", *words.split()])[1]
     with pytest.raises(UsageError, match=same if "\\" in same else re.escape(same)):
-        plan(base, Path("out"), Choices(methods=names.split()))
+        plan_trials(base, Path("out"), Choices(methods=names.split()))
 
 
 def test_a_run_of_improved_shortcut_has_its_own_options_in_every_part() -> None:
@@ -102,7 +104,7 @@ def found() -> dict[str, Any]:
 def test_the_scale_is_that_of_the_networks_that_are_told_it(command: Command) -> None:
     said = command(f"{DIGITS} --guidance 1.5")
     assert said.code == 0 and "iSM, part by part" in said.out
-    assert "guidance 1.5 where the network is told it" in said.out
+    assert "guidance 1.5 where it is an input" in said.out
     scores = found()["scores"]
     assert [(row["method"], row["steps"], row["guidance"]) for row in scores] == [
         *(("shortcut", n, 1) for n in (1, 2)),

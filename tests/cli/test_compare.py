@@ -15,9 +15,9 @@ from PIL import Image
 from anystep.cli.compare import parse_compare
 from anystep.cli.progress import ComparisonProgress, losses
 from anystep.comparison import processes, trials
-from anystep.comparison.compare import Choices, compare, plan
-from anystep.comparison.outcome import caution, train_seconds
-from anystep.comparison.trials import News, Trial
+from anystep.comparison.compare import Choices, compare, plan_trials
+from anystep.comparison.outcome import steps_caution, train_seconds
+from anystep.comparison.trials import Trial, TrialEvent
 from anystep.core.errors import RunError
 from anystep.figures.methods import display_name
 from anystep.objectives import OBJECTIVES
@@ -118,7 +118,7 @@ def test_two_seeds_give_mean_and_spread(command: Command) -> None:
 def test_every_method_costs_the_same_and_has_the_same_of_everything_else() -> None:
     args, base = parse_compare(["digits", "--images", "51200", "--network.hidden", "64", "--optimizer.lr", "0.25"])
     assert args.methods is None and base.objective.name == "flow_matching"
-    made = plan(base, Path("out"), Choices(seeds=(0, 1)))
+    made = plan_trials(base, Path("out"), Choices(seeds=(0, 1)))
     assert {trial.method for trial in made} == set(OBJECTIVES) and len(made) == 2 * len(OBJECTIVES)
     for trial in made:
         assert forward_units(trial.config) == pytest.approx(3 * 51200, rel=0.03)
@@ -131,7 +131,7 @@ def test_every_method_costs_the_same_and_has_the_same_of_everything_else() -> No
 def test_a_family_and_its_recipes_are_one_comparison(options: list[str]) -> None:
     """They share a folder, and the cost is rounded to whole updates once."""
     made = [
-        plan(parse_compare([name, *options])[1], Path("out"), Choices())
+        plan_trials(parse_compare([name, *options])[1], Path("out"), Choices())
         for name in ("digits", "digits-shortcut", "digits-reflow", "digits-progressive_distillation")
     ]
     assert made[0] == made[1] == made[2] == made[3]
@@ -190,8 +190,8 @@ def test_the_time_after_the_last_record_counts(tmp_path: Path, monkeypatch: pyte
 
 
 def test_few_steps_of_what_learns_velocities_are_in_parentheses_as_in_the_paper() -> None:
-    """P1's Table 1: progressive distillation in 128 and 4 steps, diffusion and flow matching in 4 and 1."""
-    marked = {name: {n for n in (128, 4, 1) if caution(OBJECTIVES[name](), n)} for name in OBJECTIVES}
+    """Frans et al. 2024, Table 1: distillation in 128 and 4 steps, diffusion and flow matching in 4 and 1."""
+    marked = {name: {n for n in (128, 4, 1) if steps_caution(OBJECTIVES[name](), n)} for name in OBJECTIVES}
     expected = {"progressive_distillation": {128, 4}, "diffusion": {4, 1}, "flow_matching": {4, 1}}
     assert {name: found for name, found in marked.items() if found} == expected
 
@@ -199,7 +199,7 @@ def test_few_steps_of_what_learns_velocities_are_in_parentheses_as_in_the_paper(
 def test_a_config_keeps_its_own_methods_options(command: Command) -> None:
     command("train eight_gaussians-shortcut TINY --out run --objective.share 0.5")
     _, base = parse_compare(["run", "--methods", "shortcut"])
-    (trial, other) = plan(base, Path("out"), Choices(methods=["shortcut", "flow_matching"]))
+    (trial, other) = plan_trials(base, Path("out"), Choices(methods=["shortcut", "flow_matching"]))
     assert trial.config.objective.share == 0.5 and other.config.objective.name == "flow_matching"  # type: ignore[attr-defined]
     assert forward_units(trial.config) == pytest.approx(320 * (3 + 2 * 0.5), rel=0.06)
 
@@ -225,7 +225,7 @@ def interrupting(monkeypatch: pytest.MonkeyPatch, images: int) -> list[str]:
     """Send Ctrl-C once, when a run tells of so many images; the list will hold that run's name."""
     shown, sent = ComparisonProgress.show, list[str]()
 
-    def show(self: ComparisonProgress, trial: Trial, news: News) -> None:
+    def show(self: ComparisonProgress, trial: Trial, news: TrialEvent) -> None:
         shown(self, trial, news)
         if not sent and news.doing == "train" and news.done >= images:
             sent.append(trial.run.name)
@@ -319,10 +319,10 @@ def test_samples_that_are_not_finite_are_a_failure_of_their_budget(
 def test_a_process_that_dies_is_a_failed_run() -> None:
     """Not one that says why: what the system kills says nothing."""
     _, base = parse_compare(f"two_moons {SMALL}".split())
-    (made,) = plan(base, Path("nowhere"), Choices(methods=["flow_matching"]))
-    results = [trials.Result()]
+    (made,) = plan_trials(base, Path("nowhere"), Choices(methods=["flow_matching"]))
     lethal = replace(made, config=_Lethal())  # type: ignore[arg-type]
-    processes._in_processes([lethal], [0], results, lambda trial, news: None, StopRequest(), 1)
+    results = [trials.TrialResult(lethal)]
+    processes._attempt_in_processes(results, [0], lambda trial, news: None, StopRequest(), 1)
     assert results[0].failed == "its process ended with exit code -9"
 
 
@@ -335,9 +335,9 @@ class _Lethal:
 
 def test_a_phase_that_is_announced_does_not_hide_what_is_trained(capsys: pytest.CaptureFixture[str]) -> None:
     _, base = parse_compare(f"two_moons {SMALL}".split())
-    trial, *_ = plan(base, Path("out"), Choices())
+    trial, *_ = plan_trials(base, Path("out"), Choices())
     with ComparisonProgress() as progress:
-        progress.show(trial, News("train", 0, 640, text="phase teacher: images 0 to 320"))
+        progress.show(trial, TrialEvent("train", 0, 640, text="phase teacher: images 0 to 320"))
     run = trial.run.name
     assert capsys.readouterr().err == f"{run}: training 640 images\n{run}: phase teacher: images 0 to 320\n"
 
@@ -360,7 +360,7 @@ def test_what_a_method_decides_is_refused_from_a_person_only_where_it_differs(co
 def test_a_dry_run_is_every_run_with_its_cost_and_writes_nothing(command: Command) -> None:
     said = command(f"{POINTS} --dry-run --seeds 0 1")
     assert said.code == 0 and said.err == ""
-    trials = plan(
+    trials = plan_trials(
         parse_compare(POINTS.split()[1:])[1], Path("out"), Choices(["shortcut", "flow_matching"], seeds=[0, 1])
     )
     lines = {line.split()[0]: line.split()[1:] for line in said.out.splitlines() if "-seed" in line}

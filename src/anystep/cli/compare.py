@@ -20,10 +20,9 @@ from anystep.cli.parse import Imports, parse_known, parse_with_sections, split
 from anystep.cli.progress import ComparisonProgress
 from anystep.cli.scores import METRICS_HELP
 from anystep.cli.sections import configured, find_data, sections_of, with_classes
-from anystep.comparison.compare import STEPS, Choices, compare, plan_checked
-from anystep.comparison.kept import with_earlier
+from anystep.comparison.compare import STEPS, Choices, compare, plan_checked, with_earlier
 from anystep.comparison.outcome import Comparison, same_noise
-from anystep.comparison.trials import Row, Trial
+from anystep.comparison.trials import Score, Trial
 from anystep.core.errors import RunError, UsageError, reason
 from anystep.core.files import write_text
 from anystep.core.registry import import_modules
@@ -148,8 +147,8 @@ def run(argv: Sequence[str]) -> int:
         )
     command = shlex.join(["anystep", "compare", *argv])
     if stop.signal is not None and not comparison.complete:
-        done = sum(bool(result.rows) for result in comparison.results)
-        print(f"stopped; {done} of {len(comparison.trials)} runs are done, and checkpoints saved", file=sys.stderr)
+        done = sum(bool(result.scores) for result in comparison.results)
+        print(f"stopped; {done} of {len(comparison.results)} runs are done, and checkpoints saved", file=sys.stderr)
         print(f"go on with: {command}", file=sys.stderr)
         return 128 + stop.signal
     comparison, lost = with_earlier(comparison, out, choices)
@@ -252,7 +251,7 @@ def write(comparison: Comparison, out: Path, command: str, requested: Path | Non
         print(path)
 
 
-def protocol_line(comparison: Comparison, scores: Sequence[Row]) -> str:
+def protocol_line(comparison: Comparison, scores: Sequence[Score]) -> str:
     """Return what was measured, and what each run costs."""
     budget = (
         f"{comparison.budget:,} network forward units a run, in whole updates; an image costs forward 1, backward 2"
@@ -260,20 +259,20 @@ def protocol_line(comparison: Comparison, scores: Sequence[Row]) -> str:
     if not scores:
         return budget
     protocol = scores[0]["protocol"]
-    scales = {trial.guidance for trial in comparison.trials} - {None}
-    told = "".join(f", guidance {scale:g} where the network is told it" for scale in scales)
+    scales = {result.trial.guidance for result in comparison.results} - {None}
+    told = "".join(f", guidance {scale:g} where it is an input" for scale in scales)
     return (
         f"{protocol['num']:,} samples against {protocol['reference_num']:,} of {protocol['reference']}, "
         f"{protocol['features'].replace('_', ' ')}, seed {protocol['seed']}{told}\n{budget}"
     )
 
 
-def pictures(comparison: Comparison, summary: Sequence[Row], scores: Sequence[Row], metric: str) -> dict[str, Any]:
+def pictures(comparison: Comparison, summary: Sequence[Score], scores: Sequence[Score], metric: str) -> dict[str, Any]:
     """Return scores.png and samples.png as far as there is something to draw, and something to draw it with."""
     made: dict[str, Any] = {}
     if can_draw() and any(row["mean"].get(metric) is not None for row in summary):
         made["scores.png"] = to_image(comparison_figure(summary, scores, metric))
-    runs = [trial.run for trial, result in zip(comparison.trials, comparison.results, strict=True) if result.rows]
+    runs = [result.trial.run for result in comparison.results if result.scores]
     if not runs:
         return made
     facts = DataFacts.read(runs[0])

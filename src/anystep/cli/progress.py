@@ -21,7 +21,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from anystep.comparison.trials import News, Trial
+from anystep.comparison.trials import Trial, TrialEvent
 from anystep.report.curves import kind_name
 from anystep.run.config import Config
 from anystep.training.trainer import Record
@@ -138,7 +138,7 @@ class ComparisonProgress:
         if self.watched:
             self.bar.stop()
 
-    def show(self, trial: Trial, news: News) -> None:
+    def show(self, trial: Trial, news: TrialEvent) -> None:
         """Take note of what a run tells; a signal's own line is left to `stopping`."""
         run = trial.run.name
         text = news.text
@@ -162,7 +162,7 @@ class ComparisonProgress:
         with suppress(OSError):
             os.write(2, f"\n{STOPPING}\n".encode())
 
-    def _restart(self, run: str, news: News) -> None:
+    def _restart(self, run: str, news: TrialEvent) -> None:
         self._drop(run)
         self.tasks[run] = self.bar.add_task(DOING[news.doing], total=news.total, run=run)
 

@@ -1,17 +1,18 @@
-"""Every method on one's own data at equal compute, as in Table 1 of Frans et al. 2024. Compute is counted in network
-forward units."""
+"""Every method on your data at equal compute, as in Table 1 of Frans et al. 2024 (network forward units)."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from math import isfinite
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from anystep.comparison.outcome import Comparison
 from anystep.comparison.processes import attempt_all
-from anystep.comparison.trials import FAILED, Trial, Watch
+from anystep.comparison.trials import FAILED, Trial, TrialCallback, stored_result
 from anystep.core.device import pick_device
 from anystep.core.errors import RunError, UsageError
 from anystep.data import Dataset
@@ -21,32 +22,32 @@ from anystep.recipes import PARTS, with_method
 from anystep.run.config import Config
 from anystep.run.directory import check_data, difference
 from anystep.run.facts import DataFacts, read_config
-from anystep.run.plan import forward_units, segments
+from anystep.run.plan import segments
 from anystep.training.signals import StopRequest
 
 STEPS = (1, 2, 4, 8, 32, 128)
-#: what can be compared
+#: everything that can be compared
 NAMES = (*OBJECTIVES, *PARTS)
 
 
 @dataclass(frozen=True)
 class Choices:
-    """What is compared, and how it is scored. Raises UsageError when it is made of what cannot be."""
+    """What is compared, and how it is scored. Raises UsageError for values that cannot be."""
 
     methods: Sequence[str] | None = None
     """Methods, or parts of iSM (`recipes.PARTS`); None is all methods."""
     without: Sequence[str] = ()
-    """Methods to leave out."""
+    """Methods to exclude."""
     seeds: Sequence[int] = (0,)
     """Seeds of the training runs."""
     steps: Sequence[int] = STEPS
-    """Sampling budgets."""
+    """Numbers of sampling steps."""
     num: int = 2048
-    """Number of samples at each budget."""
+    """Number of samples for each number of steps."""
     metrics: Sequence[str] | None = None
-    """Metrics; None is those of the kind of data."""
+    """Metrics; None is the usual ones for the kind of data."""
     guidance: float | None = None
-    """Guidance scale W of the samples of methods whose network is told it; the others are drawn as trained."""
+    """Guidance scale W for methods that have it as a network input; the others are sampled as trained."""
 
     def __post_init__(self) -> None:
         if not self.names():
@@ -61,21 +62,21 @@ class Choices:
 
     def names(self) -> list[str]:
         """Return the methods and parts, each once. Raises UsageError."""
-        asked = known("methods", list(OBJECTIVES) if self.methods is None else self.methods, NAMES)
-        out = known("without", self.without, NAMES) if self.without else ()
-        return [name for name in asked if name not in out]
+        excluded = check_names("without", self.without, NAMES) if self.without else ()
+        methods = list(OBJECTIVES) if self.methods is None else self.methods
+        return [name for name in check_names("methods", methods, NAMES) if name not in excluded]
 
 
-def known(what: str, asked: Sequence[str], names: Iterable[str]) -> list[str]:
-    """Return what is asked, each once. Raises UsageError that offers the nearest for one that is not known, or none."""
-    for name in asked:
+def check_names(what: str, requested: Sequence[str], names: Iterable[str]) -> list[str]:
+    """Return the requested names, each once. Raises UsageError without any, or with the nearest names to an unknown."""
+    for name in requested:
         if name not in names:
             near = get_close_matches(name, names, n=2)
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
             raise UsageError(f"{what} must be among {', '.join(names)}, got {name!r}{hint}")
-    if not asked:
+    if not requested:
         raise UsageError(f"{what} must name at least one of {', '.join(names)}, got none")
-    return list(dict.fromkeys(asked))
+    return list(dict.fromkeys(requested))
 
 
 def compare(
@@ -85,50 +86,54 @@ def compare(
     *,
     jobs: int = 1,
     imports: Sequence[str] = (),
-    watch: Watch | None = None,
+    watch: TrialCallback | None = None,
     stop: StopRequest | None = None,
 ) -> Comparison:
     """Train the chosen methods (default: all) at the cost of ``base`` into ``out``/METHOD-seedK, and score them.
 
-    Each method has ``base``'s data, network size and optimizer, and the family's choices; ``base``'s own method its own
-    options. What is trained or scored already is not made again. ``jobs`` runs are made at a time, in processes that
-    share the cores; these import the modules ``imports`` first. A run that fails leaves the others. Raises what
-    `plan_checked` does, before anything is trained.
+    Each method has ``base``'s data, network size and optimizer, and its options in the recipe's family; ``base``'s own
+    method keeps its options. Finished training and scores are not repeated. ``jobs`` runs are trained at a time, in
+    processes that share the cores and import the modules ``imports``. If a run fails, the others continue. Raises what
+    `plan_checked` raises, before any training.
     """
-    trials = [replace(trial, imports=tuple(imports)) for trial in plan_checked(base, Path(out), choices or Choices())]
-    results = attempt_all(trials, watch or (lambda trial, news: None), stop or StopRequest(), jobs)
-    return Comparison(base, forward_units(base), trials, results)
+    trials = plan_checked(base, Path(out), choices or Choices())
+    results = attempt_all(trials, watch or (lambda trial, event: None), stop or StopRequest(), jobs, imports)
+    return Comparison(base, results)
 
 
 def plan_checked(base: Config, out: Path, choices: Choices) -> list[Trial]:
-    """Return the trials of `compare`, which can be trained and scored as far as can be known before. Writes nothing.
+    """Return the trials of `compare`, checked as far as possible without training. Writes nothing.
 
-    Raises UsageError for what cannot be compared, RunError for run directories that hold something else, DataError.
+    Raises UsageError for impossible choices, RunError for run directories with other content, DataError.
     """
-    trials = plan(base, Path(out), choices)
+    trials = plan_trials(base, Path(out), choices)
     if choices.guidance is not None and all(trial.guidance is None for trial in trials):
-        told = ", ".join(name for name in NAMES if name in PARTS or OBJECTIVES[name].takes_guidance)
-        raise UsageError(f"guidance is for methods whose network is told it ({told}), and none of them is compared")
-    check(trials)
+        guided = ", ".join(name for name in NAMES if name in PARTS or OBJECTIVES[name].takes_guidance)
+        raise UsageError(f"guidance needs a method that has it as a network input ({guided}), none is compared")
+    check_trials(trials)
     return trials
 
 
-def plan(base: Config, out: Path, choices: Choices) -> list[Trial]:
+def plan_trials(base: Config, out: Path, choices: Choices) -> list[Trial]:
     """Return the trials, all methods of a seed before the next seed. Raises UsageError."""
     if base.init.run is not None:
         raise UsageError(
             f"init.run {base.init.run}: runs are compared at equal compute from the start; compare a config without it"
         )
-    configs, bad = {}, dict[str, ValueError]()
+    configs, bad = dict[str, Config](), dict[str, ValueError]()
     for name in choices.names():
         try:
-            configs[name] = at_the_cost(base, name, choices.steps).located()
+            configs[name] = config_at_cost(base, name, choices.steps).located()
         except ValueError as error:
             bad[name] = error
     if bad:
         name, why = next(iter(bad.items()))
-        raise UsageError(f"{name}: {why}\nor leave out what cannot be: --without {','.join(bad)}") from why
-    check_different(configs)
+        raise UsageError(f"{name}: {why}\nor exclude what is not possible: --without {','.join(bad)}") from why
+    first_names: dict[Config, str] = {}
+    for name, config in configs.items():  # equal where an option of iSM is set for all methods
+        other = first_names.setdefault(config, name)
+        if other != name:
+            raise UsageError(f"{name} is here the same run as {other}: exclude it, --without {name}")
     return [
         Trial(
             replace(config, training=replace(config.training, seed=seed)),
@@ -144,33 +149,24 @@ def plan(base: Config, out: Path, choices: Choices) -> list[Trial]:
     ]
 
 
-def check_different(configs: Mapping[str, Config]) -> None:
-    """Raise UsageError when two names are one run, as a part of iSM is where its option is set for all."""
-    names: dict[Config, str] = {}
-    for name, config in configs.items():
-        other = names.setdefault(config, name)
-        if other != name:
-            raise UsageError(f"{name} is here the same run as {other}: leave it out, --without {name}")
-
-
-def at_the_cost(base: Config, method: str, steps: Sequence[int]) -> Config:
-    """Return a method's run. Raises UsageError for one that cannot be, in the words of flow matching's images."""
+def config_at_cost(base: Config, method: str, steps: Sequence[int]) -> Config:
+    """Return a method's config at the cost of ``base``. Raises UsageError when it has no such run or schedule."""
     config = base if method == base.objective.name else with_method(base, method)
     try:
         segments(config)
     except ValueError as error:
         flow = base if base.objective.name == "flow_matching" else with_method(base, "flow_matching")
         raise UsageError(f"at the cost of --images {flow.training.images}, {error}") from error
-    for budget in steps:
-        config.objective.schedule(budget)
+    for count in steps:
+        config.objective.schedule(count)
     return config
 
 
-def check(trials: Sequence[Trial]) -> None:
-    """Raise, before anything is trained, what would otherwise come up hours later. Writes nothing.
+def check_trials(trials: Sequence[Trial]) -> None:
+    """Raise what would otherwise fail hours later. Writes nothing.
 
     ValueError for methods, a network, a loss or metrics that do not fit the data, UsageError and RunError for a run
-    directory that holds something else, DataError.
+    directory with other content, DataError.
     """
     config, metrics = trials[0].config, trials[0].metrics or ()
     device = pick_device(config.training.device)
@@ -178,12 +174,12 @@ def check(trials: Sequence[Trial]) -> None:
     facts = DataFacts.of(dataset, config.codec)
     for name in metrics:
         if "conditions" in find_metric(name).needs and facts.num_classes is None:
-            raise UsageError(f"{name} needs classes, and this data has none: leave it out of the metrics")
+            raise UsageError(f"{name} needs classes, and this data has none: exclude it from the metrics")
     build_spaces({name: find_metric(name) for name in metrics}, facts.codec, facts.shape, device)
     if facts.num_classes is None:
         if any(trial.guidance not in {None, 1} for trial in trials):
-            raise UsageError("guidance needs classes, and this data has none: leave it out")
-        if idle := [trial.part for trial in trials if trial.part in {"+guidance", "+interval"}]:
+            raise UsageError("guidance needs classes, and this data has none: omit it")
+        if idle := [trial.ablation for trial in trials if trial.ablation in {"+guidance", "+interval"}]:
             raise UsageError(f"{idle[0]} needs classes, and this data has none: --without +guidance,+interval")
     with torch.random.fork_rng(devices=[]):
         config.network.build(facts.shape, facts.conditions, config.objective.M)
@@ -191,20 +187,62 @@ def check(trials: Sequence[Trial]) -> None:
         trial.config.check(facts.conditions)
         for part in (trial.config.penalty, trial.config.weight):
             part.start(facts.shape, trial.config.objective.tags, trial.config.objective.marked, torch.device("cpu"))
-        check_place(trial, dataset)
+        check_run_free(trial, dataset)
 
 
-def check_place(trial: Trial, dataset: Dataset) -> None:
-    """Raise UsageError or RunError unless the run directory is free, or holds this very run on this very data."""
-    run, ours = trial.run, {"run.json", FAILED}
+def check_run_free(trial: Trial, dataset: Dataset) -> None:
+    """Raise UsageError or RunError unless the run directory is free, or holds this run on this data."""
+    run = trial.run
     if (run / "config.json").exists():
         if other := difference(read_config(run), trial.config, {"training.device"}):
             name, before, after = other
             raise UsageError(
                 f"{run} holds a run with {name} {before}, not {after}: "
-                "give another --out, or delete that run to train it anew"
+                "give another --out, or delete that run to train it again"
             )
         if (run / "run.json").exists():
             check_data(DataFacts.read(run), dataset, run)
-    elif run.exists() and (not run.is_dir() or any(p.name not in ours and p.name[0] != "." for p in run.iterdir())):
-        raise RunError(f"{run} is in the way and holds no run: give another --out")
+    elif run.exists():
+        leftovers = {"run.json", FAILED}
+        if not run.is_dir() or any(p.name not in leftovers and p.name[0] != "." for p in run.iterdir()):
+            raise RunError(f"{run} is in the way and holds no run: give another --out")
+
+
+#: method, seed, steps and guidance of a score
+Key = tuple[str, int, int, float]
+
+
+def with_earlier(comparison: Comparison, out: Path, choices: Choices) -> tuple[Comparison, int]:
+    """Add the other scores of ``out``/compare.json; return the comparison and how many scores were dropped.
+
+    Scores are reread from the runs: a run counts if it is finished, was trained with the config that this comparison
+    would use, and was scored the same way (samples, metrics, reference, EMA, device).
+    """
+    try:
+        earlier = _keys(json.loads((out / "compare.json").read_text())["scores"]) - _keys(comparison.scores())
+    except (OSError, ValueError, KeyError, TypeError):  # no such file, or of another kind
+        return comparison, 0
+    if not earlier:
+        return comparison, 0
+    dataset = comparison.base.data.open("train")
+    columns = tuple(sorted({steps for _, _, steps, _ in earlier} | set(choices.steps)))
+    results = {(result.trial.method, result.trial.seed): result for result in comparison.results}
+    for method, seed in sorted({(method, seed) for method, seed, *_ in earlier}):
+        old = results.get((method, seed))
+        if old is not None and old.failed:
+            continue
+        try:
+            one = replace(choices, methods=[method], without=(), seeds=[seed])
+            (trial,) = [old.trial] if old is not None else plan_trials(comparison.base, out, one)
+            check_run_free(trial, dataset)
+        except (RunError, ValueError):  # this comparison could not have that run
+            continue
+        found = stored_result(replace(trial, steps=columns))
+        if found.scores:
+            results[method, seed] = replace(found, trial=trial)
+    union = replace(comparison, results=list(results.values()))
+    return union, len(earlier - _keys(union.scores()))
+
+
+def _keys(scores: Iterable[dict[str, Any]]) -> set[Key]:
+    return {(score["method"], score["seed"], score["steps"], score["guidance"]) for score in scores}

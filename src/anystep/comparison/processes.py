@@ -1,4 +1,4 @@
-"""Many trials, one after another here, or some at a time in processes of their own."""
+"""Many trials: one after another in this process, or several at a time in separate processes."""
 
 import os
 import signal
@@ -14,24 +14,28 @@ from typing import Any
 
 import torch
 
-from anystep.comparison.trials import News, Result, Trial, Watch, attempt, known
+from anystep.comparison.trials import Trial, TrialCallback, TrialEvent, TrialResult, attempt, stored_result
 from anystep.core.registry import import_modules
 from anystep.training.signals import STOPPING, StopRequest
 
-#: seconds between looks at what other processes say
+#: seconds between looks at other processes
 POLL = 0.2
 
 
-def attempt_all(trials: Sequence[Trial], watch: Watch, stop: StopRequest, jobs: int = 1) -> list[Result]:
-    """Make all trials, ``jobs`` at a time; the cores are shared out among them. Results are in the trials' order.
+def attempt_all(
+    trials: Sequence[Trial], watch: TrialCallback, stop: StopRequest, jobs: int = 1, imports: Sequence[str] = ()
+) -> list[TrialResult]:
+    """Attempt all trials, ``jobs`` at a time, and return their results in the same order.
 
-    One at a time they are made here, several in a process each. After a signal each saves a checkpoint, and no more
-    begin; when this process dies, the others save a checkpoint and end.
+    With several jobs each trial has a process, which imports the modules ``imports``; the cores are divided among them.
+    After a signal the running trials save a checkpoint and no more are started. If this process dies, the others save a
+    checkpoint and end.
     """
-    results = [known(trial) or Result() for trial in trials]
-    left = [number for number, result in enumerate(results) if not result.rows]
+    stored = [stored_result(trial) for trial in trials]
+    results = [found if len(found.scores) == len(found.trial.steps) else TrialResult(found.trial) for found in stored]
+    left = [number for number, result in enumerate(results) if not result.scores]
     if jobs > 1 and len(left) > 1:
-        _in_processes(trials, left, results, watch, stop, jobs)
+        _attempt_in_processes(results, left, watch, stop, jobs, imports)
         return results
     for number in left:
         if stop.signal is None:
@@ -39,51 +43,58 @@ def attempt_all(trials: Sequence[Trial], watch: Watch, stop: StopRequest, jobs: 
     return results
 
 
-def _in_processes(
-    trials: Sequence[Trial], left: Sequence[int], results: list[Result], watch: Watch, stop: StopRequest, jobs: int
+def _attempt_in_processes(
+    results: list[TrialResult],
+    left: Sequence[int],
+    watch: TrialCallback,
+    stop: StopRequest,
+    jobs: int,
+    imports: Sequence[str] = (),
 ) -> None:
-    """Make the trials whose numbers are ``left``, each in a process of its own, and put down their results."""
+    """Attempt the trials with the numbers ``left`` in processes, and replace their results."""
     context = get_context("spawn")
-    heard = context.RawValue("i", 0)
+    stop_signal = context.RawValue("i", 0)
     threads = max(1, torch.get_num_threads() // jobs)
     waiting = deque(left)
     running: dict[Any, tuple[int, Any]] = {}
     try:
         while running or (waiting and stop.signal is None):
-            heard.value = stop.signal or 0
+            stop_signal.value = stop.signal or 0
             while waiting and len(running) < jobs and stop.signal is None:
                 number = waiting.popleft()
-                ours, theirs = context.Pipe(duplex=False)
-                process = context.Process(target=_work, args=(trials[number], threads, heard, theirs), daemon=True)
-                with _unheard():
+                receiver, sender = context.Pipe(duplex=False)
+                arguments = results[number].trial, imports, threads, stop_signal, sender
+                process = context.Process(target=_attempt_here, args=arguments, daemon=True)
+                with _signals_blocked():
                     process.start()
-                theirs.close()
-                running[ours] = (number, process)
+                sender.close()
+                running[receiver] = (number, process)
             pipes: list[Any] = list(running)
             ready: list[Any] = wait(pipes, timeout=POLL)
             for pipe in ready:
                 number, process = running[pipe]
-                message: News | Result
+                trial = results[number].trial
+                message: TrialEvent | TrialResult
                 try:
                     message = pipe.recv()
                 except EOFError:
                     process.join()
-                    message = Result(failed=f"its process ended with exit code {process.exitcode}")
-                if isinstance(message, News):
-                    watch(trials[number], message)
+                    message = TrialResult(trial, failed=f"its process ended with exit code {process.exitcode}")
+                if isinstance(message, TrialEvent):
+                    watch(trial, message)
                 else:
                     results[number] = message
                     del running[pipe]
                     process.join()
     finally:
         for _, process in running.values():
-            process.kill()  # checkpoints appear whole or not at all
+            process.kill()  # checkpoints are written atomically
 
 
 @contextmanager
-def _unheard() -> Iterator[None]:
-    """Keep signals waiting. A process that is started here never hears any: Ctrl-C reaches all of a terminal's."""
-    ensure_running()  # multiprocessing's own process: starting it would let signals through again
+def _signals_blocked() -> Iterator[None]:
+    """Block signals. A process that is started here never receives one: Ctrl-C reaches all processes of a terminal."""
+    ensure_running()  # multiprocessing's resource tracker: starting it would unblock signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:
         yield
@@ -91,26 +102,28 @@ def _unheard() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _work(trial: Trial, threads: int, heard: Any, pipe: "Connection[Any, Any]") -> None:
-    """Make one trial in a process of its own; signals come from the first process, in ``heard``."""
-    stop, parent, told = StopRequest(), os.getppid(), 0.0
+def _attempt_here(
+    trial: Trial, imports: Sequence[str], threads: int, stop_signal: Any, pipe: "Connection[Any, Any]"
+) -> None:
+    """Attempt a trial in this process. The first process passes signals on in ``stop_signal``."""
+    stop, parent, last_sent = StopRequest(), os.getppid(), 0.0
 
-    def listen() -> None:
+    def poll_stop() -> None:
         while stop.signal is None:
             time.sleep(POLL)
-            if heard.value or os.getppid() != parent:
-                stop.signal = signal.Signals(heard.value or signal.SIGTERM)
+            if stop_signal.value or os.getppid() != parent:
+                stop.signal = signal.Signals(stop_signal.value or signal.SIGTERM)
 
-    def watch(trial: Trial, news: News) -> None:
-        nonlocal told
-        if news.record or news.text or time.monotonic() > told + POLL:
-            told = time.monotonic()
-            with suppress(BrokenPipeError):  # nobody is left to tell: the run ends with a checkpoint
-                pipe.send(news)
+    def send(trial: Trial, event: TrialEvent) -> None:
+        nonlocal last_sent
+        if event.record or event.text or time.monotonic() > last_sent + POLL:
+            last_sent = time.monotonic()
+            with suppress(BrokenPipeError):  # the first process is dead: the run ends with a checkpoint
+                pipe.send(event)
 
-    Thread(target=listen, daemon=True).start()
+    Thread(target=poll_stop, daemon=True).start()
     torch.set_num_threads(threads)
-    import_modules(trial.imports)
-    result = attempt(trial, watch, stop)
+    import_modules(imports)
+    result = attempt(trial, send, stop)
     with suppress(BrokenPipeError):
         pipe.send(result)

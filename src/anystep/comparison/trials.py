@@ -1,7 +1,7 @@
 """A trial is one run to train and to score.
 
-What is there already is not made again: a run goes on from its newest checkpoint, a finished one is left alone, and a
-score that is kept in the run is not drawn again.
+Nothing is repeated: an unfinished run resumes from its newest checkpoint, a finished one is not trained again, and
+scores in the run's `scores.json` are reused.
 """
 
 import time
@@ -26,15 +26,16 @@ from anystep.run.facts import DataFacts
 from anystep.training.signals import StopRequest
 from anystep.training.trainer import Record, train
 
-Row = dict[str, Any]
+#: a score record of `evaluate`
+Score = dict[str, Any]
 SCORES = "scores.json"
-#: in the run directory: where it went wrong, for who wants to know
+#: in the run directory: the traceback of an unexpected error
 FAILED = "failed.txt"
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A run, where it is, and how it is scored: ``num`` samples at each of ``steps``; ``metrics`` None: the usual."""
+    """A run, its directory, and how it is scored: ``num`` samples in each of ``steps``; ``metrics`` None: the usual."""
 
     config: Config
     run: Path
@@ -43,15 +44,13 @@ class Trial:
     metrics: tuple[str, ...] | None = None
     guidance: float | None = None
     """Guidance scale W of the samples; None: as trained."""
-    part: str | None = None
-    """Of an improved shortcut model that lacks the parts after it (`recipes.PARTS`)."""
-    imports: tuple[str, ...] = ()
-    """Modules that the config's own classes are in, for the process that makes the trial."""
+    ablation: str | None = None
+    """Name of an improved shortcut model without some of its parts (`recipes.PARTS`)."""
 
     @property
     def method(self) -> str:
-        """Name of the method, or of the part."""
-        return self.part or self.config.objective.name
+        """Name of the method, or of the ablation."""
+        return self.ablation or self.config.objective.name
 
     @property
     def seed(self) -> int:
@@ -60,8 +59,8 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class News:
-    """What a trial tells: ``done`` of ``total`` images, or network calls; a log record; words; that it has ended."""
+class TrialEvent:
+    """Progress of a trial: ``done`` of ``total`` images or network calls, a log record, a message, or its end."""
 
     doing: Literal["train", "score", "end"]
     done: int = 0
@@ -71,91 +70,92 @@ class News:
 
 
 @dataclass(frozen=True)
-class Result:
-    """What became of a trial: a row a budget, or why it failed; neither when it was stopped, or not begun."""
+class TrialResult:
+    """A trial's scores, one per number of steps, or why it failed; neither if it was stopped or never started."""
 
-    rows: tuple[Row, ...] = ()
+    trial: Trial
+    scores: tuple[Score, ...] = ()
     failed: str = ""
 
+    @property
+    def finite_scores(self) -> list[Score]:
+        """The scores of samples that are all finite."""
+        return [score for score in self.scores if not any("not finite" in note for note in score["notes"])]
 
-Watch = Callable[[Trial, News], None]
+
+TrialCallback = Callable[[Trial, TrialEvent], None]
 
 
 class StopError(Exception):
-    """A signal was heard; what had to be kept is kept."""
+    """A signal stopped a trial, after what it needs to resume was saved."""
 
 
-def attempt(trial: Trial, watch: Watch, stop: StopRequest) -> Result:
-    """Train, unless it is trained, and score, unless it is scored. What goes wrong is in the result.
+def attempt(trial: Trial, watch: TrialCallback, stop: StopRequest) -> TrialResult:
+    """Train and score, as far as that is not done yet. An error is in the result.
 
-    The traceback of what was not foreseen is in the run directory until the next attempt.
+    The traceback of an unexpected error is in the run directory until the next attempt.
     """
-    begun = time.monotonic()
+    started = time.monotonic()
     try:
         (trial.run / FAILED).unlink(missing_ok=True)
         if not finished(trial):
             train_trial(trial, watch, stop)
-        result = Result(tuple(score(trial, watch, stop)))
+        result = TrialResult(trial, tuple(score_trial(trial, watch, stop)))
     except StopError:
-        return Result()
+        return TrialResult(trial)
     except (RunError, DataError, UsageError) as error:
-        result = Result(failed=" ".join(str(error).split()))
-    except Exception as error:  # of whatever kind: the other trials go on
-        words = " ".join(str(error).split()) or "no message"
-        result = Result(failed=f"{type(error).__name__}: {words}" + keep_traceback(trial.run / FAILED))
-    watch(trial, News("end", text=result.failed or f"done in {time.monotonic() - begun:.0f} s"))
+        result = TrialResult(trial, failed=" ".join(str(error).split()))
+    except Exception as error:  # of any kind: the other trials continue
+        message = f"{type(error).__name__}: {' '.join(str(error).split()) or 'no message'}"
+        try:
+            write_text(trial.run / FAILED, traceback.format_exc())
+            message += f" (traceback: {trial.run / FAILED})"
+        except OSError:
+            pass
+        result = TrialResult(trial, failed=message)
+    watch(trial, TrialEvent("end", text=result.failed or f"done in {time.monotonic() - started:.0f} s"))
     return result
 
 
-def keep_traceback(path: Path) -> str:
-    """Write the traceback of the error at hand; returns where it is, in words, or nothing when that fails too."""
-    try:
-        write_text(path, traceback.format_exc())
-    except OSError:
-        return ""
-    return f" (traceback: {path})"
-
-
 def finished(trial: Trial) -> bool:
-    """Tell whether the run has a checkpoint at its end."""
-    every = checkpoint.listing(trial.run / "checkpoints")
-    return bool(every) and every[-1][0] >= trial.config.training.steps
+    """Return whether the run has a checkpoint at its end."""
+    checkpoints = checkpoint.listing(trial.run / "checkpoints")
+    return bool(checkpoints) and checkpoints[-1][0] >= trial.config.training.steps
 
 
-def train_trial(trial: Trial, watch: Watch, stop: StopRequest) -> None:
-    """Train, or go on. Raises StopError when a signal came, and what `train` raises."""
+def train_trial(trial: Trial, watch: TrialCallback, stop: StopRequest) -> None:
+    """Train, or resume. Raises StopError after a signal, and what `train` raises."""
     batch, total = trial.config.training.batch, trial.config.training.steps * trial.config.training.batch
     seen = 0
 
-    def watched(step: int, record: Record | None) -> None:
+    def on_step(step: int, record: Record | None) -> None:
         nonlocal seen
         seen = step * batch
-        watch(trial, News("train", seen, total, record))
+        watch(trial, TrialEvent("train", seen, total, record))
 
-    def say(text: str) -> None:
-        watch(trial, News("train", seen, total, text=text))
+    def on_message(text: str) -> None:
+        watch(trial, TrialEvent("train", seen, total, text=text))
 
-    if (
-        stop.signal is not None
-        or train(trial.config, trial.run, resume=True, watch=watched, say=say, stop=stop).stopped
-    ):
+    if stop.signal is not None:
+        raise StopError
+    if train(trial.config, trial.run, resume=True, watch=on_step, say=on_message, stop=stop).stopped:
         raise StopError
 
 
-def score(trial: Trial, watch: Watch, stop: StopRequest) -> list[Row]:
-    """Return a row a budget; what the run's `scores.json` does not answer is drawn and added to it.
+def score_trial(trial: Trial, watch: TrialCallback, stop: StopRequest) -> list[Score]:
+    """Return a score per number of steps; those missing in the run's `scores.json` are computed and added to it.
 
-    Raises StopError when a signal came, and what `load` and `evaluate` raise.
+    Raises StopError after a signal, and what `load` and `evaluate` raise.
     """
 
     def progress(done: int, total: int) -> None:
         if stop.signal is not None:
             raise StopError
-        watch(trial, News("score", done, total))
+        watch(trial, TrialEvent("score", done, total))
 
     generator = load(trial.run, device=trial.config.training.device)
-    rows = answers(trial, generator)
-    missing = [steps for steps, row in rows.items() if row is None]
+    scores = stored_scores(trial, generator)
+    missing = [steps for steps in trial.steps if steps not in scores]
     if missing:
         source = trial.config.data
         new = evaluate(
@@ -169,20 +169,20 @@ def score(trial: Trial, watch: Watch, stop: StopRequest) -> list[Row]:
             progress=progress,
         )
         keep_scores(trial.run / SCORES, new)
-        rows |= {row["steps"]: row for row in new}
-    return [row for row in rows.values() if row is not None]
+        scores |= {score["steps"]: score for score in new}
+    return [scores[steps] for steps in trial.steps]
 
 
-def answers(trial: Trial, generator: Generator) -> dict[int, Row | None]:
-    """Return, for each budget, the newest row kept in the run that answers the same question, or None."""
-    kept = trial.run / SCORES
-    there: list[Row] = read_scores(kept) if kept.exists() else []
+def stored_scores(trial: Trial, generator: Generator) -> dict[int, Score]:
+    """Return the newest scores in the run's `scores.json` that were computed as the trial requires, by steps."""
+    path = trial.run / SCORES
+    stored: list[Score] = read_scores(path) if path.exists() else []
     facts = DataFacts.read(trial.run)
     metrics = choose_metrics(trial.metrics, facts.codec.looks)
-
-    def answer(steps: int) -> Row | None:
+    found = {}
+    for steps in trial.steps:
         plan = generator.plan(steps, guidance=trial.guidance)
-        asked = {
+        required = {
             "num": trial.num,
             "seed": 0,
             "reference_hash": facts.fingerprint,
@@ -191,24 +191,18 @@ def answers(trial: Trial, generator: Generator) -> dict[int, Row | None]:
             "ema": generator.ema,
             "device": describe_device(generator.device),
         }
-        for row in reversed(there):
-            protocol = row.get("protocol") or {}
-            same = (row.get("run"), row.get("steps")) == (generator.source, steps)
-            alike = {name: protocol.get(name) for name in asked} == asked
-            if same and alike and all(name in row for name in metrics):
-                return row
-        return None
-
-    return {steps: answer(steps) for steps in trial.steps}
+        for score in stored:
+            same_run = (score.get("run"), score.get("steps")) == (generator.source, steps)
+            protocol = score.get("protocol") or {}
+            if same_run and required.items() <= protocol.items() and all(name in score for name in metrics):
+                found[steps] = score
+    return found
 
 
-def known(trial: Trial) -> Result | None:
-    """Return the result of a trial that is trained and scored already, else None."""
-    if not finished(trial):
-        return None
+def stored_result(trial: Trial) -> TrialResult:
+    """Return the stored scores of a finished run; none if it is not finished, or cannot be read."""
     try:
-        rows = answers(trial, load(trial.run, device=trial.config.training.device))
-    except (RunError, ValueError):
-        return None  # an attempt will tell
-    found = tuple(row for row in rows.values() if row is not None)
-    return Result(found) if len(found) == len(rows) else None
+        scores = stored_scores(trial, load(trial.run, device=trial.config.training.device)) if finished(trial) else {}
+    except (RunError, ValueError):  # an attempt reports why
+        scores = {}
+    return TrialResult(trial, tuple(scores.values()))
