@@ -152,7 +152,7 @@ USAGE = [
     ("compare digits --jobs 0", "--jobs must be at least 1, got 0"),
     ("compare digits --images 256", r"\w+: at the cost of --images 256, .* too few .*\nor .* --without reflow,prog"),
     ("compare digits --images 640 --batch 64", r"of --images 640, .*\nor .* --without progressive_distillation\n"),
-    ("compare digits --methods shortcut --guidance 2", r"guidance is for methods whose .* \(improved_shortcut, \+guid"),
+    ("compare digits --methods shortcut --guidance 2", r"guidance needs a method .* \(improved_shortcut, \+guid"),
     ("compare digits --guidance nan", "guidance must be a finite number, got nan"),
     ("compare two_moons --methods +guidance --guidance 2", "guidance needs classes, and this data has none"),
     ("compare two_moons --methods shortcut,+interval", r"\+interval needs classes, .*--without \+guidance,\+interval"),
