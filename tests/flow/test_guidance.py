@@ -6,7 +6,7 @@ from tests.toys import WithNull
 from torch import Tensor
 
 from anystep.core.errors import UsageError
-from anystep.flow.guidance import guide, guided_velocity, in_interval
+from anystep.flow.guidance import guide, guided_velocity
 from anystep.flow.sampling import refine, sample
 
 CLASSES = 3
@@ -74,13 +74,9 @@ def test_a_network_that_takes_the_scale_is_asked_once(x: Tensor, scale: float) -
         guided_velocity(told, x, ZERO, ZERO, None, 2.0)
 
 
-def test_each_row_may_have_a_scale_of_its_own_and_none_before_an_interval() -> None:
-    t = torch.tensor([0.0, 0.25, 0.5, 1.0])
+def test_each_example_may_have_its_scale() -> None:
     v_label, v_null = torch.ones(4, 2, dtype=torch.float64), torch.zeros(4, 2, dtype=torch.float64)
-    assert in_interval(2.5, t, 0.5).tolist() == [1, 1, 2.5, 2.5]
-    assert in_interval(torch.tensor([2.0, 3.0, 4.0, 5.0]), t, 0.25).tolist() == [1, 3, 4, 5]
-    assert guide(v_label, v_null, in_interval(2.5, t, 0.5))[:, 1].tolist() == [1, 1, 2.5, 2.5]
-    assert in_interval(2.5, t, 0.0).tolist() == [2.5] * 4
+    assert guide(v_label, v_null, torch.tensor([1.0, 1.0, 2.5, 2.5]))[:, 1].tolist() == [1, 1, 2.5, 2.5]
 
 
 def test_guidance_does_nothing_where_label_and_null_agree() -> None:

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anystep.flow.ladder import Ladder, Step, dyadic_lengths, instantaneous_schedule, shortcut_schedule
+from anystep.flow.ladder import Ladder, Step, instantaneous_schedule, shortcut_schedule
 from anystep.flow.sampling import interpolate_noise, sample
 from tests.guidance import scales
 from tests.paper.toy import CLASSES, WIDTH, M, Toy
@@ -38,7 +38,7 @@ def test_sampler_equals_the_box(steps: int) -> None:
 @given(st.integers(1, 300), st.sampled_from(["small_last", "small_first"]))
 def test_a_budget_is_made_of_that_many_dyadic_steps(steps: int, order: str) -> None:
     """They sum to 1, each starts at a multiple of its own size, and sizes differ by a factor of two at most."""
-    lengths = dyadic_lengths(steps, order)  # type: ignore[arg-type]
+    lengths = [step.length for step in shortcut_schedule(steps, Ladder(512), order)]  # type: ignore[arg-type]
     assert len(lengths) == steps
     assert sum(lengths) == 1
     t = 0.0
@@ -51,8 +51,8 @@ def test_a_budget_is_made_of_that_many_dyadic_steps(steps: int, order: str) -> N
 
 
 def test_three_steps() -> None:
-    assert dyadic_lengths(3) == [0.5, 0.25, 0.25]
-    assert dyadic_lengths(3, "small_first") == [0.25, 0.25, 0.5]
+    assert [step.length for step in shortcut_schedule(3)] == [0.5, 0.25, 0.25]
+    assert [step.length for step in shortcut_schedule(3, order="small_first")] == [0.25, 0.25, 0.5]
 
 
 def test_the_finest_steps_are_asked_for_as_instantaneous() -> None:

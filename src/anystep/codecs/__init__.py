@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from anystep.codecs.auto import Auto
-from anystep.codecs.base import Codec, Looks, RowReader, Rows, sampled, statistic
+from anystep.codecs.base import Auto, Codec, Looks, RowReader, Rows, sampled, statistic
 from anystep.codecs.pixels import Pixels
 from anystep.codecs.vectors import Vectors
 from anystep.core.registry import Registry, find_class

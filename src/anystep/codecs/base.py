@@ -4,7 +4,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol, Self
+from typing import Any, ClassVar, Literal, NoReturn, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,6 +117,19 @@ class Codec(Option, ABC, section="codec"):
         """Return the fitted statistics by name; none before `fit`."""
         names = (f.name for f in dataclasses.fields(self) if not f.init)
         return {name: getattr(self, name) for name in names if hasattr(self, name)}
+
+
+def _undecided(*arguments: object, **options: object) -> NoReturn:
+    raise TypeError("codec auto stands for that of the data set: use dataset.codec")
+
+
+@dataclass(frozen=True)
+class Auto(Codec):
+    """The codec of the data set: pixels for images, vectors for vectors. It is replaced before anything is encoded."""
+
+    name: ClassVar[str] = "auto"
+
+    fit = shape = encode = decode = _undecided
 
 
 def sampled(rows: RowReader, most: int = STATISTICS_ROWS) -> Rows:

@@ -54,10 +54,7 @@ _PHILOX = _Philox()
 
 @dataclass(frozen=True)
 class Keys:
-    """The random numbers of a seed, by (step, stream, block of rows): the same key gives the same numbers.
-
-    Raises UsageError for an unknown version.
-    """
+    """The random numbers of a seed, by (step, stream, block of rows). Raises UsageError for an unknown version."""
 
     seed: int
     version: int = KEY_VERSION
@@ -138,10 +135,7 @@ class Draw:
         return rows[self.rows.start - first * BLOCK : self.rows.stop - first * BLOCK].to(self.device)
 
     def spread(self, share: float) -> Tensor:
-        """Return a mask of a fraction ``share`` of the global batch, bool [total], spread evenly over it.
-
-        Every rank and micro-batch has this fraction, to within one row.
-        """
+        """Return a mask of a fraction ``share`` of the global batch, bool [total], with equal parts in all ranks."""
         return spread(self.total, share)
 
     def ours(self, every: Tensor) -> Tensor:

@@ -24,11 +24,6 @@ def guide(v_condition: Tensor, v_null: Tensor, scale: float | Tensor) -> Tensor:
     return v_null + by * (v_condition - v_null)
 
 
-def in_interval(scale: float | Tensor, t: Tensor, start: float) -> Tensor:
-    """Return W where ``t >= start`` and 1, no guidance, before: interval guidance. ``t``: [B]."""
-    return torch.where(t >= start, scale, 1.0)
-
-
 def guided_velocity(network: Network, x: Tensor, t: Tensor, d: Tensor, condition: Condition, scale: float) -> Tensor:
     """Return the guided velocity, with the conditional and the null examples in one forward pass of 2B examples.
 

@@ -60,29 +60,22 @@ class Step:
 Schedule = Sequence[Step]
 
 
-def dyadic_lengths(steps: int, order: Order = "small_last") -> list[float]:
-    """Split [0, 1] into ``steps`` dyadic steps, each starting at a multiple of its own size.
-
-    Of ``K = 2^floor(log2 steps)`` equal steps ``steps - K`` are halved: the last ones (``small_last``: the small steps
-    end at the data) or the first ones (``small_first``). N = 3: 1/2, 1/4, 1/4.
-    """
-    base = 1 << (int(steps).bit_length() - 1)
-    halved = steps - base
-    whole, halves = [1 / base] * (base - halved), [0.5 / base] * (2 * halved)
-    return whole + halves if order == "small_last" else halves + whole
-
-
 def shortcut_schedule(steps: int, ladder: Ladder | None = None, order: Order = "small_last") -> Schedule:
     """Return the steps of Frans et al. 2024, Algorithm 2: dyadic ones, the size of each an input of the network.
 
+    Each starts at a multiple of its size. Of ``K = 2^floor(log2 steps)`` equal steps ``steps - K`` are halved: the last
+    ones (``small_last``: the small steps end at the data) or the first ones (``small_first``). N = 3: 1/2, 1/4, 1/4.
     Steps of ``1/M`` or smaller are evaluated at d = 0, as in training; beyond ``M`` steps this is plain Euler.
     """
     _check_steps(steps)
     ladder = ladder or Ladder()
     if steps > ladder.M:
         return instantaneous_schedule(steps)
+    base = 1 << (int(steps).bit_length() - 1)
+    halved = steps - base
+    whole, halves = [1 / base] * (base - halved), [0.5 / base] * (2 * halved)
     result, t = [], 0.0
-    for length in dyadic_lengths(steps, order):
+    for length in whole + halves if order == "small_last" else halves + whole:
         result.append(Step(t, length, d=length if length > 1 / ladder.M else 0.0))
         t += length
     return result

@@ -12,7 +12,6 @@ from anystep.core.errors import UsageError
 from anystep.core.fields import Fraction, PositiveFloat, require
 from anystep.core.random import Draw, spread
 from anystep.flow.condition import Condition, ConditionSpec, cat, rows, same
-from anystep.flow.guidance import in_interval
 from anystep.flow.ladder import Schedule
 from anystep.flow.path import advance, expand, interpolate, velocity
 from anystep.flow.query import Network, PhaseProgress, Query, null
@@ -123,7 +122,7 @@ class ImprovedShortcut(StepLevels):
         """Return ``v`` guided by W: the difference of label and null is that of the W = 1 branch, in one pass."""
         both, zero = cat(condition, null(network, condition)), torch.zeros_like(t).repeat(2)
         s_given, s_null = network(torch.cat([x_t, x_t]), torch.cat([t, t]), zero, both).chunk(2)
-        return v + expand(in_interval(W, t, self.interval) - 1, v) * (s_given - s_null)
+        return v + expand(torch.where(t >= self.interval, W - 1, 0.0), v) * (s_given - s_null)
 
     @torch.no_grad()
     def two_half_steps(

@@ -11,7 +11,7 @@ from anystep.core.errors import UsageError
 from anystep.core.fields import Fraction, PositiveFloat
 from anystep.core.random import Draw
 from anystep.flow.condition import Condition, cat, rows
-from anystep.flow.guidance import GuidanceRule, NullTraining, guide, in_interval
+from anystep.flow.guidance import GuidanceRule, NullTraining, guide
 from anystep.flow.ladder import Ladder, Order, Schedule, Step, flow_time, shortcut_schedule
 from anystep.flow.path import advance, interpolate, velocity
 from anystep.flow.query import Network, PhaseProgress, Query, null
@@ -160,7 +160,7 @@ class Shortcut(StepLevels):
             x, times, steps = (torch.cat([each, each[guided]]) for each in (x, t, step_input))
             both = network(x, times, steps, cat(condition, nothing))
             v, v_null = both[: len(t)], both[len(t) :]
-            W = in_interval(self.guidance, t[guided], self.interval)
+            W = torch.where(t[guided] >= self.interval, self.guidance, 1.0)
             return v.index_copy(0, guided, guide(v[guided], v_null, W))
 
         a = s(x_t, t)
