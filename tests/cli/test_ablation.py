@@ -132,7 +132,7 @@ def test_another_scale_is_scored_and_nothing_is_trained(command: Command) -> Non
     assert found()["scores"] == before
     only = DIGITS.replace("shortcut,+guidance,", "")
     said = command(f"{only} --guidance 2")
-    assert "4 scores of the runs/compare-digits/compare.json before are not in the new one" in said.err
+    assert "4 earlier scores of runs/compare-digits/compare.json are dropped: runs" in said.err
     told = [(row["method"], row["guidance"]) for row in found()["scores"]]
     assert told == [("+twin_ema", 2)] * 2 + [("shortcut", 1)] * 2
     assert {(row["method"], row["guidance"]) for row in found()["summary"]} == {("+twin_ema", 2), ("shortcut", None)}

@@ -153,7 +153,7 @@ def test_a_later_comparison_keeps_what_is_still_true(command: Command) -> None:
     whole = written()["scores"]
     later = POINTS.replace("shortcut,flow_matching --steps 1 4", "shortcut --steps 2")
     said = command(later)
-    assert said.code == 0 and "training" not in said.err and "compare.json before" not in said.err
+    assert said.code == 0 and "training" not in said.err and "are dropped" not in said.err
     found = written()["scores"]
     (new,) = [row for row in found if row["steps"] == 2]
     assert new["method"] == "shortcut" and new["seed"] == 0
@@ -164,7 +164,7 @@ def test_a_later_comparison_keeps_what_is_still_true(command: Command) -> None:
     assert line.split().count("–") == 1  # never scored in 2 steps
     Path("runs/compare-two_moons/shortcut-seed1/config.json").write_text("{}")
     said = command(later.replace("--num 32", "--num 16"))
-    assert "8 scores of the runs/compare-two_moons/compare.json before are not in the new one" in said.err
+    assert "8 earlier scores of runs/compare-two_moons/compare.json are dropped: runs" in said.err
     assert [(row["method"], row["steps"]) for row in written()["scores"]] == [("shortcut", 2)]
 
 
@@ -242,7 +242,7 @@ def test_a_stopped_comparison_goes_on_to_the_same_scores(command: Command, monke
         said = command(f"{POINTS} --out cut")
     assert said.code == 130, said.err
     assert "stopped; 0 of 2 runs are done, and checkpoints saved" in said.err
-    assert f"go on with: anystep {POINTS} --out cut\n" in said.err
+    assert f"resume with: anystep {POINTS} --out cut\n" in said.err
     assert {path.name for path in Path("cut").iterdir()} == {"shortcut-seed0"}
     assert command(f"{POINTS} --out cut").code == 0
     assert fixed(written("cut")["scores"]) == fixed(written("whole")["scores"])
@@ -256,7 +256,7 @@ def test_runs_in_processes_of_their_own_hear_of_a_signal(command: Command, monke
         sent = interrupting(patched, 32)
         said = command(f"{POINTS} --images 64000 --out cut --jobs 2")
     assert sent and said.code == 130, said.err
-    assert "checkpoints saved\ngo on with: anystep compare" in said.err
+    assert "checkpoints saved\nresume with: anystep compare" in said.err
     for run in Path("cut").iterdir():
         ((step, _),) = checkpoint.listing(run / "checkpoints")
         assert 0 < step < 64000 // 32
@@ -352,7 +352,7 @@ def test_what_a_method_decides_is_refused_from_a_person_only_where_it_differs(co
     for option in ("--network.prediction noise", "--network.guidance-input", "--network.step_encoding=log2"):
         said = command(f"compare digits {option}")
         name = option.split()[0].partition("=")[0].replace("_", "-")
-        assert_told(said, 2, f"^anystep: {name} is decided by each method: leave it out\n$")
+        assert_told(said, 2, f"^anystep: {name} is set by each method: omit it\n$")
     _, base = parse_compare(["digits", "--network.step-encoding", "none"])  # as flow matching has it
     assert base == parse_compare(["digits"])[1]
 
@@ -371,7 +371,7 @@ def test_a_dry_run_is_every_run_with_its_cost_and_writes_nothing(command: Comman
     }
     assert lines == costs and len(costs) == 4
     total = sum(forward_units(trial.config) for trial in trials)
-    assert f"4 runs in runs/compare-two_moons, {total:,} network forward units" in said.out
+    assert f"4 runs in runs/compare-two_moons, {total:,} forward passes" in said.out
     assert tree(Path()) == {}
 
 

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anystep.cli.main import VERBS
-from anystep.cli.scores import print_scores
+from anystep.cli.main import SUBCOMMANDS
+from anystep.cli.tables import print_scores
 from anystep.recipes import find_recipe, recipe_names
 from anystep.run.config import from_json
 from anystep.run.facts import read_config
@@ -33,7 +33,7 @@ def table(said: str) -> list[str]:
     return [before.splitlines()[-1], *after[: re.search(r"^ *$", after, re.MULTILINE).start()].splitlines()]
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", SUBCOMMANDS)
 def test_every_verb_explains_itself_with_an_example(command: Command, verb: str) -> None:
     said = command(f"{verb} --help")
     assert said.code == 0 and said.err == ""
@@ -135,7 +135,7 @@ def test_a_run_that_stopped_in_its_teachers_phase_is_no_finished_one(command: Co
 
 
 @pytest.mark.parametrize(
-    ("step", "saved"), [(0, "no update is made yet, the pairs so far are kept"), (5, "a checkpoint is saved")]
+    ("step", "saved"), [(0, "before the first update; the pairs so far are saved"), (5, "a checkpoint is saved")]
 )
 def test_what_a_stopped_run_has_saved(command: Command, monkeypatch: pytest.MonkeyPatch, step: int, saved: str) -> None:
     monkeypatch.setattr("anystep.cli.train.train", lambda *_, **__: Outcome(step, signal.SIGTERM))
@@ -327,7 +327,7 @@ def test_files_beside_runs_are_no_runs(command: Command, runs: Path) -> None:
         Path("cmp", name).write_text("{}")
     said = command("report cmp/compare.json cmp/digits cmp/guided cmp/table.txt --steps 1")
     assert said.code == 0 and Path("cmp/digits/report/report.html").exists()
-    assert said.err == "note: left out, files and no run directories: cmp/compare.json, cmp/table.txt\n"
+    assert said.err == "note: ignored, files and no run directories: cmp/compare.json, cmp/table.txt\n"
     assert "report needs a run directory" in command("report cmp/compare.json").err
 
 
@@ -365,7 +365,7 @@ def test_scores_that_the_run_cannot_keep_are_still_told_and_written(command: Com
     said = command("evaluate run --steps 1 --num 16 --metrics frechet --json scores.json")
     (row,) = json.loads(Path("scores.json").read_text())["scores"]
     assert said.code == 0 and f"{row['frechet']:.3f}" in said.out
-    assert said.err == "anystep: scores are not kept in run/scores.json: Is a directory\n"
+    assert said.err == "anystep: scores are not saved in run/scores.json: Is a directory\n"
     assert said.out.endswith("\nscores with their protocol: scores.json\n")
 
 
@@ -505,6 +505,16 @@ def test_a_recipe_whose_data_is_not_here_shows_what_can_be_shown(command: Comman
     assert "for own of 192, 3 classes\n" in command("recipes vectors --data own.npz").out
 
 
+def test_progress_is_shown_in_a_terminal(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    for words, shown in (
+        ("train eight_gaussians-shortcut TINY --out run", "320 / 320 images"),
+        ("evaluate run --steps 1 4 --num 32", "160 / 160 network calls"),
+    ):
+        said = command(words)
+        assert said.code == 0 and shown in re.sub(r"\x1b\[[\d;]*m", "", said.err)
+
+
 def test_doctor_finds_what_is_installed(command: Command) -> None:
     from importlib.metadata import version
 
@@ -519,7 +529,7 @@ def test_doctor_finds_what_is_installed(command: Command) -> None:
 def test_the_module_is_the_command_and_survives_a_reader_that_goes_away() -> None:
     command = [sys.executable, "-m", "anystep"]
     helped = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True)
-    assert "usage: anystep VERB" in helped.stdout
+    assert "usage: anystep SUBCOMMAND" in helped.stdout
     for words in ("--help", "recipes"):
         read, write = os.pipe()
         os.close(read)

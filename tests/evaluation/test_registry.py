@@ -9,7 +9,7 @@ import torch
 from numpy.testing import assert_allclose
 from torch import nn
 
-from anystep.cli.scores import print_scores
+from anystep.cli.tables import print_scores
 from anystep.core.errors import UsageError
 from anystep.core.random import Keys
 from anystep.core.random import torch_generator as keyed

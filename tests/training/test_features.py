@@ -173,16 +173,16 @@ def test_conditions_that_do_not_fit_are_one_line(tmp_path: Path, capsys, monkeyp
     Path("text.npz").write_text("no arrays")
     assert main(["sample", "one", "--steps", "1", "--condition", "one.npz", "--format", "npz"]) == 0
     for words, message in (
-        ("one --condition one.npz --num 5", "one.npz: features need one row for each sample, got feature 4, --num 5"),
-        ("one --condition one.npz --refine 4", "--refine 4 has no row in --condition, which has 4"),
+        ("one --condition one.npz --num 5", "--condition has no row for sample 4: feature has 4 rows"),
+        ("one --condition one.npz --refine 4", "--condition has no row for sample 4: feature has 4 rows"),
         ("one --condition wide.npz", "feature must have shape [4, 2] for 4 examples, got [4, 3]"),
         ("one --condition text.npz", "cannot read --condition text.npz"),
         ("one --condition gone.npz", "cannot read --condition gone.npz"),
         ("one --label 1", "--label 1 needs classes, and this model is conditioned on features alone"),
         ("kept --condition lacks.npz", "lacks.npz has no array other, which this model is conditioned on"),
-        ("kept --condition short.npz", "features need one row for each sample, got state 4, other 3"),
+        ("kept --condition short.npz", "--condition has no row for sample 3: other has 3 rows"),
         ("kept --condition nan.npz", "state must be given, got NaN: this model was never trained without it"),
-        ("kept --condition short.npz --guidance 2", "features need one row"),
+        ("kept --condition short.npz --guidance 2", "no row for sample 3"),
         ("kept", "state must be given: this model was never trained without it"),
     ):
         capsys.readouterr()

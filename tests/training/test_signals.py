@@ -50,15 +50,15 @@ def test_the_command_line_says_that_it_stops(
     assert main(words.split()) == 130
     told = capfd.readouterr().err
     assert told.splitlines()[:2] == [LINE, "stopped at step 2 of 10; a checkpoint is saved"]
-    assert f"go on with: anystep train {run} --resume" in told
+    assert f"resume with: anystep train {run} --resume" in told
     monkeypatch.undo()
     assert main(["train", str(run), "--resume"]) == 0
 
 
-def test_it_is_said_below_the_bar_where_a_person_watches(small: Config) -> None:
+def test_it_is_said_below_the_bar_in_a_terminal(small: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
     progress = TrainingProgress(small)
-    progress.watched = True
     progress.stopping()
     with progress.console.capture() as shown:
-        progress.console.print(progress.screen)
-    assert shown.get().splitlines()[-1] == LINE
+        progress.console.print(progress.get_renderable())
+    assert LINE in shown.get().splitlines()[-1]

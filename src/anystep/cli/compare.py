@@ -1,31 +1,30 @@
-"""`anystep compare`: every method on one's own data at equal compute."""
+"""`anystep compare`: every method on your own data at equal compute."""
 
 import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import tyro
-from rich import box
+from PIL import Image
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from anystep.cli.files import check_writable, write_json, write_picture
-from anystep.cli.parse import Imports, parse_known, parse_with_sections, split
+from anystep.cli.evaluate import MetricNames
+from anystep.cli.files import check_writable, write_json, write_png
+from anystep.cli.parse import ConfigOptions, split_commas
 from anystep.cli.progress import ComparisonProgress
-from anystep.cli.scores import METRICS_HELP
-from anystep.cli.sections import configured, find_data, sections_of, with_classes
+from anystep.cli.sections import configured, parse_with_sections
+from anystep.cli.tables import print_table
 from anystep.comparison.compare import STEPS, Choices, compare, plan_checked, with_earlier
 from anystep.comparison.outcome import Comparison, same_noise
 from anystep.comparison.trials import Score, Trial
-from anystep.core.errors import RunError, UsageError, reason
+from anystep.core.errors import UsageError
+from anystep.core.fields import require
 from anystep.core.files import write_text
-from anystep.core.registry import import_modules
 from anystep.figures.canvas import MISSING, can_draw, to_image
 from anystep.figures.grids import methods_figure
 from anystep.figures.methods import by_group
@@ -39,11 +38,11 @@ from anystep.run.facts import DataFacts, read_config
 from anystep.run.plan import forward_units
 from anystep.training.signals import stop_on_signal
 
-DESCRIPTION = """Train every method at equal compute, score each in several numbers of steps, write a table.
+DESCRIPTION = """Train every method at equal compute, score each at several numbers of steps, write a table.
 
-In OUT: table.txt, compare.json, scores.png and samples.png, beside the runs METHOD-seedK.
+In OUT: table.txt, compare.json, scores.png and samples.png, and the runs METHOD-seedK.
 
-What is trained or scored already is not repeated; Ctrl-C saves checkpoints, and the same command resumes.
+What is already trained or scored is not repeated; Ctrl-C saves checkpoints, and the same command resumes.
 
 Sections (--network.hidden, --optimizer.lr, ...) are the same for every method, network inputs excepted.
 
@@ -51,113 +50,78 @@ example: anystep compare digits
          anystep compare two_moons --methods shortcut,flow_matching --steps 1 4 128 --seeds 0 1 --jobs 2
          anystep compare digits --methods shortcut,+guidance,+interval,+wavelet,+ot,+twin_ema --guidance 1.5"""
 
-#: the recipe whose options `anystep compare --help` shows
-EXAMPLE = "digits"
 #: sections of a config that every method shares, in the order that --help shows
 SECTIONS = tuple(f.name for f in fields(Config) if f.name not in ("recipe", "objective", "init"))
-#: fields of the network that each method decides
-DECIDED = ("step_encoding", "guidance_input", "prediction")
-#: images, or points, of the picture of samples
+#: images, or points, in the figure of samples
 IMAGES, POINTS = 4, 1000
 #: characters of the table
 WIDTH = 100
-#: why a later table does not show them
-LOST = "are not in the new one: runs gone or changed, or other --num, --metrics or --guidance"
-WRITTEN = ("compare.json", "table.txt", "scores.png", "samples.png")
 
 
 @dataclass(frozen=True)
-class CompareOptions:
-    """The options of `anystep compare` that have no section."""
+class CompareOptions(ConfigOptions):
+    """Options of `anystep compare` without the sections of the config."""
 
     recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")] = ""
     """A family (digits), a recipe of one, or a config.json or run directory, whose method has its own options."""
     methods: tuple[str, ...] | None = None
-    """Methods to compare, by spaces or commas; default all. Parts of iSM too, +guidance and so on (anystep recipes)."""
+    """Methods, by spaces or commas; parts of iSM too, +guidance and so on (anystep recipes). Default: all methods."""
     without: tuple[str, ...] = ()
-    """Methods to leave out, by spaces or commas."""
+    """Methods to exclude, by spaces or commas."""
     steps: tuple[int, ...] = STEPS
-    """Sampling budgets, any integers of at least 1."""
+    """Numbers of sampling steps, any integers of at least 1."""
     num: int = 2048
-    """Number of samples at each budget. A Frechet distance depends on it: compare at equal numbers only."""
+    """Samples for each number of steps. A Frechet distance depends on it: compare at equal numbers only."""
     guidance: float | None = None
-    """Guidance scale W of methods whose network is told it (improved_shortcut and its parts); default 1, none."""
-    metrics: Annotated[tuple[str, ...] | None, tyro.conf.arg(help=METRICS_HELP)] = None
+    """Guidance scale W of methods that condition on it (improved_shortcut and its parts). Default: 1, none."""
+    metrics: MetricNames = None
     seeds: tuple[int, ...] = (0,)
     """Seeds of the training runs; two or more give mean and spread."""
     images: int | None = None
-    """Compute of every run, in images that flow matching would be trained on: short for --training.images."""
-    batch: int | None = None
-    """Images in a batch: short for --training.batch."""
+    """Short for --training.images: compute of every run, in images that flow matching would be trained on."""
     jobs: int = 1
     """Runs at a time, in processes that share the cores."""
     out: Path | None = None
-    """Folder to write; default runs/compare-FAMILY."""
-    dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Print the runs and what each would cost. Trains and writes nothing."""
-    codec: str | None = None
-    """Class of the section `codec`, by name; default the recipe's."""
-    penalty: str | None = None
-    """Class of the section `penalty`, by name; default the recipe's."""
-    weight: str | None = None
-    """Class of the section `weight`, by name; default the recipe's."""
-    device: str | None = None
-    """auto, cpu, cuda, mps: short for --training.device."""
-    imports: Imports = ()
+    """Folder to write. Default: runs/compare-FAMILY."""
     json: Path | None = None
-    """Write what compare.json holds to this file too."""
+    """Write what compare.json contains to this file too."""
 
 
 def run(argv: Sequence[str]) -> int:
     """Compare, print the table, write the files; returns 0, 1 when a run failed, 128 + n when signal n stopped it."""
     args, base = parse_compare(argv)
-    if args.jobs < 1:
-        raise UsageError(f"--jobs must be at least 1, got {args.jobs}")
+    require(args.jobs >= 1, "--jobs", args.jobs, "at least 1")
     choices = Choices(
-        split(args.methods),
-        split(args.without) or (),
-        args.seeds,
-        args.steps,
-        args.num,
-        split(args.metrics),
-        args.guidance,
+        methods=split_commas(args.methods),
+        without=split_commas(args.without) or (),
+        seeds=args.seeds,
+        steps=args.steps,
+        num=args.num,
+        metrics=split_commas(args.metrics),
+        guidance=args.guidance,
     )
-    base = find_data(base)
     out = args.out or Path("runs") / f"compare-{Path(family_name(base)).name}"
     if (out / "config.json").exists():
-        raise UsageError(f"{out} is a run directory: runs of the comparison need a folder of their own, another --out")
+        raise UsageError(f"{out} is a run directory: the comparison needs a separate folder, another --out")
     if args.dry_run:
-        print_runs(plan_checked(base, out, choices), out)
+        print_trials(plan_checked(base, out, choices), out)
         return 0
-    for name in WRITTEN:
-        check_writable(out / name)
-    if args.json is not None:
-        check_writable(args.json)
+    check_writable(*(out / name for name in ("compare.json", "table.txt", "scores.png", "samples.png")), args.json)
     if not can_draw():
-        print(f"{MISSING}; scores are not drawn", file=sys.stderr)
+        print(f"{MISSING}; scores are not plotted", file=sys.stderr)
     with ComparisonProgress() as progress, stop_on_signal(progress.stopping) as stop:
-        comparison = compare(
-            base,
-            out,
-            choices,
-            jobs=args.jobs,
-            imports=args.imports,
-            watch=progress.show,
-            stop=stop,
-        )
+        comparison = compare(base, out, choices, jobs=args.jobs, imports=args.imports, watch=progress.show, stop=stop)
     command = shlex.join(["anystep", "compare", *argv])
     if stop.signal is not None and not comparison.complete:
         done = sum(bool(result.scores) for result in comparison.results)
         print(f"stopped; {done} of {len(comparison.results)} runs are done, and checkpoints saved", file=sys.stderr)
-        print(f"go on with: {command}", file=sys.stderr)
+        print(f"resume with: {command}", file=sys.stderr)
         return 128 + stop.signal
-    comparison, lost = with_earlier(comparison, out, choices)
-    if lost:
-        print(f"{lost} scores of the {out / 'compare.json'} before {LOST}", file=sys.stderr)
-    try:
-        write(comparison, out, command, args.json)
-    except OSError as error:
-        raise RunError(f"cannot write to {out}: {reason(error)}") from error
+    comparison, dropped = with_earlier(comparison, out, choices)
+    if dropped:
+        why = "runs are gone or changed, or --num, --metrics or --guidance differ"
+        print(f"{dropped} earlier scores of {out / 'compare.json'} are dropped: {why}", file=sys.stderr)
+    write_comparison(comparison, out, command, args.json)
     return 1 if comparison.failures() else 0
 
 
@@ -165,63 +129,51 @@ def parse_compare(argv: Sequence[str]) -> tuple[CompareOptions, Config]:
     """Return the options, and the run that sets data, sizes and compute; its own method has its own options.
 
     Sections apply to flow matching's run at the same cost, so that --images counts its images whatever RECIPE is.
-    `--import`ed modules are imported. Raises UsageError.
+    Raises UsageError.
     """
-    args = parse_known(CompareOptions, argv, "compare")
-    import_modules(args.imports)
-    named = list(argv[:1]) == [args.recipe]  # the recipe stands first; without one, --help shows an example's options
-    recipe, flow = find(args.recipe if named else EXAMPLE)
-    base = with_classes(flow, args)
-    sections = parse_with_sections(CompareOptions, sections_of(base, SECTIONS), argv, "compare", DESCRIPTION)
-    if not named:
-        raise UsageError(f"compare begins with a recipe, e.g. anystep compare {EXAMPLE}; anystep recipes lists them")
-    for name in DECIDED:
+    args, flow, sections = parse_with_sections(
+        CompareOptions, argv, "compare", DESCRIPTION, "digits", SECTIONS, lambda args: find_bases(args.recipe)[1]
+    )
+    for name in ("step_encoding", "guidance_input", "prediction"):
         if getattr(sections["network"], name, None) != getattr(flow.network, name, None):
-            raise UsageError(f"--network.{name.replace('_', '-')} is decided by each method: leave it out")
+            raise UsageError(f"--network.{name.replace('_', '-')} is set by each method: omit it")
     if sections["training"].seed != flow.training.seed:
-        raise UsageError("--training.seed is one for all: give --seeds")
-    base = configured(base, sections, args)
-    return args, base if recipe is flow else with_method(base, recipe.objective)
+        raise UsageError("--training.seed is replaced by --seeds: give that")
+    base = configured(flow, sections, args)
+    given, flow = find_bases(args.recipe)
+    return args, base if given is flow else with_method(base, given.objective)
 
 
-def find(name: str) -> tuple[Config, Config]:
+def find_bases(name: str) -> tuple[Config, Config]:
     """Return the config that RECIPE names and flow matching's at its cost; a recipe's method is as its family has it.
 
     Raises UsageError that offers the nearest names, RunError, ValueError.
     """
-    if name in FAMILIES or name in recipe_names():
+    if name in OBJECTIVES:
+        raise UsageError(f"{name} is a method: name data, e.g. anystep compare digits --methods {name},flow_matching")
+    if name in FAMILIES or name in recipe_names() or not Path(name).exists():
         family = name if name in FAMILIES else family_name(find_recipe(name))
         flow = find_recipe(f"{family}-flow_matching")
         return flow, flow
-    path = Path(name)
-    if path.exists():
-        config = read_config(path)
-        return config, with_method(config, "flow_matching")
-    if name in OBJECTIVES:
-        raise UsageError(f"{name} is a method: name data, e.g. anystep compare digits --methods {name},flow_matching")
-    if path.suffix == ".json" or len(path.parts) > 1:
-        raise UsageError(f"{name}: no such file")
-    near = get_close_matches(name, FAMILIES, n=2) or get_close_matches(name, recipe_names(), n=2)
-    hint = f"did you mean {' or '.join(near)}?" if near else "anystep recipes lists them"
-    raise UsageError(f"no recipe {name!r}; {hint}")
+    config = read_config(name)
+    return config, with_method(config, "flow_matching")
 
 
-def print_runs(trials: Sequence[Trial], out: Path) -> None:
-    """Print a line per run in ``out`` with what it costs, and what they cost together."""
-    table = Table("run", "updates", "images", "forward units", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.columns[0].overflow = "fold"
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for trial in trials:
-        training, units = trial.config.training, forward_units(trial.config)
-        table.add_row(trial.run.name, f"{training.steps:,}", f"{training.images:,}", f"{units:,}")
-    Console().print(table)
-    total = sum(forward_units(trial.config) for trial in trials)
-    print(f"{len(trials)} runs in {out}, {total:,} network forward units; a dry run trains and writes nothing")
+def print_trials(trials: Sequence[Trial], out: Path) -> None:
+    """Print a row per run in ``out`` with what it costs, and what they cost together."""
+    passes = [forward_units(trial.config) for trial in trials]
+    columns = {
+        "run": [trial.run.name for trial in trials],
+        "updates": [f"{trial.config.training.steps:,}" for trial in trials],
+        "images": [f"{trial.config.training.images:,}" for trial in trials],
+        "forward passes": [f"{cost:,}" for cost in passes],
+    }
+    print_table(columns, numbers=columns.keys() - {"run"})
+    print(f"{len(trials)} runs in {out}, {sum(passes):,} forward passes; a dry run trains and writes nothing")
 
 
-def write(comparison: Comparison, out: Path, command: str, requested: Path | None) -> None:
-    """Write compare.json, table.txt and the pictures; print the first metric's table and where the files are."""
+def write_comparison(comparison: Comparison, out: Path, command: str, requested: Path | None) -> None:
+    """Write compare.json, table.txt and the figures; print the first metric's table and where the files are."""
     scores, summary, failures = comparison.scores(), comparison.summary(), comparison.failures()
     record = {
         "recipe": comparison.base.recipe,
@@ -235,13 +187,16 @@ def write(comparison: Comparison, out: Path, command: str, requested: Path | Non
     for path in paths:
         write_json(path, record)
     metrics = list(summary[0]["mean"]) or ["frechet"]
-    protocol = protocol_line(comparison, scores)
+    protocol = describe_protocol(comparison, scores)
     tables = [table_text(summary, metric, failures, WIDTH) for metric in metrics]
     paths.append(out / "table.txt")
     write_text(paths[-1], "\n\n\n".join(tables) + f"\n\n{protocol}\n")
-    for name, image in pictures(comparison, summary, scores, metrics[0]).items():
-        paths.append(out / name)
-        write_picture(paths[-1], image)
+    if can_draw() and any(row["mean"].get(metrics[0]) is not None for row in summary):
+        paths.append(out / "scores.png")
+        write_png(paths[-1], to_image(comparison_figure(summary, scores, metrics[0])))
+    if (figure := samples_figure(comparison)) is not None:
+        paths.append(out / "samples.png")
+        write_png(paths[-1], figure)
     console = Console()
     shown = table_text(summary, metrics[0], failures, console.width if console.is_terminal else WIDTH)
     text = Text(f"{shown}\n\n{protocol}")
@@ -251,38 +206,34 @@ def write(comparison: Comparison, out: Path, command: str, requested: Path | Non
         print(path)
 
 
-def protocol_line(comparison: Comparison, scores: Sequence[Score]) -> str:
+def describe_protocol(comparison: Comparison, scores: Sequence[Score]) -> str:
     """Return what was measured, and what each run costs."""
-    budget = (
-        f"{comparison.budget:,} network forward units a run, in whole updates; an image costs forward 1, backward 2"
-    )
+    cost = f"{comparison.budget:,} forward passes per run, in whole updates; an image costs forward 1, backward 2"
     if not scores:
-        return budget
+        return cost
     protocol = scores[0]["protocol"]
     scales = {result.trial.guidance for result in comparison.results} - {None}
-    told = "".join(f", guidance {scale:g} where it is an input" for scale in scales)
+    guidance = "".join(f", guidance {scale:g} where it is an input" for scale in scales)
     return (
         f"{protocol['num']:,} samples against {protocol['reference_num']:,} of {protocol['reference']}, "
-        f"{protocol['features'].replace('_', ' ')}, seed {protocol['seed']}{told}\n{budget}"
+        f"{protocol['features'].replace('_', ' ')}, seed {protocol['seed']}{guidance}\n{cost}"
     )
 
 
-def pictures(comparison: Comparison, summary: Sequence[Score], scores: Sequence[Score], metric: str) -> dict[str, Any]:
-    """Return scores.png and samples.png as far as there is something to draw, and something to draw it with."""
-    made: dict[str, Any] = {}
-    if can_draw() and any(row["mean"].get(metric) is not None for row in summary):
-        made["scores.png"] = to_image(comparison_figure(summary, scores, metric))
+def samples_figure(comparison: Comparison) -> Image.Image | None:
+    """Return samples of the same noise of every method, if they are images, or points and matplotlib is installed."""
     runs = [result.trial.run for result in comparison.results if result.scores]
     if not runs:
-        return made
+        return None
     facts = DataFacts.read(runs[0])
-    if facts.codec.looks == "picture" and (drawn := same_noise(comparison, IMAGES)):
-        made["samples.png"] = methods_figure(drawn)
-    planar = facts.codec.looks == "vector" and facts.shape == (2,)
-    if planar and can_draw() and (drawn := same_noise(comparison, POINTS)):
-        data = comparison.base.data.open("train")
-        points = facts.codec.view(data.read(np.arange(min(len(data), 2 * POINTS)))).numpy()
-        ordered = {name: drawn[name] for names in by_group(drawn).values() for name in names}
-        budgets = sorted({row["steps"] for row in summary}, reverse=True)
-        made["samples.png"] = to_image(scatter(ordered, points, steps=budgets, side=1.3), dpi=110)
-    return made
+    if facts.codec.looks == "picture":
+        samples = same_noise(comparison, IMAGES)
+        return methods_figure(samples) if samples else None
+    samples = same_noise(comparison, POINTS) if facts.shape == (2,) and can_draw() else {}
+    if not samples:
+        return None
+    data = comparison.base.data.open("train")
+    points = facts.codec.view(data.read(np.arange(min(len(data), 2 * POINTS)))).numpy()
+    ordered = {name: samples[name] for names in by_group(samples).values() for name in names}
+    steps = sorted({n for by_steps in samples.values() for n in by_steps}, reverse=True)
+    return to_image(scatter(ordered, points, steps=steps, side=1.3), dpi=110)

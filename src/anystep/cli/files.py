@@ -1,4 +1,4 @@
-"""What a verb writes beside its results."""
+"""Files that the subcommands write. Each appears whole or not at all; raises OSError."""
 
 import io
 import json
@@ -8,38 +8,29 @@ from typing import Any
 
 from PIL import Image
 
-from anystep.core.errors import RunError, reason
+from anystep.core.errors import RunError
 from anystep.core.files import write_bytes, write_text
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write one JSON file, whole or not at all, and its folder where there is none. Raises RunError."""
-    try:
-        write_text(path, format_json(value) + "\n")
-    except OSError as error:
-        raise RunError(f"cannot write {path}: {reason(error)}") from error
+    """Write indented JSON; creates the folder."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def format_json(value: Any) -> str:
-    """Return JSON as our files have it, indented."""
-    return json.dumps(value, indent=2)
-
-
-def write_picture(path: Path, image: Image.Image) -> None:
-    """Write a PNG whole or not at all. Raises OSError."""
+def write_png(path: Path, image: Image.Image) -> None:
+    """Write an image; creates the folder."""
     content = io.BytesIO()
     image.save(content, format="PNG")
     write_bytes(path, content.getvalue())
 
 
-def check_writable(path: Path) -> None:
-    """Raise RunError, before any work, when a file could not be written there. Makes nothing."""
-    if path.is_dir():
-        raise RunError(f"cannot write {path}: Is a directory")
-    folder = path.absolute().parent
-    while not folder.exists():
-        folder = folder.parent
-    if not folder.is_dir():
-        raise RunError(f"cannot write {path}: {folder} is not a directory")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise RunError(f"cannot write {path}: no permission to write in {folder}")
+def check_writable(*paths: Path | None) -> None:
+    """Raise RunError, before any work, for a file that cannot be written. Creates nothing; None is ignored."""
+    for path in filter(None, paths):
+        if path.is_dir():
+            raise RunError(f"cannot write {path}: Is a directory")
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        if not folder.is_dir():
+            raise RunError(f"cannot write {path}: {folder} is not a directory")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise RunError(f"cannot write {path}: no permission to write in {folder}")

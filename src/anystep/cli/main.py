@@ -1,7 +1,7 @@
-"""`anystep VERB ...`: reads the verb, runs its module, and turns errors into messages and exit codes.
+"""`anystep SUBCOMMAND ...`: runs the subcommand's module, and turns errors into messages and exit codes.
 
-Exit codes: 0 success, 2 bad usage, 1 a failed run, 128 + n stopped by signal n. Only a verb's module imports torch, so
-that help and an unknown verb answer at once.
+Exit codes: 0 success, 2 bad usage, 1 a failed run, 128 + n stopped by signal n. Only a subcommand's module imports
+torch, so that help and an unknown subcommand answer at once.
 """
 
 import importlib
@@ -12,28 +12,30 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import cast
 
-#: verb -> what it does; each is a module of this package with `run(argv) -> int`
-VERBS = {
+from anystep.core.errors import DataError, RunError, UsageError
+
+#: subcommand -> what it does; each is a module of this package with `run(argv) -> int`
+SUBCOMMANDS = {
     "train": "train a recipe, or resume a run",
-    "sample": "draw from a run, in any number of steps",
+    "sample": "generate samples of a run, in any number of steps",
     "evaluate": "score a run's samples against its data",
     "compare": "train and score every method on your data at equal compute",
-    "report": "write pictures, tables and an HTML page of one or more runs",
+    "report": "write figures, tables and an HTML page of one or more runs",
     "recipes": "list what can be trained by name",
     "doctor": "print versions, devices, and what each extra would enable",
 }
 
-USAGE = """usage: anystep VERB ...
+USAGE = """usage: anystep SUBCOMMAND ...
 
 One network, any number of steps.
 
-{verbs}
+{subcommands}
 
 example:
   anystep train digits-shortcut --out runs/digits
   anystep sample runs/digits --steps 1 4 128
 
-anystep VERB --help shows a verb's options; --debug shows the traceback of an error."""
+anystep SUBCOMMAND --help shows its options; --debug shows the traceback of an error."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,87 +44,60 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in words
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try:
-        code = _run([word for word in words if word != "--debug"], debug)
-        sys.stdout.flush()  # here, where a reader that has gone is no surprise
+        code = run_subcommand([word for word in words if word != "--debug"])
+        sys.stdout.flush()  # here, where a broken pipe is expected
         return code
     except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  nothing is left to say at exit
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  Python flushes it at exit
         return 1
     except KeyboardInterrupt:
-        return _fail("stopped", 130)
-
-
-def _run(words: list[str], debug: bool) -> int:
-    if not words or words[0] in ("-h", "--help"):
-        width = max(map(len, VERBS))
-        print(USAGE.format(verbs="\n".join(f"  {verb:<{width}}  {text}" for verb, text in VERBS.items())))
-        return 0 if words else 2
-    verb = words[0]
-    if verb == "--version":
-        from importlib.metadata import version
-
-        print(f"anystep {version('anystep')}")
-        return 0
-    if verb not in VERBS:
-        near = get_close_matches(verb, VERBS, n=2)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"verbs: {', '.join(VERBS)}"
-        return _fail(f"unknown verb {verb!r}; {hint}", 2)
-    try:
-        run = cast(Callable[[list[str]], int], importlib.import_module(f"anystep.cli.{verb}").run)
-        return run(words[1:])
-    except SystemExit as end:
-        return int(end.code or 0)
-    except BrokenPipeError:
-        raise
+        message, code = "stopped", 130
     except Exception as error:
         if debug:
             raise
-        return _fail(*explain(error, verb))
-
-
-#: verb -> what takes less memory
-LESS_MEMORY = {
-    "train": "compute the batch in parts (--training.accumulate 2), or take a smaller --batch or network",
-    "sample": "draw fewer samples at a time (--num), or on another --device",
-    "evaluate": "draw fewer samples at a time (--batch), or on another --device",
-    "compare": "take a smaller --batch or network, fewer --jobs, or another --device",
-    "report": "report one run at a time, or on another --device",
-}
-
-
-def explain(error: Exception, verb: str = "") -> tuple[str, int]:
-    """Return an error of a verb in one or two lines, and the exit code.
-
-    Only a `UsageError` is a mistake in the command. Any other ValueError comes from deep inside: the run has failed.
-    """
-    from anystep.core.errors import DataError, RunError, UsageError
-
-    text = str(error) or type(error).__name__
-    if isinstance(error, UsageError):
-        return text, 2
-    if isinstance(error, DataError | RunError):
-        return text, 1
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror, 1
-    if out_of_memory(error):
-        hint = f"\n{LESS_MEMORY[verb]}" if verb in LESS_MEMORY else ""
-        return f"out of memory ({text.splitlines()[0]}){hint}", 1
-    if isinstance(error, ImportError):
-        return text.splitlines()[0], 1
-    return f"{type(error).__name__}: {text.splitlines()[0]}\nthis is a fault of the program; --debug shows where", 1
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Tell whether memory ran out: Python's or NumPy's own error, torch's for a GPU, or its plain one for the CPU."""
-    import torch
-
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
-
-
-def _fail(message: str, code: int) -> int:
+        message, code = explain(error)
     print(f"anystep: {message}", file=sys.stderr)
     return code
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def run_subcommand(words: Sequence[str]) -> int:
+    """Run the subcommand that is the first word, or print the usage; returns the exit code."""
+    if not words or words[0] in ("-h", "--help"):
+        print(USAGE.format(subcommands="\n".join(f"  {name:<8}  {text}" for name, text in SUBCOMMANDS.items())))
+        return 0 if words else 2
+    name = words[0]
+    if name == "--version":
+        from importlib.metadata import version
+
+        print(f"anystep {version('anystep')}")
+        return 0
+    if name not in SUBCOMMANDS:
+        near = get_close_matches(name, SUBCOMMANDS, n=2)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"subcommands: {', '.join(SUBCOMMANDS)}"
+        raise UsageError(f"unknown subcommand {name!r}; {hint}")
+    run = cast(Callable[[Sequence[str]], int], importlib.import_module(f"anystep.cli.{name}").run)
+    try:
+        return run(words[1:])
+    except SystemExit as end:  # of tyro, after help or a mistake
+        return int(end.code or 0)
+
+
+def explain(error: Exception) -> tuple[str, int]:
+    """Return an error in one or two lines, and the exit code.
+
+    Only a `UsageError` is a mistake in the command. Any other ValueError comes from deep inside: the run has failed.
+    """
+    text = str(error) or type(error).__name__
+    if isinstance(error, UsageError | DataError | RunError):
+        return text, 2 if isinstance(error, UsageError) else 1
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror, 1
+    first_line = text.splitlines()[0]
+    if isinstance(error, ImportError):
+        return first_line, 1
+    import torch
+
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in text:
+        hint = "generate fewer samples at a time, use a smaller batch (train: --training.accumulate 2) or network"
+        return f"out of memory ({first_line})\n{hint}, or another --device", 1
+    return f"{type(error).__name__}: {first_line}\nthis is a fault of the program; --debug shows where", 1

@@ -1,65 +1,103 @@
-"""Command lines read by tyro, which prints help and errors itself: SystemExit(0) after help, SystemExit(2) on errors.
+"""Options of the subcommands, read by tyro, which prints help and errors itself and then raises SystemExit (0 or 2)."""
 
-A verb that takes a config is read in two calls. Which fields a config has depends on some of the verb's own options
-(the recipe, `--init-from`): `parse_known` reads those first and ignores the rest. `parse_with_sections` then reads the
-whole command line against the config that they lead to.
-"""
-
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
 
 import tyro
 
-Args = TypeVar("Args")
+from anystep.core.errors import UsageError
+from anystep.core.fields import require
+from anystep.core.registry import import_modules
 
-#: a verb's `--import` option: the modules to import before a run or a config is opened
+Options = TypeVar("Options")
+
+#: an option that sets True, without a --no- form
+Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
+#: `--import`: the modules to import before a run or a config is opened
 Imports = Annotated[
     tuple[str, ...],
     tyro.conf.UseAppendAction,
     tyro.conf.arg(
-        name="import", metavar="MODULE", help="Import this module of yours first, so that a run can use its classes."
+        name="import", metavar="MODULE", help="Import this module first, for the classes of your own that it defines."
     ),
 ]
 
 
 @dataclass(frozen=True)
-class Command:
-    """A verb's own options, --name, and the sections of a config, --section.field."""
+class RunOptions:
+    """Options of the subcommands that sample from a run."""
 
-    options: Annotated[object, tyro.conf.arg(name="")]
-    config: Annotated[dict[str, Any], tyro.conf.arg(name="")]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Run directory."""
+    steps: list[int]
+    """Numbers of sampling steps, any integers of at least 1."""
+    guidance: list[float] | None = None
+    """Guidance scales W, 1 for none; each on the same noise. Default: as trained, so that guidance that training built
+    in is not applied twice."""
+    guide_twice: Flag = False
+    """Allow guidance at steps that have it from training, or that were not trained for it."""
+    seed: int = 0
+    """Seed of the noise."""
+    checkpoint: int | None = None
+    """Step of the checkpoint to use, one that --checkpoint.keep-every has kept. Default: the newest."""
+    device: str = "auto"
+    """auto, cpu, cuda or mps."""
+    imports: Imports = ()
+
+    def check(self) -> None:
+        """Raise UsageError for lists without a value, and for steps below 1."""
+        check_steps(self.steps)
+        if self.guidance == []:
+            raise UsageError("--guidance needs at least one scale, e.g. --guidance 1 1.5 2.5")
 
 
-def split(words: Sequence[str] | None) -> list[str] | None:
-    """Return names that were given by spaces or commas; None where nothing was."""
-    return None if words is None else [name for word in words for name in word.split(",") if name]
+@dataclass(frozen=True)
+class ConfigOptions:
+    """Options of the subcommands that take a config."""
+
+    recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")] = ""
+    """A recipe (`anystep recipes` lists them), a config.json, or a run directory to train anew."""
+    dry_run: Flag = False
+    """Print what would be trained and what it would cost. Trains and writes nothing."""
+    codec: str | None = None
+    """Class of the section `codec`. Default: the recipe's."""
+    penalty: str | None = None
+    """Class of the section `penalty`. Default: the recipe's."""
+    weight: str | None = None
+    """Class of the section `weight`. Default: the recipe's."""
+    batch: int | None = None
+    """Short for --training.batch: images per batch."""
+    device: str | None = None
+    """Short for --training.device: auto, cpu, cuda or mps."""
+    imports: Imports = ()
 
 
-def parse(options: type[Args], argv: Sequence[str], verb: str, description: str) -> Args:
-    """Return the command line of a verb without a config as an instance of the dataclass ``options``."""
-    return tyro.cli(options, args=list(argv), prog=f"anystep {verb}", description=description)
-
-
-def parse_known(options: type[Args], argv: Sequence[str], verb: str) -> Args:
-    """Return a verb's own options; words that are none of them, `--help` included, are ignored."""
-    args, _ = tyro.cli(options, args=list(argv), prog=f"anystep {verb}", return_unknown_args=True, add_help=False)
+def parse(options: type[Options], argv: Sequence[str], subcommand: str, description: str) -> Options:
+    """Return the options of a subcommand without a config. `--import`ed modules are imported."""
+    args = tyro.cli(options, args=list(argv), prog=f"anystep {subcommand}", description=description)
+    import_modules(getattr(args, "imports", ()))
     return args
 
 
-def parse_with_sections(
-    options: Callable[[], object], sections: Mapping[str, Any], argv: Sequence[str], verb: str, description: str
-) -> dict[str, Any]:
-    """Return the sections of a config with the fields that the command line sets.
+def split_commas(words: Sequence[str] | None) -> list[str] | None:
+    """Return names that are separated by spaces or commas; None for None."""
+    return None if words is None else [name for word in words for name in word.split(",") if name]
 
-    ``sections`` holds the sections without the command line, by name; ``options`` is the class of the verb's own
-    options, all with defaults, which help shows.
-    """
-    command = tyro.cli(
-        Command,
-        args=list(argv),
-        default=Command(options(), dict(sections)),
-        prog=f"anystep {verb}",
-        description=description,
-    )
-    return command.config
+
+def check_steps(steps: Sequence[int]) -> None:
+    """Raise UsageError for no number of steps, or one below 1."""
+    if not steps:
+        raise UsageError("--steps needs at least one number, e.g. --steps 1 4 128")
+    require(min(steps) >= 1, "--steps", min(steps), "at least 1")
+
+
+def read_weights(word: str) -> Literal["ema", "raw"] | float:
+    """Return the weights that a word means: ema, raw, or the relative width of a power EMA. Raises UsageError."""
+    if word in {"ema", "raw"}:
+        return "ema" if word == "ema" else "raw"
+    try:
+        return float(word)
+    except ValueError:
+        raise UsageError(f"--weights must be ema, raw or the width of a power EMA such as 0.1, got {word!r}") from None

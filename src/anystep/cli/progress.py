@@ -1,14 +1,12 @@
-"""What a person sees while a run trains, or samples are drawn."""
+"""Progress of training and scoring on standard error: bars in a terminal, else plain lines."""
 
 import os
-import sys
 import time
+from collections.abc import Iterable
 from contextlib import suppress
-from types import TracebackType
 from typing import Any
 
-from rich.console import Console, Group
-from rich.live import Live
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     Progress,
@@ -27,16 +25,41 @@ from anystep.run.config import Config
 from anystep.training.trainer import Record
 
 STOPPING = "stopping after this update; once more stops now"
-#: the phase of a run that has one
-ONLY = "train"
-#: what a run of a comparison is at
-DOING = {"train": "training", "score": "scoring"}
-#: seconds between lines about a run's losses
+#: what a run of a comparison does, and what it counts
+DOING = {"train": ("training", "images"), "score": ("scoring", "network calls")}
+#: seconds between lines about a run's losses in a comparison
 QUIET = 30.0
 
 
+class RunProgress(Progress):
+    """A bar per run with the time left, and text below them; neither where standard error is no terminal."""
+
+    def __init__(self, *columns: ProgressColumn, transient: bool = False) -> None:
+        self.below: dict[str, str] = {}
+        console = Console(stderr=True)
+        bar = [*columns, BarColumn(bar_width=None), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
+        super().__init__(*bar, console=console, expand=True, transient=transient, disable=not console.is_terminal)
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Return the bars and the text."""
+        yield from super().get_renderables()
+        for text in self.below.values():
+            yield Text(text, style="dim")
+
+    def say(self, text: str) -> None:
+        """Print a line, above the bars."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def stopping(self) -> None:
+        """Report a signal. Called in its handler, where `print` could find its own buffer half-written."""
+        self.below["stopping"] = STOPPING
+        if self.disable:
+            with suppress(OSError):
+                os.write(2, f"{STOPPING}\n".encode())
+
+
 class ImagesPerSecond(ProgressColumn):
-    """Training examples a second."""
+    """Training examples per second."""
 
     def render(self, task: Task) -> Text:
         """Return the rate, or a dash before there is one."""
@@ -44,148 +67,61 @@ class ImagesPerSecond(ProgressColumn):
         return Text(f"{speed:,.0f} images/s" if speed else "- images/s", style="progress.data.speed")
 
 
-class TrainingProgress:
-    """A bar with images seen, images/s, time left, and the losses; plain lines where nobody watches."""
+class TrainingProgress(RunProgress):
+    """The progress of one run: images seen, images per second, and the losses."""
 
     def __init__(self, config: Config) -> None:
-        self.config = config
-        self.console = Console(stderr=True)
+        super().__init__(TextColumn("{task.completed:,.0f} / {task.total:,.0f} images"), ImagesPerSecond())
+        self.batch, self.total = config.training.batch, config.training.steps * config.training.batch
         self.last: Record = {}
-        self.started = time.monotonic()
-        self.bar = Progress(
-            TextColumn("{task.completed:,.0f} / {task.total:,.0f} images"),
-            BarColumn(bar_width=None),
-            ImagesPerSecond(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=self.console,
-            expand=True,
-        )
-        self.losses = Text("", style="dim")
-        self.screen = Group(self.bar, self.losses)
-        self.live = Live(self.screen, console=self.console, refresh_per_second=4)
-        self.watched = sys.stderr.isatty()
-        self.total = config.training.steps * config.training.batch
-        self.task = self.bar.add_task("train", total=self.total)
-
-    def __enter__(self) -> "TrainingProgress":
-        if self.watched:
-            self.live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self.watched:
-            self.live.stop()
+        self.task = self.add_task("train", total=self.total)
 
     def show(self, step: int, record: Record | None) -> None:
-        """Take note of an update, and of the log record where one was written."""
-        images = step * self.config.training.batch
+        """Show ``step`` updates as done, and the log record if one was written."""
+        self.update(self.task, completed=step * self.batch)
         if record is not None:
-            self.last = record
-            self.losses.plain = losses(record)
-            if not self.watched:
-                elapsed = time.monotonic() - self.started
-                print(f"{images:,} / {self.total:,} images  {elapsed:.0f} s  {losses(record)}", file=sys.stderr)
-        self.bar.update(self.task, completed=images)
-
-    def say(self, text: str) -> None:
-        """Print a line above the bar: a phase that begins, pairs that were made."""
-        if self.watched:
-            self.console.print(text, highlight=False)
-        else:
-            print(text, file=sys.stderr)
-
-    def stopping(self) -> None:
-        """Say that a signal was heard; called in its handler, where `print` might find its own buffer half-way."""
-        if self.watched:
-            self.screen.renderables.append(Text(STOPPING))
-        else:
-            with suppress(OSError):
-                os.write(2, f"{STOPPING}\n".encode())
+            self.last, self.below["losses"] = record, losses(record)
+            if self.disable:
+                elapsed = self.tasks[0].elapsed or 0.0
+                self.say(f"{step * self.batch:,} / {self.total:,} images  {elapsed:.0f} s  {losses(record)}")
 
 
-class ComparisonProgress:
-    """A bar for each run that is trained or scored; a few lines a run where nobody watches."""
+class ComparisonProgress(RunProgress):
+    """The progress of the runs of a comparison that are being trained or scored."""
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True)
-        self.bar = Progress(
-            TextColumn("{task.fields[run]}  {task.description}"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.completed:,.0f} / {task.total:,.0f}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=self.console,
-            expand=True,
-        )
-        self.watched = sys.stderr.isatty()
-        self.tasks: dict[str, TaskID] = {}
+        done = TextColumn("{task.completed:,.0f} / {task.total:,.0f}")
+        super().__init__(TextColumn("{task.fields[run]}  {task.description}"), done)
+        self.bars: dict[str, TaskID] = {}
         self.doing: dict[str, str] = {}
-        self.said: dict[str, float] = {}
+        self.last_said: dict[str, float] = {}
 
-    def __enter__(self) -> "ComparisonProgress":
-        if self.watched:
-            self.bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self.watched:
-            self.bar.stop()
-
-    def show(self, trial: Trial, news: TrialEvent) -> None:
-        """Take note of what a run tells; a signal's own line is left to `stopping`."""
-        run = trial.run.name
-        text = news.text
-        if self.doing.get(run) != news.doing and news.doing != "end":
-            self.doing[run] = news.doing
-            self._restart(run, news)
-            self._say(
-                run, f"{DOING[news.doing]} {news.total:,} {'images' if news.doing == 'train' else 'network calls'}"
-            )
-        elif news.record is not None and time.monotonic() > self.said.get(run, 0) + QUIET:
-            text = text or f"{news.done:,} / {news.total:,} images  {losses(news.record)}"
-        if news.doing == "end":
-            self._drop(run)
-        elif run in self.tasks:
-            self.bar.update(self.tasks[run], completed=news.done, total=news.total)
-        if text:
-            self._say(run, text)
-
-    def stopping(self) -> None:
-        """Say that a signal was heard; called in its handler, where no lock may be taken."""
-        with suppress(OSError):
-            os.write(2, f"\n{STOPPING}\n".encode())
-
-    def _restart(self, run: str, news: TrialEvent) -> None:
-        self._drop(run)
-        self.tasks[run] = self.bar.add_task(DOING[news.doing], total=news.total, run=run)
-
-    def _drop(self, run: str) -> None:
-        if run in self.tasks:
-            self.bar.remove_task(self.tasks.pop(run))
-
-    def _say(self, run: str, text: str) -> None:
-        self.said[run] = time.monotonic()
-        line = f"{run}: {text}"
-        if self.watched:
-            self.bar.print(line, markup=False, highlight=False)
-        else:
-            print(line, file=sys.stderr, flush=True)
+    def show(self, trial: Trial, event: TrialEvent) -> None:
+        """Show what a run reports in its bar; print a line when it starts or ends, has text, or was quiet for long."""
+        run, lines = trial.run.name, [event.text]
+        if self.doing.get(run) != event.doing:
+            self.doing[run] = event.doing
+            if run in self.bars:
+                self.remove_task(self.bars.pop(run))
+            if event.doing != "end":
+                doing, unit = DOING[event.doing]
+                self.bars[run] = self.add_task(doing, total=event.total, run=run)
+                lines.insert(0, f"{doing} {event.total:,} {unit}")
+        elif event.record is not None and not event.text and time.monotonic() > self.last_said.get(run, 0) + QUIET:
+            lines = [f"{event.done:,} / {event.total:,} images  {losses(event.record)}"]
+        if run in self.bars:
+            self.update(self.bars[run], completed=event.done, total=event.total)
+        for line in filter(None, lines):
+            self.say(f"{run}: {line}")
+            self.last_said[run] = time.monotonic()
 
 
 def losses(record: dict[str, Any]) -> str:
-    """Return a record's losses in one line: flow rows, then the other kinds, levels by their step d."""
-    parts = [
-        f"{kind_name(tag).replace(' ', '')} {value:.4f}"
-        for tag, value in record["loss_by_level"].items()
-        if value is not None
-    ]
-    phase = record.get("phase", ONLY)
+    """Return a record's losses in one line: of flow matching, then of the other kinds, by step size d."""
+    values = {
+        kind_name(tag).replace(" ", ""): loss for tag, loss in record["loss_by_level"].items() if loss is not None
+    }
+    phase = record.get("phase", "train")  # the name of the phase where a run has one only
+    line = "loss  " + "  ".join(f"{name} {loss:.4f}" for name, loss in values.items())
     skipped = f"  skipped {record['skipped']}" if record["skipped"] else ""
-    return ("" if phase == ONLY else f"{phase}  ") + "loss  " + "  ".join(parts) + skipped
+    return ("" if phase == "train" else f"{phase}  ") + line + skipped

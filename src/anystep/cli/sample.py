@@ -1,9 +1,9 @@
-"""`anystep sample`: draw from a run, in any number of steps."""
+"""`anystep sample`: generate samples of a run in any number of steps."""
 
 import io
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zipfile import BadZipFile
@@ -12,16 +12,17 @@ import numpy as np
 import torch
 import tyro
 from numpy.typing import NDArray
-from PIL import Image
+from torch import Tensor
 
-from anystep.cli.files import write_picture
-from anystep.cli.parse import Imports, parse
-from anystep.cli.weights import read_one
-from anystep.core.errors import RunError, UsageError, reason
+from anystep.cli.files import write_png
+from anystep.cli.parse import RunOptions, parse, read_weights
+from anystep.core.errors import UsageError, reason
+from anystep.core.fields import require
 from anystep.core.files import write_bytes
-from anystep.core.registry import import_modules
 from anystep.figures.canvas import to_image
 from anystep.figures.grids import grid, guidance_figure, steps_figure
+from anystep.figures.marginals import marginals
+from anystep.figures.scatter import scatter
 from anystep.flow.condition import Condition, ConditionSpec
 from anystep.flow.condition import rows as some
 from anystep.flow.ladder import Order
@@ -29,11 +30,11 @@ from anystep.flow.sampling import interpolate_noise
 from anystep.model.generator import Generator
 from anystep.model.load import load
 
-#: samples by guidance scale W (None: as trained) and number of steps
-Drawn = dict[float | None, dict[int, NDArray[np.generic]]]
+#: decoded samples by guidance scale W (None: as trained) and number of steps
+Samples = dict[float | None, dict[int, NDArray[Any]]]
 
-DESCRIPTION = """Draw samples. Sample i is decided by (seed, i): more steps make the same picture, sharper; with
-consistency models, which add fresh noise between steps, they make another one.
+DESCRIPTION = """Generate samples. Sample i is determined by (seed, i): more steps give the same image, sharper; with
+consistency models, which re-noise between steps, they give another one.
 
 example: anystep sample runs/digits --steps 1 4 128 --num 64
          anystep sample runs/digits --steps 1 4 --guidance 1 1.5 2.5      every scale, the same noise
@@ -42,175 +43,131 @@ example: anystep sample runs/digits --steps 1 4 128 --num 64
 
 
 @dataclass(frozen=True)
-class Args:
+class SampleOptions(RunOptions):
     """Options of `anystep sample`."""
 
-    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Run directory."""
-    steps: list[int]
-    """Sampling budgets, any integers of at least 1."""
     num: int | None = None
-    """Number of samples; default 64, or as many as there are rows in --condition."""
+    """Number of samples. Default: 64, or the number of rows in --condition."""
     label: int | None = None
-    """One class for all samples; without it classes take turns."""
+    """One class for all samples. Default: the classes take turns."""
     condition: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npz")] = None
-    """Features that samples are given, one row for each, in the data's unit: arrays [n, ...] with the names of the
-    data's conditions (a lone one: feature, or the only array). Without it features are left out."""
-    guidance: list[float] | None = None
-    """Guidance scale W, 1 for none; several: each of them, the same noise. Without it as trained: what training built
-    in is not applied twice."""
-    guide_twice: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Allow guidance of steps that have it from training, or that were not trained for it."""
-    seed: int = 0
-    """Seed of the noise."""
+    """Features to condition on, one row per sample, in the data's unit: arrays [n, ...] with the names of the data's
+    conditions (a single one: feature, or the only array). Default: without features."""
     refine: list[int] | None = None
-    """Draw these samples only, by number from 0: the same noise again, with more steps."""
+    """Generate these samples only, by number from 0: the same noise again, with more steps."""
     interpolate: int | None = None
-    """Draw this many points between pairs of noises (Frans et al. 2024, eq. 6): one pair a row, --num / points rows."""
+    """Generate this many points between pairs of noises (Frans et al. 2024, eq. 6): one pair per row, --num / points
+    rows."""
     order: Order | None = None
-    """Where a budget that is no power of two has its small steps; default as the run's objective."""
-    weights: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ema|raw|WIDTH")] = ("ema",)
-    """One only. ema: the average kept for evaluation; raw: the trained parameters; a number such as 0.1: the power
-    average of this relative width, of a run that was trained with --ema.profiles."""
-    checkpoint: int | None = None
-    """Step of the checkpoint to use, one that checkpoint.keep_every kept; without it the newest."""
+    """Where the small steps are if the number of steps is no power of two. Default: as the run's objective."""
+    weights: Annotated[str, tyro.conf.arg(metavar="ema|raw|WIDTH")] = "ema"
+    """ema: the evaluation EMA; raw: the trained parameters; a number such as 0.1: the power EMA of this relative width,
+    of a run trained with --ema.profiles."""
     out: Path | None = None
-    """Folder to write; default RUN/samples."""
+    """Folder to write. Default: RUN/samples."""
     format: Literal["png", "npz"] = "png"
-    """png: pictures; npz: samples_<steps>.npz with samples (uint8 [n, H, W, C] or float32 [n, D]) and labels, or
-    samples_<steps>_w<W>.npz for several guidance scales W."""
-    device: str = "auto"
-    """auto, cpu, cuda, mps."""
-    imports: Imports = ()
+    """png: images or plots; npz: samples_<steps>.npz with samples (uint8 [n, H, W, C] or float32 [n, D]) and labels,
+    or samples_<steps>_w<W>.npz for several guidance scales W."""
 
 
 def run(argv: Sequence[str]) -> int:
-    """Draw and write; returns 0."""
-    args = parse(Args, argv, "sample", DESCRIPTION)
-    import_modules(args.imports)
+    """Generate and write samples; returns 0."""
+    args = parse(SampleOptions, argv, "sample", DESCRIPTION)
     check(args)
-    weights = read_one(args.weights)
-    generator = load(args.run, weights=weights, device=args.device, step=args.checkpoint)
+    generator = load(args.run, weights=read_weights(args.weights), device=args.device, step=args.checkpoint)
     if args.order is not None:
-        generator = ordered(generator, args.order)
-    features = {} if args.condition is None else read_features(args.condition, generator.conditions, args.num)
-    num = args.num or next((len(values) for values in features.values()), 64)
-    index = list(range(num)) if args.refine is None else args.refine
-    noise = generator.noise(args.seed, index)
-    condition = given(generator, features, args.label, index)
+        objective: Any = generator.objective
+        if not hasattr(objective, "order"):
+            raise UsageError(f"--order is for methods that condition on the step size; {objective.name} does not")
+        generator = replace(generator, objective=replace(objective, order=args.order))
+    features = {} if args.condition is None else read_features(args.condition, generator.conditions)
+    num = args.num or max(map(len, features.values()), default=64)
+    index = args.refine or list(range(num))
+    noise, condition = generator.noise(args.seed, index), condition_of(generator, features, args.label, index)
     if args.interpolate is not None:
         noise, condition, index = between(noise, condition, index, args.interpolate)
     scales: Sequence[float | None] = args.guidance or [None]
     plans = {
         scale: {n: generator.plan(n, guidance=scale, twice=args.guide_twice) for n in args.steps} for scale in scales
     }
-    cautions = [generator.caution, *(plan.caution for by in plans.values() for plan in by.values())]
-    for caution in filter(None, dict.fromkeys(cautions)):
-        print(f"note: {caution}", file=sys.stderr)
-    drawn = {
+    warnings = [generator.caution, *(plan.caution for by_steps in plans.values() for plan in by_steps.values())]
+    for warning in filter(None, dict.fromkeys(warnings)):
+        print(f"note: {warning}", file=sys.stderr)
+    samples: Samples = {
         scale: {
             n: generator.decode(
                 generator.generate(steps=plan, noise=noise, condition=condition, seed=args.seed, index=index)
             )
-            for n, plan in by.items()
+            for n, plan in by_steps.items()
         }
-        for scale, by in plans.items()
+        for scale, by_steps in plans.items()
     }
     out = args.out or args.run / "samples"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        if args.format == "npz":
-            label = generator.conditions.class_label(condition)
-            paths = write_arrays(out, drawn, None if label is None else label.numpy())
-        else:
-            looks = generator.codec.looks
-            paths = write_grids(out, drawn, args.interpolate) if looks == "picture" else write_plots(out, drawn)
-        for path in paths:
-            print(path)
-    except OSError as error:
-        raise RunError(f"cannot write to {out}: {reason(error)}") from error
+    out.mkdir(parents=True, exist_ok=True)
+    if args.format == "npz":
+        label = generator.conditions.class_label(condition)
+        write_arrays(out, samples, {} if label is None else {"labels": label.numpy()})
+    else:
+        write_figures(out, samples, args.interpolate, generator.codec.looks == "picture")
     return 0
 
 
-def check(args: Args) -> None:
-    """Raise UsageError for values that cannot be meant."""
-    if not args.steps:
-        raise UsageError("--steps needs at least one budget, e.g. --steps 1 4 128")
-    for n in args.steps:
-        if n < 1:
-            raise UsageError(f"--steps must be at least 1, got {n}")
-    if args.guidance is not None and not args.guidance:
-        raise UsageError("--guidance needs at least one scale, e.g. --guidance 1 1.5 2.5")
-    if args.num is not None and args.num < 1:
-        raise UsageError(f"--num must be at least 1, got {args.num}")
-    if args.refine is not None and (not args.refine or min(args.refine) < 0):
-        raise UsageError(f"--refine must name samples from 0 on, got {args.refine}")
-    if args.interpolate is not None and args.interpolate < 2:
-        raise UsageError(f"--interpolate must be at least 2 points, got {args.interpolate}")
+def check(args: SampleOptions) -> None:
+    """Raise UsageError for values out of range."""
+    args.check()
+    require(args.num is None or args.num >= 1, "--num", args.num, "at least 1")
+    require(args.interpolate is None or args.interpolate >= 2, "--interpolate", args.interpolate, "at least 2")
+    valid = args.refine is None or min(args.refine, default=-1) >= 0
+    require(valid, "--refine", args.refine, "numbers of samples, from 0")
 
 
-def read_features(path: Path, conditions: ConditionSpec, num: int | None) -> dict[str, NDArray[Any]]:
-    """Return the features in a file by name. Raises UsageError for missing ones, and other numbers of rows."""
+def read_features(path: Path, conditions: ConditionSpec) -> dict[str, Tensor]:
+    """Return the features in a file by name. Raises UsageError for a missing one, and for other files."""
     if not conditions.features:
-        raise UsageError("--condition gives features, and this model is conditioned on none: leave it out")
+        raise UsageError("--condition contains features, and this model is not conditioned on any: omit it")
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, AttributeError, BadZipFile) as error:
-        raise UsageError(f"cannot read --condition {path}: {reason(error)}; an .npz file is expected") from error
+            arrays = {name: torch.from_numpy(np.atleast_1d(file[name])) for name in file.files}
+    except (OSError, ValueError, TypeError, AttributeError, BadZipFile) as error:
+        raise UsageError(
+            f"cannot read --condition {path}: {reason(error)}; expected an .npz file of numbers"
+        ) from error
     if conditions.single and len(arrays) == 1:
-        arrays = dict(zip(conditions.features, arrays.values(), strict=True))
-    for name in conditions.features:
-        if name not in arrays:
-            raise UsageError(
-                f"{path} has no array {name}, which this model is conditioned on; it holds {', '.join(arrays)}"
-            )
-        if arrays[name].dtype.kind not in "biuf" or arrays[name].ndim == 0:
-            raise UsageError(f"{path}, {name}: expected numbers, one row for each sample, got {arrays[name].dtype}")
-    counts = {name: len(arrays[name]) for name in conditions.features} | ({} if num is None else {"--num": num})
-    if len(set(counts.values())) > 1:
-        found = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise UsageError(f"{path}: features need one row for each sample, got {found}")
+        return dict(zip(conditions.features, arrays.values(), strict=True))
+    if missing := [name for name in conditions.features if name not in arrays]:
+        found = ", ".join(arrays)
+        raise UsageError(f"{path} has no array {missing[0]}, which this model is conditioned on; it has {found}")
     return {name: arrays[name] for name in conditions.features}
 
 
-def given(
-    generator: Generator, features: Mapping[str, NDArray[Any]], label: int | None, index: Sequence[int]
+def condition_of(
+    generator: Generator, features: Mapping[str, Tensor], label: int | None, index: Sequence[int]
 ) -> Condition:
-    """Return the condition of the samples of these numbers: row i of the features is that of sample i."""
-    if label is None and not features:
-        return generator.usual_condition(index)
+    """Return the condition of the samples with these numbers; row i of the features is that of sample i."""
     spec = generator.conditions
     if label is not None and spec.label is None:
         what = "conditioned on features alone" if spec else "unconditional"
-        raise UsageError(f"--label {label} needs classes, and this model is {what}: leave it out")
-    if features and max(index) >= len(next(iter(features.values()))):
-        raise UsageError(
-            f"--refine {max(index)} has no row in --condition, which has {len(next(iter(features.values())))}"
-        )
-    named = {name: torch.from_numpy(values[list(index)]) for name, values in features.items()}
-    others = {name: spec.entries[name] for name in spec.entries if name not in named}
-    usual = ConditionSpec(others, single=False)
-    named |= usual.named(replace(generator, conditions=usual).usual_condition(index))
-    if label is not None and spec.label is not None:
+        raise UsageError(f"--label {label} needs classes, and this model is {what}: omit it")
+    for name, values in features.items():
+        if len(values) <= max(index):
+            raise UsageError(f"--condition has no row for sample {max(index)}: {name} has {len(values)} rows")
+    if features:
+        named = {name: values[list(index)] for name, values in features.items()}
+        if spec.label is not None:
+            named[spec.label] = torch.tensor(index) % (spec.num_classes or 1)
+    else:
+        named = spec.named(generator.usual_condition(index))
+    if spec.label is not None and label is not None:
         named[spec.label] = torch.full((len(index),), label)
     return spec.of(named)
 
 
-def ordered(generator: Generator, order: Order) -> Generator:
-    """Return the generator with its small steps elsewhere. Raises UsageError for a method that has no order."""
-    objective: Any = generator.objective
-    if "order" not in {field.name for field in fields(objective)}:
-        raise UsageError(f"--order is for models that are told the step; {objective.name} takes equal steps")
-    return replace(generator, objective=replace(objective, order=order))
-
-
 def between(
-    noise: torch.Tensor, condition: Condition, index: Sequence[int], points: int
-) -> tuple[torch.Tensor, Condition, list[int]]:
+    noise: Tensor, condition: Condition, index: Sequence[int], points: int
+) -> tuple[Tensor, Condition, list[int]]:
     """Return rows of ``points`` noises between samples 0 and 1, 2 and 3, ..., with their conditions and numbers.
 
-    A whole row has its first sample's condition and number: fresh noise of a stochastic method is the same along it.
+    A row has its first sample's condition and number, so that a method that re-noises uses the same noise along it.
     """
     pairs = max(1, len(noise) // points)
     if 2 * pairs > len(noise):
@@ -220,70 +177,51 @@ def between(
     return torch.cat(rows), some(condition, first), [index[n] for n in first]
 
 
-def names(drawn: Drawn) -> dict[str, NDArray[np.generic]]:
-    """Return what was drawn by the name of its file: samples_<steps>, with _w<W> where there are several scales W."""
-    several = len(drawn) > 1
+def by_name(samples: Samples) -> dict[str, NDArray[Any]]:
+    """Return the samples by the name of their file: samples_<steps>, with _w<W> for several scales W."""
     return {
-        f"samples_{n}" + (f"_w{scale:g}" if several else ""): samples
-        for scale, by in drawn.items()
-        for n, samples in by.items()
+        f"samples_{n}" + (f"_w{scale:g}" if len(samples) > 1 else ""): values
+        for scale, by_steps in samples.items()
+        for n, values in by_steps.items()
     }
 
 
-def write_arrays(out: Path, drawn: Drawn, label: NDArray[np.int64] | None) -> list[Path]:
-    """Write one .npz a budget and guidance scale; returns their paths."""
-    paths = []
-    for name, samples in names(drawn).items():
-        paths.append(out / f"{name}.npz")
-        arrays: dict[str, Any] = {"samples": samples} | ({} if label is None else {"labels": label})
+def write_arrays(out: Path, samples: Samples, labels: Mapping[str, Any]) -> None:
+    """Write and print one .npz per number of steps and guidance scale."""
+    for name, values in by_name(samples).items():
         content = io.BytesIO()
-        np.savez(content, **arrays)
-        write_bytes(paths[-1], content.getvalue())
-    return paths
+        np.savez(content, samples=values, **labels)
+        write_bytes(out / f"{name}.npz", content.getvalue())
+        print(out / f"{name}.npz")
 
 
-def write_plots(out: Path, drawn: Drawn) -> list[Path]:
-    """Write samples.png: points of the plane, a row a guidance scale and a column a budget.
+def write_figures(out: Path, samples: Samples, columns: int | None, images: bool) -> None:
+    """Write and print the figures of samples.
 
-    Of other vectors: histograms of their columns and pairs of these, a file for each guidance scale.
+    Images: one figure per number of steps and guidance scale, then guidance.png or steps.png with all of them. Points
+    of the plane: samples.png, a row per scale. Other vectors: histograms of their columns, a file per scale.
     """
-    first, *others = drawn.values()
-    if next(iter(first.values())).shape[1:] == (2,):
-        from anystep.figures.scatter import scatter
-
-        rows = {f"W = {scale:g}": by for scale, by in drawn.items()} if others else {"samples": first}
-        write_picture(out / "samples.png", to_image(scatter(rows)))
-        return [out / "samples.png"]
-    from anystep.figures.marginals import marginals
-
-    paths = []
-    for scale, by in drawn.items():
-        paths.append(out / (f"samples_w{scale:g}.png" if others else "samples.png"))
-        flat = {n: samples.reshape(len(samples), -1) for n, samples in by.items()}
-        write_picture(paths[-1], to_image(marginals(flat)))
-    return paths
-
-
-def write_grids(out: Path, drawn: Drawn, columns: int | None) -> list[Path]:
-    """Write a picture a budget and guidance scale, and one of all of them where there are several.
-
-    That is guidance.png, a row a scale and a column a budget, or with one scale steps.png, a row a budget.
-    """
-    first, *others = drawn.values()
-    pictures: dict[Path, Image.Image] = {}
-    for name, samples in names(drawn).items():
-        across = columns or min(len(samples), max(1, round(len(samples) ** 0.5)))
-        pictures[out / f"{name}.png"] = grid(samples.astype(np.uint8), across)
-    if others:
-        few_by = {
-            scale: {n: samples[: columns or 8].astype(np.uint8) for n, samples in by.items()}
-            for scale, by in drawn.items()
-            if scale is not None
-        }
-        pictures[out / "guidance.png"] = guidance_figure(few_by)
-    elif len(first) > 1:
-        few = {n: samples[: columns or 16].astype(np.uint8) for n, samples in first.items()}
-        pictures[out / "steps.png"] = steps_figure({"samples": few})
-    for path, image in pictures.items():
-        write_picture(path, image)
-    return list(pictures)
+    first, several = next(iter(samples.values())), len(samples) > 1
+    figures: dict[str, Any] = {}
+    if images:
+        for name, values in by_name(samples).items():
+            across = columns or min(len(values), max(1, round(len(values) ** 0.5)))
+            figures[name] = grid(values, across)
+        if several:
+            few = {
+                scale or 0.0: {n: values[: columns or 8] for n, values in by_steps.items()}
+                for scale, by_steps in samples.items()
+            }
+            figures["guidance"] = guidance_figure(few)
+        elif len(first) > 1:
+            figures["steps"] = steps_figure({"samples": {n: values[: columns or 16] for n, values in first.items()}})
+    elif next(iter(first.values())).shape[1:] == (2,):
+        rows = {f"W = {scale:g}": by_steps for scale, by_steps in samples.items()} if several else {"samples": first}
+        figures["samples"] = to_image(scatter(rows))
+    else:
+        for scale, by_steps in samples.items():
+            flat = {n: values.reshape(len(values), -1) for n, values in by_steps.items()}
+            figures[f"samples_w{scale:g}" if several else "samples"] = to_image(marginals(flat))
+    for name, figure in figures.items():
+        write_png(out / f"{name}.png", figure)
+        print(out / f"{name}.png")

@@ -1,54 +1,86 @@
-"""The sections of a config as options of a verb, --section.field VALUE."""
+"""Command lines of the subcommands that take a config: its fields are options, --section.field VALUE.
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from typing import Any
+They are read in two calls of tyro. Which fields a config has depends on some of the subcommand's own options (the
+recipe, `--init-from`, `--penalty`): the first call reads those and ignores the rest. The second reads the whole command
+line against the config that they select.
+"""
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, TypeVar
+
+import tyro
+
+from anystep.cli.parse import ConfigOptions
 from anystep.core.errors import UsageError
+from anystep.core.registry import import_modules
 from anystep.recipes import missing_data
 from anystep.run.config import Config, from_json, to_json
 
-#: sections whose class an option chooses, --section NAME, before its fields are read
-CHOSEN = ("codec", "penalty", "weight")
-#: options that are short for a field of the section `training`
-ALIASES = ("images", "batch", "seed", "device")
+Options = TypeVar("Options", bound=ConfigOptions)
 
 
-def sections_of(config: Config, names: Iterable[str]) -> dict[str, Any]:
-    """Return these sections of a config by name."""
-    return {name: getattr(config, name) for name in names}
+@dataclass(frozen=True)
+class Command:
+    """The options of a subcommand, --name, and the sections of a config, --section.field."""
+
+    options: Annotated[object, tyro.conf.arg(name="")]
+    config: Annotated[dict[str, Any], tyro.conf.arg(name="")]
 
 
-def with_classes(config: Config, options: Any) -> Config:
-    """Return the config with the classes that `--codec`, `--penalty` and `--weight` name, their fields by default.
+def parse_with_sections(
+    options: type[Options],
+    argv: Sequence[str],
+    subcommand: str,
+    description: str,
+    example: str,
+    names: Sequence[str],
+    find_config: Callable[[Options], Config],
+) -> tuple[Options, Config, dict[str, Any]]:
+    """Return the options, the config that they select, and its sections ``names`` with the fields that are set.
 
-    Raises ValueError for an unknown name.
+    ``find_config`` returns the config before its sections are read. The recipe is the first word; without one, help
+    shows the fields of the recipe ``example``, and anything else raises UsageError. `--import`ed modules are imported.
     """
-    names = {section: getattr(options, section) for section in CHOSEN}
-    return with_named(config, {section: name for section, name in names.items() if name is not None})
+    prog = f"anystep {subcommand}"
+    args, _ = tyro.cli(options, args=list(argv), prog=prog, return_unknown_args=True, add_help=False)
+    import_modules(args.imports)
+    recipe_first = list(argv[:1]) == [args.recipe]
+    config = with_classes(find_config(args if recipe_first else options(recipe=example)), args)
+    default = Command(options(), {name: getattr(config, name) for name in names})
+    command = tyro.cli(Command, args=list(argv), default=default, prog=prog, description=description)
+    if not recipe_first:
+        raise UsageError(
+            f"{subcommand} starts with a recipe, e.g. anystep {subcommand} {example}; anystep recipes lists them"
+        )
+    return args, config, command.config
 
 
-def with_named(config: Config, names: Mapping[str, str]) -> Config:
-    """Return the config with these sections of the classes named; one of its class already keeps its fields."""
+def with_classes(config: Config, options: ConfigOptions) -> Config:
+    """Return the config with the classes that `--codec`, `--penalty` and `--weight` name, and their default fields.
+
+    A section that already has that class is unchanged. Raises UsageError for an unknown name.
+    """
     values = to_json(config)
-    changed = {
-        section: {"name": name} for section, name in names.items() if values.get(section, {}).get("name") != name
-    }
-    return from_json(values | changed) if changed else config
+    for section in ("codec", "penalty", "weight"):
+        name = getattr(options, section)
+        if name not in (None, values[section]["name"]):
+            values[section] = {"name": name}
+    return from_json(values)
 
 
-def configured(base: Config, sections: Mapping[str, Any], options: object) -> Config:
-    """Return ``base`` with these sections, and the short options of `training` applied to them.
+def configured(base: Config, sections: Mapping[str, Any], options: ConfigOptions) -> Config:
+    """Return ``base`` with these sections, and with the options that are short for a field of `training`.
 
-    The config is made once, with all of them, as its checks are of several sections together. Raises UsageError.
+    The config is built once with all of them, as its checks compare fields of several sections. Raises UsageError.
     """
-    given = {name: getattr(options, name, None) for name in ALIASES}
-    short = {name: value for name, value in given.items() if value is not None}
-    return replace(base, **{**sections, "training": replace(sections["training"], **short)})
+    short = {name: getattr(options, name, None) for name in ("images", "batch", "seed", "device")}
+    training = replace(sections["training"], **{name: value for name, value in short.items() if value is not None})
+    return find_data(replace(base, **{**sections, "training": training}))
 
 
 def find_data(config: Config) -> Config:
-    """Return the run with its data found from any folder. Raises UsageError for a recipe whose data is not here."""
+    """Return the config with an absolute data path. Raises UsageError for a recipe whose data is not here."""
     if path := missing_data(config):
-        raise UsageError(f"{config.recipe} needs data: say where it is with --data.path ({path} is not here)")
+        raise UsageError(f"{config.recipe} needs data: set its place with --data.path ({path} does not exist)")
     return config.located()
