@@ -151,7 +151,7 @@ def test_accuracy_comes_with_recall():
         ({"metrics": []}, "at least one of frechet"),
         ({"metrics": ["accuracy"]}, "accuracy needs held-out real data"),
         ({"num": 3}, "num must be at least 4 for precision, got 3"),
-        ({"steps": []}, "steps must name at least one value"),
+        ({"steps": []}, "steps and guidance must have at least one value each"),
         ({"steps": [0]}, "at least 1, got 0"),
     ],
 )

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from anystep.core.errors import UsageError
+from anystep.core.fields import require
 from anystep.core.random import Keys
 from anystep.data.base import Dataset
 from anystep.evaluation.features.base import extract
@@ -52,13 +53,11 @@ def evaluate(
     """
     chosen = choose_metrics(metrics, generator.codec.looks)
     scales = guidance if isinstance(guidance, Sequence) else [guidance]
-    for what, values in (("steps", steps), ("guidance", scales)):
-        if not values:
-            raise UsageError(f"{what} must name at least one value, got none")
+    if not steps or not scales:
+        raise UsageError("steps and guidance must have at least one value each")
     plans = [(count, scale, generator.plan(count, guidance=scale, twice=twice)) for scale in scales for count in steps]
-    _check_numbers(chosen, num, rows, reference)
     generator.check_decodable()
-    shape = _checked_shape(generator, reference)
+    shape = _checked_shape(generator, reference, chosen, num, rows)
     generator = conditioned_like(generator, heldout or reference)
     lacking = {name: why for name, metric in chosen.items() if (why := _lacks(metric, generator, reference, heldout))}
     if metrics is not None and lacking:
@@ -102,26 +101,26 @@ def evaluate(
     return records
 
 
-def _check_numbers(metrics: Mapping[str, Metric], num: int, rows: int, reference: Dataset) -> None:
-    """Raise UsageError for fewer samples or examples than a metric must have."""
+def _checked_shape(
+    generator: Generator, reference: Dataset, metrics: Mapping[str, Metric], num: int, rows: int
+) -> tuple[int, ...]:
+    """Return the shape of a normalised example.
+
+    Raises UsageError for a reference that does not fit the model, and for too few samples or examples.
+    """
     name, metric = max(metrics.items(), key=lambda item: item[1].fewest)
     for what, count in (("num", num), ("rows", rows), (f"the size of reference {reference.name!r}", len(reference))):
-        if count < metric.fewest:
-            raise UsageError(f"{what} must be at least {metric.fewest} for {name}, got {count}")
-
-
-def _checked_shape(generator: Generator, reference: Dataset) -> tuple[int, ...]:
-    """Return the shape of a normalised example. Raises UsageError for a reference that does not fit the model."""
-    codec, row = generator.codec, reference.read(np.arange(1))
+        require(count >= metric.fewest, what, count, f"at least {metric.fewest} for {name}")
+    codec, example = generator.codec, reference.read(np.arange(1))
     try:
-        found = tuple(codec.encode(row, None).shape[1:])
+        found = tuple(codec.encode(example, None).shape[1:])
     except ValueError as error:
         raise UsageError(f"reference {reference.name!r} does not fit the model: {error}") from error
     if found != tuple(generator.shape):
         raise UsageError(
             f"reference {reference.name!r} has examples of shape {found}, the model's are {tuple(generator.shape)}"
         )
-    return tuple(codec.normalised(codec.view(row)).shape[1:])
+    return tuple(codec.normalised(codec.view(example)).shape[1:])
 
 
 def _lacks(metric: Metric, generator: Generator, reference: Dataset, heldout: Dataset | None) -> str:
