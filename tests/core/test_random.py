@@ -9,7 +9,7 @@ import torch
 
 from anystep.core import random
 from anystep.core.errors import UsageError
-from anystep.core.random import Draw, Keys, kept_generators
+from anystep.core.random import Draw, Keys, preserved_generators
 
 
 def test_200_000_keys_give_as_many_noises() -> None:
@@ -100,7 +100,7 @@ def test_generators_are_put_back() -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    with kept_generators(torch.device("cpu")):
+    with preserved_generators(torch.device("cpu")):
         Draw(Keys(0), 0, 8, slice(0, 8)).seed_network()
         torch.rand(100)
     assert torch.equal(torch.rand(3), expected)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from anystep.core.errors import UsageError
-from anystep.core.registry import Option, Registry, check_option, find_class, import_modules, main_name, place
+from anystep.core.registry import Option, Registry, check_option, find_class, import_modules, import_path, main_name
 from anystep.objectives import OBJECTIVES, Objective, Shortcut
 
 
@@ -120,8 +120,8 @@ def test_a_class_of_the_running_program_is_written_by_the_name_that_it_can_be_im
         mine = dataclass(frozen=True)(made)
         monkeypatch.setattr(main, "Mine", mine, raising=False)
         monkeypatch.setitem(sys.modules, "__main__", main)
-        assert main_name() == name and place(mine) == f"{name}:Mine"
-        assert find_class(place(mine), Base) is mine
+        assert main_name() == name and import_path(mine) == f"{name}:Mine"
+        assert find_class(import_path(mine), Base) is mine
 
 
 def test_a_class_is_found_in_classes_too() -> None:
@@ -154,8 +154,8 @@ class Plain:
         ("HERE:Plain", "Plain is not a subclass of Base"),
         ("HERE:Holder.made", "Holder.made is not a subclass of Base"),
         ("HERE:Holder.made.x", "has no class Holder.made.x"),
-        ("HERE:Nothing", "has no class Nothing: it was renamed or removed"),
-        ("HERE:", "has no class : it was renamed"),
+        ("HERE:Nothing", "has no class Nothing: renamed or removed"),
+        ("HERE:", "has no class : renamed"),
         ("HERE:Undecorated", r"Undecorated must be a frozen dataclass: write @dataclass\(frozen=True\) above"),
         ("anystep.objectives.base:Objective", "is not a subclass of Base"),
     ],

@@ -1,4 +1,4 @@
-"""Laws of t, rungs of the ladder."""
+"""Distributions of t, and step-size levels."""
 
 import math
 
@@ -24,20 +24,20 @@ def test_discrete_times_are_every_multiple_of_the_smallest_step_below_one(unifor
 
 
 @pytest.mark.parametrize(
-    ("law", "cdf"),
+    ("distribution", "cdf"),
     [("uniform", lambda t: t), ("logit_normal", lambda t: stats.norm.cdf([math.log(x / (1 - x)) for x in t]))],
 )
-def test_continuous_laws_have_their_distribution(uniform, law: str, cdf) -> None:
-    assert stats.kstest(flow_time(uniform, law, 128).numpy(), cdf).pvalue > 1e-3
+def test_continuous_times_have_their_distribution(uniform, distribution: str, cdf) -> None:
+    assert stats.kstest(flow_time(uniform, distribution, 128).numpy(), cdf).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("law", ["discrete", "uniform", "logit_normal"])
-def test_times_are_finite_and_below_one_at_the_ends_of_the_draw(law: str) -> None:
-    t = flow_time(torch.tensor([0.0, 1 - 2**-24]), law, 128)
+@pytest.mark.parametrize("distribution", ["discrete", "uniform", "logit_normal"])
+def test_times_are_finite_and_below_one_at_the_ends_of_the_draw(distribution: str) -> None:
+    t = flow_time(torch.tensor([0.0, 1 - 2**-24]), distribution, 128)
     assert float(t.min()) >= 0 and float(t.max()) < 1
 
 
-def test_d_zero_is_the_rung_of_the_smallest_step() -> None:
+def test_d_zero_is_encoded_as_the_smallest_step() -> None:
     for M in (2, 32, 128):
         d = torch.tensor([0.0, 1 / M, 0.5, 1.0])
         assert Ladder(M).index(d).tolist() == [math.log2(M), math.log2(M), 1.0, 0.0]

@@ -16,8 +16,8 @@ from anystep.flow.condition import Condition, ConditionSpec, flat
 CODECS: Registry[type[Codec]] = Registry({"auto": Auto, "pixels": Pixels, "vectors": Vectors})
 
 
-def usual(dtype: np.dtype[Any], axes: int) -> Codec | None:
-    """Return the usual codec for an array of this type and number of axes, rows first; None if there is none."""
+def default_codec(dtype: np.dtype[Any], axes: int) -> Codec | None:
+    """Return the default codec for an array of this type and number of axes, rows first; None if there is none."""
     if dtype == np.uint8 and axes == 4:
         return Pixels()
     return Vectors() if dtype == np.float32 and axes == 2 else None
@@ -68,8 +68,8 @@ __all__ = [
     "Vectors",
     "codec_from_json",
     "codec_to_json",
+    "default_codec",
     "encode_condition",
     "sampled",
     "statistic",
-    "usual",
 ]

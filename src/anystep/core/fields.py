@@ -120,7 +120,7 @@ def check_value(name: str, value: Any, kind: Any, rules: tuple[Rule, ...] = ()) 
         kinds = [args[0]] * len(value) if Ellipsis in args else args
         return tuple(check_value(name, item, each, rules) for item, each in zip(value, kinds, strict=True))
     if origin is Literal:
-        one_of(name, value, kind)
+        require(value in args, name, value, f"one of {', '.join(map(str, args))}")
         return value
     integer = kind is float and isinstance(value, int) and not isinstance(value, bool)
     right = integer or (isinstance(value, kind) and (kind is bool or not isinstance(value, bool)))
@@ -162,8 +162,3 @@ def require(holds: bool, field: str, value: object, rule: str) -> None:
     """Raise ``UsageError("<field> must be <rule>, got <value>")`` unless ``holds``."""
     if not holds:
         raise UsageError(f"{field} must be {rule}, got {value!r}")
-
-
-def one_of(field: str, value: object, choices: object) -> None:
-    """Raise UsageError unless ``value`` is a member of the Literal type ``choices``."""
-    require(value in get_args(choices), field, value, f"one of {', '.join(map(str, get_args(choices)))}")

@@ -151,7 +151,7 @@ class Draw:
                 torch.get_device_module(self.device).manual_seed(seed)
 
 
-def kept_generators(device: torch.device) -> AbstractContextManager[None]:
+def preserved_generators(device: torch.device) -> AbstractContextManager[None]:
     """Return a context that restores torch's generators at its end, so that the caller's numbers are undisturbed."""
     devices = [] if device.type == "cpu" else [device]
     return torch.random.fork_rng(devices, device_type=device.type)

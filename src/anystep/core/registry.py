@@ -42,11 +42,11 @@ class Registry(UserDict[str, T]):
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
 
     def written(self, cls: type) -> str:
-        """Return the name of a class for a config: a key, if the registry holds this very class, else its place."""
+        """Return the name of a class for a config: a key if the registry holds this very class, else its path."""
         for key, thing in self.data.items():
             if (thing == f"{cls.__module__}:{cls.__qualname__}" or thing is cls) and self[key] is cls:
                 return key
-        return place(cls)
+        return import_path(cls)
 
 
 class Option(Checked):
@@ -60,7 +60,7 @@ class Option(Checked):
             cls.name = cls.__name__
 
 
-def place(cls: type) -> str:
+def import_path(cls: type) -> str:
     """Return "module:Class", where another process finds a class. Raises UsageError for a class in a function."""
     if "<locals>" in cls.__qualname__:
         raise UsageError(
@@ -80,22 +80,22 @@ def main_name() -> str:
     return Path(file).stem if file else "__main__"
 
 
-def find_class(place: str, base: type[T]) -> type[T]:
+def find_class(path: str, base: type[T]) -> type[T]:
     """Return the subclass of ``base`` that "module:Class" names. Imports and calls nothing.
 
     Raises UsageError when the module is not imported or has no such class, or the class is no frozen dataclass of type
     ``base``.
     """
-    name, _, path = place.partition(":")
+    name, _, attributes = path.partition(":")
     if name not in sys.modules and name != main_name():
-        raise UsageError(f"{place} is in a module that is not imported: --import {name}, in Python imports=[{name!r}]")
+        raise UsageError(f"{path} is in a module that is not imported: --import {name}, in Python imports=[{name!r}]")
     found: Any = sys.modules.get(name) or sys.modules["__main__"]
-    for part in path.split("."):
+    for part in attributes.split("."):
         found = vars(found).get(part) if isinstance(found, ModuleType | type) else None
     if found is None:
-        raise UsageError(f"{name} has no class {path}: it was renamed or removed, or is another module of this name")
+        raise UsageError(f"{name} has no class {attributes}: renamed or removed, or another module of this name")
     if not (isinstance(found, type) and issubclass(found, base) and not inspect.isabstract(found)):
-        raise UsageError(f"{place} is not a subclass of {base.__name__} that can be used here")
+        raise UsageError(f"{path} is not a subclass of {base.__name__} that can be used here")
     check_decorated(found)
     return found
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anystep.codecs import Codec, RowReader, Rows, Vectors, usual
+from anystep.codecs import Codec, RowReader, Rows, Vectors, default_codec
 from anystep.codecs.base import STATISTICS_ROWS
 from anystep.core.errors import DataError
 from anystep.core.random import torch_generator
@@ -104,7 +104,7 @@ class Dataset:
         ``missing``: an example with NaN lacks that feature. Raises DataError for another array without a codec, an
         empty one, features of another length or with NaN, and as `check_classes` does.
         """
-        codec = codec or usual(array.dtype, array.ndim)
+        codec = codec or default_codec(array.dtype, array.ndim)
         if codec is None:
             found = f"{array.dtype} {list(array.shape)}"
             raise DataError(f"{name}: expected uint8 images [n, H, W, C] or float32 vectors [n, D], got {found}")

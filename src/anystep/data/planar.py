@@ -8,7 +8,7 @@ import numpy as np
 from annotated_types import Ge
 from numpy.typing import NDArray
 
-from anystep.core.fields import one_of
+from anystep.core.fields import check_value
 from anystep.data.base import Dataset, Split
 from anystep.data.source import Source
 
@@ -25,7 +25,7 @@ class PlanarSource(Source):
 
     def open(self, split: Split = "train") -> Dataset:
         """Return ``num`` points, float32 [num, 2]."""
-        one_of("split", split, Split)
+        check_value("split", split, Split)
         points, mode = self.draw(np.random.default_rng([self.seed, int(split == "heldout")]))
         return Dataset.from_arrays(self.name, points.astype(np.float32), mode)
 

@@ -98,17 +98,17 @@ def _check_steps(steps: int) -> None:
     require(integer and steps >= 1, "steps", steps, "an integer of at least 1")
 
 
-TimeLaw = Literal["discrete", "uniform", "logit_normal"]
+TimeDistribution = Literal["discrete", "uniform", "logit_normal"]
 
 
-def flow_time(uniform: Tensor, law: TimeLaw, M: int) -> Tensor:
+def flow_time(uniform: Tensor, distribution: TimeDistribution, M: int) -> Tensor:
     """Turn uniform [0, 1) numbers into times of flow examples.
 
     ``discrete``: multiples of 1/M in [0, 1 - 1/M] ("Discrete time sampling", Frans et al. 2024, section 3.1);
     ``uniform``: U(0, 1); ``logit_normal``: sigmoid of a standard normal, more examples at medium noise.
     """
-    if law == "discrete":
+    if distribution == "discrete":
         return (uniform * M).floor() / M
-    if law == "uniform":
+    if distribution == "uniform":
         return uniform
     return torch.sigmoid(torch.special.ndtri(uniform.clamp(1e-7, 1 - 1e-7)))

@@ -8,7 +8,7 @@ from annotated_types import Interval
 
 from anystep.core.fields import Fraction, PowerOfTwo
 from anystep.core.random import Draw
-from anystep.flow.ladder import TimeLaw, flow_time
+from anystep.flow.ladder import TimeDistribution, flow_time
 from anystep.flow.path import interpolate, velocity
 from anystep.flow.query import PhaseProgress, Query
 from anystep.objectives.base import Batch, Networks, Objective, Targets, drop
@@ -29,7 +29,7 @@ class FlowMatching(Objective):
 
     name: ClassVar[str] = "flow_matching"
 
-    time: TimeLaw = "discrete"
+    time: TimeDistribution = "discrete"
     """Distribution of t in flow matching: `discrete` (multiples of 1/M, Frans et al. 2024, section 3.1), `uniform`, or
     `logit_normal`."""
     M: Annotated[int, PowerOfTwo] = 128

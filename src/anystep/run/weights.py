@@ -11,7 +11,7 @@ from typing import Literal
 from torch import Tensor
 
 from anystep.core.errors import RunError, reason
-from anystep.core.fields import one_of
+from anystep.core.fields import check_value
 from anystep.run import checkpoint
 from anystep.run.averages import Mixture, Profile, check_width, mixture, reconstruct
 from anystep.run.config import ModelConfig
@@ -64,7 +64,7 @@ def read_trained(
     yet or not that one.
     """
     if isinstance(weights, str):
-        one_of("weights", weights, Literal["ema", "raw"])
+        check_value("weights", weights, Literal["ema", "raw"])
     else:
         check_width("weights", weights)
     if not run.is_dir():

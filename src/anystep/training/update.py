@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from anystep.core.errors import RunError
-from anystep.core.random import kept_generators
+from anystep.core.random import preserved_generators
 from anystep.flow.penalties import Penalty, Weight
 from anystep.flow.penalties.squared import squared_error
 from anystep.objectives import Batch, Draw, Losses, Objective, PhaseProgress, Targets
@@ -97,7 +97,7 @@ def micro_batches(
     """Yield the parts that the global batch is computed in, each with its own rows of the update's draws."""
     settings: TrainingConfig = state.config.training
     size = settings.batch // settings.accumulate
-    with kept_generators(state.device):
+    with preserved_generators(state.device):
         for first in range(0, settings.batch, size):
             draw = Draw(state.keys, state.step, settings.batch, slice(first, first + size), state.device)
             batch = examples.batch(rows, index, draw)
