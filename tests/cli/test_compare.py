@@ -322,7 +322,7 @@ def test_a_process_that_dies_is_a_failed_run() -> None:
     (made,) = plan_trials(base, Path("nowhere"), Choices(methods=["flow_matching"]))
     lethal = replace(made, config=_Lethal())  # type: ignore[arg-type]
     results = [trials.TrialResult(lethal)]
-    processes._attempt_in_processes(results, [0], lambda trial, news: None, StopRequest(), 1)
+    processes._attempt_in_processes(results, [0], lambda trial, news: None, StopRequest(), 1, [])
     assert results[0].failed == "its process ended with exit code -9"
 
 

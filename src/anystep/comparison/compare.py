@@ -208,10 +208,6 @@ def check_run_free(trial: Trial, dataset: Dataset) -> None:
             raise RunError(f"{run} is in the way and holds no run: give another --out")
 
 
-#: method, seed, steps and guidance of a score
-Key = tuple[str, int, int, float]
-
-
 def with_earlier(comparison: Comparison, out: Path, choices: Choices) -> tuple[Comparison, int]:
     """Add the other scores of ``out``/compare.json; return the comparison and how many scores were dropped.
 
@@ -244,5 +240,6 @@ def with_earlier(comparison: Comparison, out: Path, choices: Choices) -> tuple[C
     return union, len(earlier - _keys(union.scores()))
 
 
-def _keys(scores: Iterable[dict[str, Any]]) -> set[Key]:
+def _keys(scores: Iterable[dict[str, Any]]) -> set[tuple[str, int, int, float]]:
+    """Return method, seed, steps and guidance of each score."""
     return {(score["method"], score["seed"], score["steps"], score["guidance"]) for score in scores}

@@ -129,7 +129,8 @@ def same_noise(comparison: Comparison, num: int) -> dict[str, dict[int, NDArray[
     """Return decoded samples 0 ... num - 1 by method and steps, of each method's first seed with finite samples."""
     samples: dict[str, dict[int, NDArray[Any]]] = {}
     for result in comparison.results:
-        trial, steps = result.trial, [score["steps"] for score in result.finite_scores]
+        trial, finite = result.trial, [s for s in result.scores if not any("not finite" in note for note in s["notes"])]
+        steps = [score["steps"] for score in finite]
         if trial.method not in samples and steps:
             generator = conditioned_like_source(load(trial.run, device=trial.config.training.device), trial.config.data)
             x = {n: generator.generate(steps=n, seed=0, index=range(num), guidance=trial.guidance) for n in steps}

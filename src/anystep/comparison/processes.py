@@ -1,6 +1,5 @@
 """Many trials: one after another in this process, or several at a time in separate processes."""
 
-import os
 import signal
 import time
 from collections import deque
@@ -9,7 +8,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.resource_tracker import ensure_running
-from threading import Thread
+from types import FrameType
 from typing import Any
 
 import torch
@@ -49,26 +48,27 @@ def _attempt_in_processes(
     watch: TrialCallback,
     stop: StopRequest,
     jobs: int,
-    imports: Sequence[str] = (),
+    imports: Sequence[str],
 ) -> None:
     """Attempt the trials with the numbers ``left`` in processes, and replace their results."""
     context = get_context("spawn")
-    stop_signal = context.RawValue("i", 0)
     threads = max(1, torch.get_num_threads() // jobs)
     waiting = deque(left)
     running: dict[Any, tuple[int, Any]] = {}
     try:
         while running or (waiting and stop.signal is None):
-            stop_signal.value = stop.signal or 0
             while waiting and len(running) < jobs and stop.signal is None:
                 number = waiting.popleft()
                 receiver, sender = context.Pipe(duplex=False)
-                arguments = results[number].trial, imports, threads, stop_signal, sender
+                arguments = results[number].trial, imports, threads, sender
                 process = context.Process(target=_attempt_here, args=arguments, daemon=True)
                 with _signals_blocked():
                     process.start()
                 sender.close()
                 running[receiver] = (number, process)
+            if stop.signal is not None:
+                for _, process in running.values():
+                    process.terminate()
             pipes: list[Any] = list(running)
             ready: list[Any] = wait(pipes, timeout=POLL)
             for pipe in ready:
@@ -93,7 +93,7 @@ def _attempt_in_processes(
 
 @contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """Block signals. A process that is started here never receives one: Ctrl-C reaches all processes of a terminal."""
+    """Block signals, also in processes started here: Ctrl-C reaches all processes of a terminal."""
     ensure_running()  # multiprocessing's resource tracker: starting it would unblock signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:
@@ -102,26 +102,25 @@ def _signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _attempt_here(
-    trial: Trial, imports: Sequence[str], threads: int, stop_signal: Any, pipe: "Connection[Any, Any]"
-) -> None:
-    """Attempt a trial in this process. The first process passes signals on in ``stop_signal``."""
-    stop, parent, last_sent = StopRequest(), os.getppid(), 0.0
+def _attempt_here(trial: Trial, imports: Sequence[str], threads: int, pipe: "Connection[Any, Any]") -> None:
+    """Attempt a trial in this process. It stops on SIGTERM, or when the process that reads the pipe is dead."""
+    stop, last_sent = StopRequest(), 0.0
 
-    def poll_stop() -> None:
-        while stop.signal is None:
-            time.sleep(POLL)
-            if stop_signal.value or os.getppid() != parent:
-                stop.signal = signal.Signals(stop_signal.value or signal.SIGTERM)
+    def on_terminate(number: int, frame: FrameType | None) -> None:
+        stop.signal = signal.Signals(number)
 
     def send(trial: Trial, event: TrialEvent) -> None:
         nonlocal last_sent
         if event.record or event.text or time.monotonic() > last_sent + POLL:
             last_sent = time.monotonic()
-            with suppress(BrokenPipeError):  # the first process is dead: the run ends with a checkpoint
+            try:
                 pipe.send(event)
+            except BrokenPipeError:
+                stop.signal = signal.SIGTERM
 
-    Thread(target=poll_stop, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, on_terminate)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
     torch.set_num_threads(threads)
     import_modules(imports)
     result = attempt(trial, send, stop)

@@ -77,11 +77,6 @@ class TrialResult:
     scores: tuple[Score, ...] = ()
     failed: str = ""
 
-    @property
-    def finite_scores(self) -> list[Score]:
-        """The scores of samples that are all finite."""
-        return [score for score in self.scores if not any("not finite" in note for note in score["notes"])]
-
 
 TrialCallback = Callable[[Trial, TrialEvent], None]
 
