@@ -151,7 +151,7 @@ def test_what_it_lacks_is_named_in_a_line(config: Config, tmp_path: Path, monkey
         generator.decode(x)
 
 
-def test_a_run_of_a_codec_that_is_not_known_here_is_refused_in_a_line(
+def test_a_run_of_a_codec_that_is_not_known_here_is_rejected_in_a_line(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(config, tmp_path / "run")

@@ -74,7 +74,7 @@ def test_vectors_round_trip():
     torch.testing.assert_close(codec.decode(codec.encode(rows, None)), rows, atol=1e-5, rtol=0)
 
 
-def test_rows_of_another_kind_are_refused():
+def test_rows_of_another_kind_are_rejected():
     with pytest.raises(ValueError, match=r"pixels expects uint8 images \[n, H, W, C\] .*, got float32 \[1, 2, 2, 1\]"):
         pixels().encode(torch.zeros(1, 2, 2, 1), None)
     vectors = Vectors().fitted(mean=(0.0, 0.0), std=(1.0, 1.0))
@@ -96,7 +96,7 @@ def test_rows_of_another_kind_are_refused():
         (Vectors(), {"mean": (0.0,), "std": (0.0,)}, "a column with a std above 0, got none"),
     ],
 )
-def test_statistics_that_cannot_be_used_are_refused(codec, statistics, message):
+def test_statistics_that_cannot_be_used_are_rejected(codec, statistics, message):
     with pytest.raises(ValueError, match=message):
         codec.fitted(**statistics)
 
@@ -107,7 +107,7 @@ def test_statistics_of_large_sets_are_taken_at_a_fixed_stride():
     assert (codec.mean, codec.std) == ((2.0,), (1.0,))
 
 
-def test_constant_data_is_refused():
+def test_constant_data_is_rejected():
     with pytest.raises(DataError, match="every value is 7"):
         fitted(np.full((3, 2, 2, 1), 7, np.uint8))
     with pytest.raises(DataError, match="set: every column is constant, there is nothing to learn"):
@@ -166,7 +166,7 @@ def test_a_fitted_codec_survives_json_exactly(codec):
         ({"name": "vectors", "mean": [0.0]}, "codec vectors needs the statistics mean, std, got mean"),
     ],
 )
-def test_a_foreign_codec_is_named(values, message):
+def test_an_unknown_codec_is_named(values, message):
     with pytest.raises(ValueError, match=message):
         codec_from_json(values)
 

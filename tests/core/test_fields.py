@@ -87,7 +87,7 @@ def test_none_passes_where_it_is_declared_and_lists_and_integers_take_the_declar
 
 
 @given(st.floats(), st.floats(0, 1, exclude_max=True))
-def test_a_range_is_kept_exactly_by_the_numbers_in_it(any_number: float, inside: float) -> None:
+def test_a_range_holds_exactly_for_the_numbers_in_it(any_number: float, inside: float) -> None:
     assert Options(share=inside).share == inside
     if 0 <= any_number < 1:
         assert Options(share=any_number).share == any_number
@@ -120,7 +120,7 @@ def test_rules_between_fields_see_fields_that_are_right_already() -> None:
 @pytest.mark.parametrize(
     "kind", [Path, list[int], dict[str, int], int | str, int | str | None, Any, object, tuple[Path, ...], "Path | None"]
 )
-def test_a_type_that_no_config_can_hold_is_refused(kind: Any) -> None:
+def test_a_type_that_no_config_can_hold_is_rejected(kind: Any) -> None:
     class Other:
         place: Any = None
 

@@ -44,7 +44,7 @@ PINNED = {
 
 @pytest.mark.parametrize(("version", "stream"), PINNED)
 def test_streams_are_frozen(version: int, stream: str) -> None:
-    """NumPy does not promise its normals across releases: where this fails, version 2 needs draws of its own."""
+    """NumPy does not promise its normals across releases: where this fails, version 2 needs another source."""
     keys = Keys(7, version)
     drawn = {
         "noise": keys.normal(5, "noise", (32, 2), 3),
@@ -86,7 +86,7 @@ def test_threads_do_not_disturb_each_other() -> None:
     assert not wrong
 
 
-def test_an_unknown_version_is_refused() -> None:
+def test_an_unknown_version_is_rejected() -> None:
     with pytest.raises(UsageError, match="random keys of version 3 are unknown here: update anystep"):
         Keys(0, 3)
 

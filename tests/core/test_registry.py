@@ -160,14 +160,14 @@ class Plain:
         ("anystep.objectives.base:Objective", "is not a subclass of Base"),
     ],
 )
-def test_what_is_no_option_is_refused_and_nothing_is_imported(wanted: str, message: str) -> None:
+def test_what_is_no_option_is_rejected_and_nothing_is_imported(wanted: str, message: str) -> None:
     before = set(sys.modules)
     with pytest.raises(UsageError, match=message):
         find_class(wanted.replace("HERE", __name__), Base)
     assert set(sys.modules) == before
 
 
-def test_a_module_is_asked_for_nothing_that_it_makes_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_module_getattr_is_never_called(monkeypatch: pytest.MonkeyPatch) -> None:
     """A module's own `__getattr__` is code, and a lazy module imports."""
 
     def made_up(name: str) -> object:
@@ -212,7 +212,7 @@ class Paths(Base):
         (Paths(), "Paths.where is declared as Path, which a config cannot hold"),
     ],
 )
-def test_what_a_config_cannot_hold_is_refused(option: object, message: str) -> None:
+def test_what_a_config_cannot_hold_is_rejected(option: object, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         check_option("base", option, Base)
 

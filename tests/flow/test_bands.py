@@ -1,4 +1,4 @@
-"""The Haar transform is a rotation that PyWavelets knows; its bands are what their names say."""
+"""The Haar transform is PyWavelets' rotation, and its bands are what their names mean."""
 
 import numpy as np
 import pytest
@@ -60,7 +60,7 @@ def test_the_transform_preserves_energy(shape: tuple[int, ...], levels: int) -> 
 @pytest.mark.parametrize(("shape", "levels"), SHAPES)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_unweighted_squares_are_the_squared_error(shape: tuple[int, ...], levels: int, dtype: torch.dtype) -> None:
-    """Parseval, without weights such a loss does nothing."""
+    """Parseval: without weights such a loss has no effect."""
     prediction, target = made(shape, 1).to(dtype), made(shape, 2).to(dtype)
     rows = band_error(prediction, target, ones(target, levels), levels)
     assert rows.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
@@ -110,7 +110,7 @@ def test_shares_are_the_bands_sizes() -> None:
         assert sum(size) == 1
 
 
-def test_norms_are_their_formulas_over_a_rows_coefficients() -> None:
+def test_norms_are_their_formulas_over_the_coefficients() -> None:
     prediction, target = made((3, 2, 8, 8), 1), made((3, 2, 8, 8), 2)
     weights = torch.tensor([0.1, *np.linspace(0.5, 2, 9)])
     low, *details = pywt.wavedec2((prediction - target).numpy(), "haar", level=3, axes=(-2, -1))

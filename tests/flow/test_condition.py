@@ -1,4 +1,4 @@
-"""What an example is given: every form is handled alike, and "nothing given" is as good as never having said it."""
+"""Conditions: every form is handled equally, and "nothing given" is the same as no condition."""
 
 import math
 from dataclasses import replace
@@ -113,7 +113,7 @@ def test_nothing_has_the_form_of_the_condition_and_null_is_nothing(spec: Conditi
         assert bool((tensor == 3).all()) if label else bool(tensor.isnan().all())
 
 
-def test_null_keeps_what_is_never_left_out() -> None:
+def test_null_leaves_entries_that_are_never_dropped() -> None:
     condition, null = given(PARTLY), PARTLY.null(given(PARTLY))
     assert isinstance(condition, dict) and isinstance(null, dict)
     assert torch.equal(null["state"], condition["state"]) and null["label"].tolist() == [3] * B
@@ -135,7 +135,7 @@ def test_null_keeps_what_is_never_left_out() -> None:
         (UNCONDITIONAL, torch.zeros(B), "the condition must have no entries, got label"),
     ],
 )
-def test_another_form_is_refused(spec: ConditionSpec, condition: Condition, message: str) -> None:
+def test_another_form_is_rejected(spec: ConditionSpec, condition: Condition, message: str) -> None:
     for look in (spec.named, spec.null, lambda condition: spec.check(condition, B)):
         with pytest.raises(UsageError, match=message):
             look(condition)
@@ -173,7 +173,7 @@ def test_a_tensor_that_does_not_fit_is_named(name: str, tensor: Tensor, message:
         ({"kind": Entry("label")}, True, "num_classes must be at least 1, got 0 for the label 'kind'"),
     ],
 )
-def test_a_spec_that_no_network_could_have_is_refused(entries: dict[str, Entry], single: bool, message: str) -> None:
+def test_a_spec_that_no_network_could_have_is_rejected(entries: dict[str, Entry], single: bool, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         ConditionSpec(entries, single)
 
@@ -193,7 +193,7 @@ def test_specs_are_values_and_know_their_classes() -> None:
 
 
 def awake(module: nn.Module) -> nn.Module:
-    """Give every parameter a normal value: a fresh network's velocity is zero whatever it is given."""
+    """Give every parameter a normal value: the velocity of an untrained network is zero whatever the condition."""
     source = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for p in module.parameters():
@@ -377,7 +377,7 @@ def test_an_improved_shortcut_model_has_no_guidance_where_both_entries_are_missi
 
 
 @pytest.mark.parametrize("objective", [Shortcut(M=8), ImprovedShortcut(M=8, guidance_max=1.5)], ids=lambda o: o.name)
-def test_a_method_learns_what_a_feature_says(objective: Shortcut | ImprovedShortcut) -> None:
+def test_a_method_learns_from_a_feature(objective: Shortcut | ImprovedShortcut) -> None:
     """The data is the state itself: given it, samples come nearer than the 1.4 of samples that are given nothing."""
     torch.manual_seed(0)
     config = replace(MLPConfig(hidden=48, depth=1, time_scale=16.0), guidance_input=objective.takes_guidance)

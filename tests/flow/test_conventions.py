@@ -68,11 +68,11 @@ def test_the_variance_preserving_input_there_and_back(t: float, seed: int) -> No
 @settings(max_examples=50, deadline=None)
 @given(t=times, seed=st.integers(0, 99))
 def test_noise_and_velocity_there_and_back(t: float, seed: int) -> None:
-    """For any noise said, right or wrong; the right one says the path's own velocity."""
+    """For any predicted noise, right or wrong; the right one gives the velocity of the path."""
     x0, x1 = ends(seed)
-    x_t, said = interpolate(x0, x1, at(t)), torch.sin(3 * x0)
-    v = velocity_from_noise(x_t, at(t), said)
-    torch.testing.assert_close(x_t - t * v, said, rtol=0, atol=1e-12)
+    x_t, noise = interpolate(x0, x1, at(t)), torch.sin(3 * x0)
+    v = velocity_from_noise(x_t, at(t), noise)
+    torch.testing.assert_close(x_t - t * v, noise, rtol=0, atol=1e-12)
     torch.testing.assert_close(velocity_from_noise(x_t, at(t), x0), velocity(x0, x1), rtol=0, atol=1e-11)
 
 

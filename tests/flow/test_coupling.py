@@ -1,4 +1,4 @@
-"""Plans are optimal, only permute noise, and leave p(x0 | class) alone where they are asked to."""
+"""Assignments are optimal, only permute noise, and with per-class transport preserve p(x0 | class)."""
 
 import math
 from collections.abc import Callable
@@ -112,7 +112,7 @@ def of_class_1(class_cost: float) -> np.ndarray:
 
 
 def test_transport_without_classes_skews_the_noise_of_a_class_and_per_class_does_not() -> None:
-    """METHODS 9.5: of two clusters each takes its half of the normal, whose mean is sqrt(2 / pi) = 0.80 sigma away."""
+    """Of two clusters each takes its half of the normal, whose mean is sqrt(2 / pi) = 0.80 sigma away."""
     free, per_class = of_class_1(0.0), of_class_1(math.inf)
     assert free.mean() == pytest.approx(math.sqrt(2 / math.pi), abs=0.03)
     assert abs(per_class.mean()) < 3 / len(per_class) ** 0.5

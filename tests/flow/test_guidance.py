@@ -26,7 +26,7 @@ class Classes(WithNull):
         return x + torch.where(label == CLASSES, 100, label)[:, None]
 
 
-class Told(Classes):
+class TakesGuidance(Classes):
     """Takes W: v = x + W (label - 100) + 100, and just 100 for the null label, whatever W."""
 
     takes_guidance = True
@@ -63,15 +63,15 @@ def test_the_guided_velocity_is_linear_in_the_scale(x: Tensor, scale: float, row
 
 
 @pytest.mark.parametrize("scale", [-2.0, 0.0, 1.0, 1.5, 3.0])
-def test_a_network_that_takes_the_scale_is_asked_once(x: Tensor, scale: float) -> None:
-    """One that has learned guidance says what two passes say; null rows are asked with W = 1."""
-    told, twice = Told(), Classes()
+def test_a_network_that_takes_the_scale_is_evaluated_once(x: Tensor, scale: float) -> None:
+    """One that has learned guidance predicts what two passes give; null examples are evaluated at W = 1."""
+    once, twice = TakesGuidance(), Classes()
     label = torch.tensor([0, 1, 2, 0, CLASSES, 2])
-    v = guided_velocity(told, x, ZERO, ZERO, label, scale)
+    v = guided_velocity(once, x, ZERO, ZERO, label, scale)
     torch.testing.assert_close(v, guided_velocity(twice, x, ZERO, ZERO, label, scale))
-    assert told.rows == [6] and twice.rows == [6 if scale in {0, 1} else 12]
+    assert once.rows == [6] and twice.rows == [6 if scale in {0, 1} else 12]
     with pytest.raises(UsageError, match="guidance needs a condition: pass `condition` or set guidance to 1"):
-        guided_velocity(told, x, ZERO, ZERO, None, 2.0)
+        guided_velocity(once, x, ZERO, ZERO, None, 2.0)
 
 
 def test_each_example_may_have_its_scale() -> None:
@@ -102,7 +102,7 @@ def test_guidance_needs_a_condition_and_a_network_that_may_go_without(x: Tensor)
         sample(Classes(), x, steps=2, condition=LABEL, guidance=[1.0, float("nan")])
 
 
-def test_refined_samples_are_the_same_rows_of_the_whole_draw(x: Tensor) -> None:
+def test_refined_samples_are_the_same_samples_of_the_batch(x: Tensor) -> None:
     keep = torch.tensor([4, 1])
     whole = sample(Classes(), x, steps=16, condition=LABEL, guidance=1.5)
     assert torch.equal(refine(Classes(), x, keep, steps=16, condition=LABEL, guidance=1.5), whole[keep])

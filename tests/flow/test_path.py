@@ -1,4 +1,4 @@
-"""The straight path and what a velocity says about its ends."""
+"""The straight path, and its ends by its velocity."""
 
 import pytest
 import torch

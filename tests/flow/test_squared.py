@@ -1,4 +1,4 @@
-"""Penalties look at one row at a time, in float32 whatever comes in."""
+"""Penalties look at one example at a time, in float32 whatever comes in."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def test_half_precision_inputs_are_compared_in_float32() -> None:
     np.testing.assert_allclose(rows.numpy(), exact, rtol=1e-6)
 
 
-def test_a_row_does_not_see_the_others() -> None:
+def test_an_example_does_not_see_the_others() -> None:
     target = torch.zeros(3, 8)
     prediction = torch.tensor([1.0, float("inf"), 2.0])[:, None].expand(3, 8)
     assert squared_error(prediction, target).tolist() == [1.0, float("inf"), 4.0]

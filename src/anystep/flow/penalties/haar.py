@@ -101,7 +101,8 @@ class Haar(Penalty):
         if self.weights is None:
             return torch.ones(len(shares))
         low, *details = self.weights
-        return torch.tensor([low, *(weight for weight in details for _ in range(details_per_level(shape)))])
+        details_per_level = (len(shares) - 1) // len(details)
+        return torch.tensor([low, *(weight for weight in details for _ in range(details_per_level))])
 
     def statistics(self, state: nn.Module, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Return each band's energy, the sum of the targets' squared coefficients, and their number, [bands] each."""
@@ -126,15 +127,10 @@ def max_levels(shape: Sequence[int]) -> int:
     return (common & -common).bit_length() - 1
 
 
-def details_per_level(shape: Sequence[int]) -> int:
-    """Return how many detail bands a level splits off: 3 for images [C, H, W], 1 for vectors [D]."""
-    return 3 if len(shape) > 1 else 1
-
-
 def band_shares(shape: Sequence[int], levels: int) -> Tensor:
     """Return the fraction of an example's elements in each band, float64 [bands]."""
     axes = len(shape[-2:])
-    details = [level for level in range(levels, 0, -1) for _ in range(details_per_level(shape))]
+    details = [level for level in range(levels, 0, -1) for _ in range(2**axes - 1)]
     return torch.tensor([2.0 ** (-axes * level) for level in [levels, *details]], dtype=torch.float64)
 
 
