@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anystep.data import Dataset, select_split
+from anystep.data.base import Dataset, select_split
 
 Save = Callable[..., Path]
 

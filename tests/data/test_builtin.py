@@ -37,7 +37,7 @@ def test_digits_and_their_split_are_frozen_so_that_scores_stay_comparable():
 def test_digits_without_heldout_rows_say_so():
     with pytest.raises(DataError, match=r"no examples are held out; --data\.heldout 0\.1"):
         Digits(heldout=0).open("heldout")
-    with pytest.raises(ValueError, match="split must be train or heldout, got 'test'"):
+    with pytest.raises(ValueError, match="split must be one of train, heldout, got 'test'"):
         Digits().open("test")
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from anystep.core.errors import DataError
 from anystep.data import Dataset, Folder
-from anystep.data.images import decode
+from anystep.data.images import decode_image
 
 
 def everything(dataset: Dataset) -> np.ndarray:
@@ -26,7 +26,7 @@ def test_sub_folders_are_classes_and_deeper_images_belong_to_them(folder, save):
     dataset = Folder(path=str(folder)).open()
     assert dataset.class_names == ("cat", "dog")
     np.testing.assert_array_equal(dataset.labels, [0, 0, 0, 1])
-    expected = [decode(path, size=None, grey=False) for path in [*sorted(cats), dog]]
+    expected = [decode_image(path, size=None, grey=False) for path in [*sorted(cats), dog]]
     np.testing.assert_array_equal(everything(dataset), expected)
     assert isinstance(dataset.stored.array, np.memmap) and dataset.stored.array.dtype == np.uint8
 
@@ -78,7 +78,7 @@ def test_skipped_images_are_counted_their_rows_left_out_and_error_still_stops(fo
         dataset = Folder(path=str(folder), on_bad_image="skip").open()
         assert "skipped 2 of 5 images" in caplog.text and "9.webp" in caplog.text
         np.testing.assert_array_equal(dataset.labels, [0, 1, 1])
-        np.testing.assert_array_equal(everything(dataset), [decode(p, size=None, grey=False) for p in good])
+        np.testing.assert_array_equal(everything(dataset), [decode_image(p, size=None, grey=False) for p in good])
     with pytest.raises(DataError, match=r"9\.webp: no readable PNG, JPEG or WebP image\n.* --data\.on-bad-image skip"):
         Folder(path=str(folder)).open()
 

@@ -57,12 +57,6 @@ def test_a_caller_cannot_spoil_the_order_for_the_next():
     assert sorted(batch_indices(10, 10, 0, Keys(5))) == list(range(10))
 
 
-@pytest.mark.parametrize(("field", "arguments"), [("size", (0, 1, 0)), ("batch", (1, 0, 0)), ("step", (1, 1, -1))])
-def test_out_of_range_arguments_are_named(field, arguments):
-    with pytest.raises(ValueError, match=f"^{field} must be at least"):
-        batch_indices(*arguments, Keys(0))
-
-
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 10, 97, 1000, 1023, 1025, 65_537])
 def test_an_order_too_large_for_memory_is_a_permutation_too(size, monkeypatch):
     monkeypatch.setattr(order, "IN_MEMORY", 0)

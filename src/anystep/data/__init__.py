@@ -7,7 +7,7 @@ it imports a source's file when it is first used.
 from typing import TYPE_CHECKING, Any
 
 from anystep.core.registry import Registry
-from anystep.data.base import Dataset, Split, select_split
+from anystep.data.base import Dataset
 from anystep.data.order import batch_indices
 from anystep.data.source import Source
 
@@ -45,8 +45,6 @@ __all__ = [
     "Hub",
     "Npz",
     "Source",
-    "Split",
     "TwoMoons",
     "batch_indices",
-    "select_split",
 ]

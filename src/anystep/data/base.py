@@ -14,15 +14,13 @@ from torch import Tensor
 from anystep.codecs import Codec, RowReader, Rows, Vectors, default_codec
 from anystep.codecs.base import STATISTICS_ROWS
 from anystep.core.errors import DataError
+from anystep.core.fields import one_of
 from anystep.core.random import torch_generator
 from anystep.flow.condition import LONE_FEATURE, LONE_LABEL, Condition, ConditionSpec, Entry, fill_missing, flat
 
 Split = Literal["train", "heldout"]
 #: a feature of every example: an array [n, ...], or a function of the example's number
 FeatureValues = NDArray[Any] | Callable[[int], Any]
-
-#: a larger label is taken for a mistake
-MAX_CLASSES = 100_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +64,7 @@ class Dataset:
     ``codec``: unfitted. ``rows``: the stored rows that belong to the set, in order (None: all). ``labels``: int64 [n],
     of these only, or None. ``features``: stored like the examples, by entry of ``conditions``; ``missing``: an example
     with NaN lacks the feature. ``checksum`` identifies the content of ``stored`` and ``features`` (None: all of it is
-    hashed). Raises DataError for an empty set.
+    hashed).
     """
 
     name: str
@@ -78,10 +76,6 @@ class Dataset:
     checksum: str | None = None
     features: Mapping[str, RowReader] = field(default_factory=dict)
     missing: bool = False
-
-    def __post_init__(self) -> None:
-        if len(self) == 0:
-            raise DataError(f"{self.name}: the data set is empty")
 
     @classmethod
     def from_arrays(
@@ -96,7 +90,7 @@ class Dataset:
         drop: bool = True,
         missing: bool = False,
     ) -> "Dataset":
-        """Return the rows of an array. Classes without names are called "0", "1", ...
+        """Return the data set of an array's rows. Classes without names are called "0", "1", ...
 
         ``codec`` None: pixels for uint8 [n, H, W, C], vectors for float32 [n, D]. ``conditions``: features by name,
         numbers [n, ...] or functions of the example's number. A single one without labels is a lone tensor, otherwise
@@ -108,10 +102,10 @@ class Dataset:
         if codec is None:
             found = f"{array.dtype} {list(array.shape)}"
             raise DataError(f"{name}: expected uint8 images [n, H, W, C] or float32 vectors [n, D], got {found}")
-        if array.size == 0:
-            raise DataError(f"{name}: the data set is empty")
-        stored = ArrayRows(name, array)
-        return cls._checked(stored, codec, None, labels, class_names, conditions or {}, drop, missing)
+        given: dict[str, Any] = {"labels": labels, "class_names": class_names, "conditions": conditions}
+        read = array.__getitem__
+        dataset = cls.from_function(name, len(array), read, codec=codec, drop=drop, missing=missing, **given)
+        return replace(dataset, stored=ArrayRows(name, array))
 
     @classmethod
     def from_function(
@@ -128,29 +122,15 @@ class Dataset:
         drop: bool = True,
         missing: bool = False,
     ) -> "Dataset":
-        """Return the rows that ``read(0)``, ..., ``read(length - 1)`` return: tensors or arrays of one shape and type.
+        """Return the data set of the rows ``read(0)``, ..., ``read(length - 1)``, computed when they are needed.
 
-        ``read`` must return the same row for the same number. ``fingerprint`` must change when any row or feature does;
-        None: every row is read once to hash the content. The rest as in `from_arrays`; functions among ``conditions``
-        are checked when they are read.
+        They are tensors or arrays of one shape and type, always the same for a number. ``fingerprint`` must change when
+        any row or feature does; None: every row is read once to hash the content. The rest as in `from_arrays`;
+        functions among ``conditions`` are checked when they are read.
         """
-        stored = ComputedRows(name, length, read)
-        return cls._checked(stored, codec, fingerprint, labels, class_names, conditions or {}, drop, missing)
-
-    @classmethod
-    def _checked(
-        cls,
-        stored: RowReader,
-        codec: Codec,
-        checksum: str | None,
-        labels: NDArray[Any] | None,
-        class_names: Sequence[str] | None,
-        conditions: Mapping[str, FeatureValues],
-        drop: bool,
-        missing: bool,
-    ) -> "Dataset":
-        name, length = stored.name, len(stored)
-        entries, features = {}, {}
+        if not length:
+            raise DataError(f"{name}: the data set is empty")
+        conditions, entries, features = conditions or {}, {}, {}
         if labels is not None:
             labels, class_names = check_classes(labels, class_names, length, f"{name}, labels")
             entries[LONE_LABEL] = Entry("label", (), class_names)
@@ -165,7 +145,8 @@ class Dataset:
             entries[entry] = Entry("feature", tuple(feature.read(np.arange(1)).shape[1:]), None, drop)
             features[entry] = feature
         spec = ConditionSpec(entries, single=len(entries) < 2)
-        dataset = cls(name, stored, codec, spec, labels, checksum=checksum, features=features, missing=missing)
+        stored = ComputedRows(name, length, read)
+        dataset = cls(name, stored, codec, spec, labels, checksum=fingerprint, features=features, missing=missing)
         for entry, feature in features.items():
             for index in _chunks(length if isinstance(feature, ArrayRows) else 0):
                 dataset.feature(entry, index)
@@ -272,9 +253,8 @@ def check_classes(
     if labels.shape != (count,):
         raise DataError(f"{where}: expected one label per example, shape [{count}], got {list(labels.shape)}")
     if labels.dtype.kind not in "iubf":
-        first = f", row 0 is {labels[0]!r}" if count else ""
-        raise DataError(f"{where}: labels must be integers, got {labels.dtype}{first}")
-    limit = MAX_CLASSES if names is None else len(names)
+        raise DataError(f"{where}: labels must be integers, got {labels.dtype}, row 0 is {labels[0]!r}")
+    limit = 100_000 if names is None else len(names)  # a larger one is probably no class
     wrong = ~((labels >= 0) & (labels < limit) & (labels == np.floor(labels)))
     if wrong.any():
         row = int(np.argmax(wrong))
@@ -289,8 +269,7 @@ def select_split(dataset: Dataset, heldout: float, which: Split) -> Dataset:
     The two are disjoint, complete and the same in every run: they depend only on the labels in their order. Each class
     gives its fraction, to within one example. Raises DataError if either is empty, or none are held out.
     """
-    if which not in ("train", "heldout"):
-        raise ValueError(f"split must be train or heldout, got {which!r}")
+    one_of("split", which, Split)
     if heldout == 0 and which == "train":
         return dataset
     if heldout == 0:

@@ -12,20 +12,15 @@ from tempfile import TemporaryDirectory
 from anystep.core.errors import DataError, reason
 
 
-def cache_key(parts: Iterable[object]) -> str:
-    """Return the sha256 (hex) of ``parts``, different for any other division of the same text."""
-    return hashlib.sha256(repr(list(parts)).encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def cached(key: str, build: Callable[[Path], None]) -> Path:
-    """Return the folder of entry ``key``; if it does not exist, ``build(folder)`` fills it first.
+def cached(key: Iterable[object], build: Callable[[Path], None]) -> Path:
+    """Return the folder of the entry ``key``, a sequence of parts; if it does not exist, ``build(folder)`` fills it.
 
     The cache is the folder of the environment's ANYSTEP_CACHE, by default ~/.cache/anystep. An entry is built in a
     temporary folder and renamed: a killed run leaves no partial entry, and if two processes build one, the first wins.
     Raises DataError if the cache cannot be written.
     """
     root = Path(os.environ.get("ANYSTEP_CACHE") or "~/.cache/anystep").expanduser()
-    entry = root / key
+    entry = root / hashlib.sha256(repr(list(key)).encode("utf-8", "surrogateescape")).hexdigest()
     if entry.is_dir():
         return entry
     try:

@@ -1,4 +1,4 @@
-"""The handwritten digits that ship inside scikit-learn: 1,797 grey images of 8x8, 10 classes."""
+"""The handwritten digits of scikit-learn: 1,797 grey images of 8x8 pixels, 10 classes."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,7 +11,7 @@ from anystep.data.source import HeldOut, Source
 
 @dataclass(frozen=True)
 class Digits(Source):
-    """Handwritten digits, 8x8 grey, nothing downloaded. The grey levels 0..16 are stored as 0..255."""
+    """Handwritten digits, 8x8 grey, without a download. The grey levels 0..16 are stored as 0..255."""
 
     name: ClassVar[str] = "digits"
 

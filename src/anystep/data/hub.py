@@ -43,7 +43,7 @@ class Hub(ImageSource):
             if column is not None and column not in table.column_names:
                 found = ", ".join(table.column_names) or "none"
                 raise DataError(f"{self.path}: no column {column!r} ({field}); the columns are {found}")
-        table = self._encoded(table)
+        table = self._undecoded(table)
         labels, names = (None, None) if self.label is None else self._labels(table, self.label)
         encoded = EncodedImages(
             title=f"{self.path} ({self.split})",
@@ -61,9 +61,8 @@ class Hub(ImageSource):
         try:
             import datasets
         except ImportError as error:
-            raise DataError(
-                f"hub: the library datasets is missing ({error})\ninstall it in the checkout: pip install -e '.[data]'"
-            ) from error
+            how = "in the checkout: pip install -e '.[data]'"
+            raise DataError(f"hub: the library datasets is missing ({error})\n{how}") from error
         local = Path(self.path).expanduser()
         try:
             if local.is_file():
@@ -85,7 +84,7 @@ class Hub(ImageSource):
                 "check the name, config and split, or the network; a local folder or .parquet file works offline"
             ) from error
 
-    def _encoded(self, table: Any) -> Any:
+    def _undecoded(self, table: Any) -> Any:
         """Return the table with its images as bytes or paths. Raises DataError for a column without images."""
         import datasets
 

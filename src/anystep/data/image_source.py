@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from anystep.core.errors import DataError
 from anystep.core.files import sync
-from anystep.data.cache import cache_key, cached
-from anystep.data.images import BadImageError, Encoded, decode, stored_grey
+from anystep.data.cache import cached
+from anystep.data.images import BadImageError, Encoded, decode_image, stored_grey
 from anystep.data.source import HeldOut, Source
 
 T = TypeVar("T")
@@ -66,7 +66,7 @@ class ImageSource(Source):
         ``workers`` threads (0: one per core) decode them into the cache, once. Raises DataError for a bad image unless
         those are skipped (one warning counts them), if all are bad, and if the cache cannot be written.
         """
-        key = cache_key([_VERSION, self.size, self.channels, *images.key])
+        key = [_VERSION, self.size, self.channels, *images.key]
         entry = cached(key, lambda folder: self._build(folder, images, workers))
         try:
             shape, skipped = json.loads((entry / "images.json").read_text("utf-8"))
@@ -94,12 +94,12 @@ class ImageSource(Source):
             grey = self.channels == "grey"
             if self.channels == "auto":
                 grey = not any(stored is False for stored in _attempts(pool, images, stored_grey))
-            for number, result in enumerate(_attempts(pool, images, partial(decode, size=self.size, grey=grey))):
+            for number, result in enumerate(_attempts(pool, images, partial(decode_image, size=self.size, grey=grey))):
                 if isinstance(result, str):
                     why = result
                 elif shape is None or result.shape == shape:
                     shape, first = result.shape, first or images.where(number)
-                    file.write(result.tobytes())  # not a memory map: there a full disk is a crash, here an OSError
+                    file.write(result.tobytes())  # a full disk is an OSError; with a memory map it would crash
                     continue
                 else:
                     found, expected = (f"{width}x{height}" for height, width, _ in (result.shape, shape))

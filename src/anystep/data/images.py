@@ -13,7 +13,6 @@ from anystep.core.errors import reason
 Encoded = bytes | Path | NDArray[np.uint8]
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp")
-_FORMATS = ("PNG", "JPEG", "WEBP")
 _GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N"})
 
 
@@ -26,7 +25,8 @@ def _open_image(encoded: Encoded) -> Image.Image:
     if isinstance(encoded, np.ndarray):
         return Image.fromarray(np.ascontiguousarray(encoded[..., 0] if encoded.shape[-1] == 1 else encoded))
     try:
-        return Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded, formats=_FORMATS)
+        file = io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded
+        return Image.open(file, formats=("PNG", "JPEG", "WEBP"))
     except UnidentifiedImageError:
         raise BadImageError("no readable PNG, JPEG or WebP image") from None
     except Exception as error:  # Pillow's decoders raise nearly any type for broken files
@@ -70,7 +70,7 @@ def crop_resize(image: Image.Image, size: int) -> Image.Image:
     return image.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=3.0)
 
 
-def decode(encoded: Encoded, *, size: int | None, grey: bool) -> NDArray[np.uint8]:
+def decode_image(encoded: Encoded, *, size: int | None, grey: bool) -> NDArray[np.uint8]:
     """Return pixels, uint8 [H, W, C], C = 1 if ``grey`` else 3; with ``size``, H = W = size.
 
     Orientation (EXIF) is applied. Raises BadImageError for a truncated or corrupt file, or another format.

@@ -78,10 +78,9 @@ class Npz(ImageSource):
         features: dict[str, Any] = {key: arrays[key] for key in self.conditions}
         for key, values in features.items():
             check_feature(values, count, f"{path}, {key}")
-        if offsets is not None or (array.dtype == np.uint8 and self._changes(*array.shape[1:])):
-            array, kept = self._decode(path, array, offsets, count)
-            labels = None if labels is None else labels[kept]
-            features = {key: values[kept] for key, values in features.items()}
+        array, kept = self._decode(path, array, offsets, count)
+        labels = None if labels is None else labels[kept]
+        features = {key: values[kept] for key, values in features.items()}
         options: dict[str, Any] = {"conditions": features, "drop": self.drop, "missing": self.missing}
         dataset = Dataset.from_arrays(str(path), array, labels, names, **options)
         return select_split(replace(dataset, name=path.stem), self.heldout, split)
@@ -97,14 +96,15 @@ class Npz(ImageSource):
             raise DataError(f"{where}: row {row} has {array[row, column]} in column {column}, expected finite float32")
         return vectors
 
-    def _changes(self, height: int, width: int, channels: int) -> bool:
-        """Return whether images of this size become others."""
-        wanted = {"auto": (1, 3), "grey": (1,), "rgb": (3,)}[self.channels]
-        return channels not in wanted or (self.size is not None and (height, width) != (self.size, self.size))
-
     def _decode(
         self, path: Path, array: NDArray[Any], offsets: NDArray[Any] | None, count: int
-    ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    ) -> tuple[NDArray[Any], NDArray[np.int64] | slice]:
+        """Return the array to train on, and the numbers of its examples in the file."""
+        wanted = {"auto": (1, 3), "grey": (1,), "rgb": (3,)}[self.channels]
+        right_size = self.size is None or array.shape[1:3] == (self.size, self.size)
+        if array.ndim == 2 or (array.ndim == 4 and right_size and array.shape[3] in wanted):
+            return array, slice(None)  # vectors, or pixels that need no change
+
         def read(start: int, stop: int) -> list[Encoded]:
             if offsets is None:
                 return list(array[start:stop])
@@ -145,11 +145,10 @@ def _read_arrays(path: Path, keys: Sequence[tuple[str, str]]) -> dict[str, NDArr
 
 
 def _check_offsets(array: NDArray[Any], offsets: NDArray[Any], where: str) -> None:
-    if array.dtype != np.uint8 or array.ndim != 1:
-        found = f"{array.dtype} {list(array.shape)}"
-        raise DataError(f"{where}: with offsets, images must be one uint8 array of file bytes, got {found}")
-    if offsets.ndim != 1 or offsets.dtype.kind not in "iu" or len(offsets) < 2:
-        raise DataError(f"{where}: expected n + 1 integer offsets, got {offsets.dtype} {list(offsets.shape)}")
+    wrong_type = array.dtype != np.uint8 or offsets.dtype.kind not in "iu"
+    if wrong_type or array.ndim != 1 or offsets.ndim != 1 or len(offsets) < 2:
+        found = " and ".join(f"{each.dtype} {list(each.shape)}" for each in (array, offsets))
+        raise DataError(f"{where}: expected one uint8 array of file bytes and n + 1 integer offsets, got {found}")
     wrong = np.flatnonzero((offsets[1:] < offsets[:-1]) | (offsets[:-1] < 0) | (offsets[1:] > len(array)))
     if len(wrong):
         extent = f"bytes {offsets[wrong[0]]} to {offsets[wrong[0] + 1]} of {len(array)}"

@@ -1,4 +1,4 @@
-"""Which rows step n trains on: a function of (keys, n) alone, so that a resumed run needs no state."""
+"""The examples of step n: a function of (keys, n) alone, so that a resumed run needs no state."""
 
 from functools import lru_cache
 from math import isqrt
@@ -8,29 +8,23 @@ from numpy.typing import NDArray
 
 from anystep.core.random import Keys
 
-#: rows whose order is held in memory; beyond, each row's place is computed
+#: largest set whose order is held in memory; for larger ones the number at each place is computed
 IN_MEMORY = 2**24
-#: rounds of the Feistel permutation, half of them on either part of a number
+#: rounds of the Feistel permutation, half of them on each part of a number
 ROUNDS = 8
 
 
 @lru_cache(maxsize=2)
 def _permutation(size: int, keys: Keys, epoch: int) -> NDArray[np.int64]:
-    order = keys.permutation(epoch, "order", size)
-    order.flags.writeable = False  # shared by every later call
-    return order
+    return keys.permutation(epoch, "order", size)
 
 
 def batch_indices(size: int, batch: int, step: int, keys: Keys) -> NDArray[np.int64]:
-    """Return the rows of step ``step``'s global batch, int64 [batch], of a set of ``size`` rows.
+    """Return the numbers of the examples in the global batch of step 0, 1, ..., int64 [batch], of ``size`` examples.
 
-    Epochs are permutations laid end to end and cut into batches: every row comes exactly once an epoch, also when
-    ``batch`` does not divide ``size`` or exceeds it. Steps count from 0. Raises ValueError for a size or batch
-    below 1 or a negative step.
+    Epochs are permutations, concatenated and cut into batches: every example comes exactly once per epoch, also when
+    ``batch`` does not divide ``size`` or exceeds it.
     """
-    for field, value, least in (("size", size, 1), ("batch", batch, 1), ("step", step, 0)):
-        if value < least:
-            raise ValueError(f"{field} must be at least {least}, got {value}")
     start, stop = step * batch, (step + 1) * batch
     pieces = []
     for epoch in range(start // size, (stop - 1) // size + 1):
@@ -43,18 +37,18 @@ def batch_indices(size: int, batch: int, step: int, keys: Keys) -> NDArray[np.in
 
 
 def computed_order(place: NDArray[np.int64], size: int, words: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Return the rows at these places of a random order of ``size`` rows that is held nowhere.
+    """Return the numbers at these places of a random order of ``size`` numbers, without storing the order.
 
-    A Feistel permutation of the numbers below a * b, the smallest near-square of at least ``size``; a number that it
-    sends to ``size`` or beyond is sent on until it comes below, which keeps it a permutation (Black and Rogaway 2002).
-    ``words`` are its random keys, one for each round.
+    A Feistel permutation of the numbers below a * b, the smallest near-square of at least ``size``. It is applied again
+    to a result of ``size`` or more until that is smaller, which keeps it a permutation (Black and Rogaway 2002).
+    ``words`` are its random keys, one per round.
     """
     a = np.uint64(isqrt(size - 1) + 1)
     b = np.uint64(-(-size // int(a)))
-    row = _feistel(place.astype(np.uint64), a, b, words)
-    while (beyond := row >= size).any():
-        row[beyond] = _feistel(row[beyond], a, b, words)
-    return row.astype(np.int64)
+    number = _feistel(place.astype(np.uint64), a, b, words)
+    while (outside := number >= size).any():
+        number[outside] = _feistel(number[outside], a, b, words)
+    return number.astype(np.int64)
 
 
 def _feistel(number: NDArray[np.uint64], a: np.uint64, b: np.uint64, words: NDArray[np.uint64]) -> NDArray[np.uint64]:

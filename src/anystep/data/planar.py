@@ -1,4 +1,4 @@
-"""Points in the plane with many modes: what a one-step sampler does wrong can be seen."""
+"""Points in the plane with many modes, where the errors of a one-step sampler are visible."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from anystep.data.source import Source
 
 @dataclass(frozen=True)
 class PlanarSource(Source):
-    """Points drawn from a known distribution; held-out points are fresh draws, as many as the others."""
+    """Points drawn from a known distribution; the held-out points are as many others from it."""
 
     num: Annotated[int, Ge(1)] = 20_000
     """Number of points."""
 
     seed: Annotated[int, Ge(0)] = 0
-    """Seed of the points; the same seed gives the same points."""
+    """Seed of the points."""
 
     def open(self, split: Split = "train") -> Dataset:
         """Return ``num`` points, float32 [num, 2]."""
@@ -31,7 +31,7 @@ class PlanarSource(Source):
 
     @abstractmethod
     def draw(self, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.int64] | None]:
-        """Return points [num, 2] and the mode that each comes from, or None without labels."""
+        """Return points [num, 2] and the mode of each, or None without labels."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class TwoMoons(PlanarSource):
     """Use the moon, 0 or 1, as the label."""
 
     def draw(self, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.int64] | None]:
-        """Draw the moon, the angle, the noise: scikit-learn's moons, scaled by 2 and centred as in FFJORD."""
+        """Draw the moon, the angle and the noise: scikit-learn's moons, scaled by 2 and centred as in FFJORD."""
         moon = rng.integers(2, size=self.num)
         angle = rng.uniform(0, np.pi, self.num)
         upper = np.stack([np.cos(angle), np.sin(angle)], axis=1)
@@ -77,7 +77,7 @@ class Checkerboard(PlanarSource):
     name: ClassVar[str] = "checkerboard"
 
     def draw(self, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.int64] | None]:
-        """Draw the column, one of its two dark squares, the place within it."""
+        """Draw the column, one of its two dark squares, and the position within it."""
         column = rng.integers(4, size=self.num)
         row = 2 * rng.integers(2, size=self.num) + column % 2
         corner = 2.0 * np.stack([column, row], axis=1) - 4

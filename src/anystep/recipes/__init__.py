@@ -5,8 +5,8 @@ from difflib import get_close_matches
 
 from anystep.core.errors import UsageError
 from anystep.objectives import OBJECTIVES
-from anystep.recipes.ablation import PARTS, with_parts
-from anystep.recipes.families import FAMILIES, Family, example_data, missing_data
+from anystep.recipes.ablation import PARTS
+from anystep.recipes.families import FAMILIES, example_data, missing_data
 from anystep.recipes.method import family_name, from_run, with_method
 from anystep.run.config import Config
 
@@ -39,7 +39,6 @@ def find_recipe(name: str) -> Config:
 __all__ = [
     "FAMILIES",
     "PARTS",
-    "Family",
     "example_data",
     "family_name",
     "find_recipe",
@@ -47,5 +46,4 @@ __all__ = [
     "missing_data",
     "recipe_names",
     "with_method",
-    "with_parts",
 ]

@@ -12,10 +12,6 @@ from anystep.run.config import Config, InitConfig
 from anystep.run.plan import forward_units, with_budget
 from anystep.run.weights import read_trained
 
-#: `network.time_scale` of a method with steps of any size: neighbouring steps should have neighbouring predictions, and
-#: with a larger one the derivative in time would be mostly that of the fastest sinusoids.
-SMOOTH_TIME = 10.0
-
 
 def with_method(config: Config, method: str | Objective) -> Config:
     """Return the run with another method: same data, sizes and optimizer, and the same cost to half an update.
@@ -41,7 +37,9 @@ def network_for(config: Config, objective: Objective) -> NetworkConfig:
     """Return the run's network with the inputs and the output that another method needs, of the same size."""
     fields = {name: allowed[0] for name, allowed in objective.network_inputs().items()}
     if objective.any_step != config.objective.any_step:
-        fields["time_scale"] = SMOOTH_TIME if objective.any_step else type(config.network).time_scale
+        # With steps of any size, predictions should change little between similar steps: with a larger scale, the
+        # derivative in time would be mostly that of the fastest sinusoids.
+        fields["time_scale"] = 10.0 if objective.any_step else type(config.network).time_scale
     return config.network.with_inputs(**fields)
 
 
