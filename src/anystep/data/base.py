@@ -14,7 +14,7 @@ from torch import Tensor
 from anystep.codecs import Codec, RowReader, Rows, Vectors, default_codec
 from anystep.codecs.base import STATISTICS_ROWS
 from anystep.core.errors import DataError
-from anystep.core.fields import one_of
+from anystep.core.fields import check_value
 from anystep.core.random import torch_generator
 from anystep.flow.condition import LONE_FEATURE, LONE_LABEL, Condition, ConditionSpec, Entry, fill_missing, flat
 
@@ -269,7 +269,7 @@ def select_split(dataset: Dataset, heldout: float, which: Split) -> Dataset:
     The two are disjoint, complete and the same in every run: they depend only on the labels in their order. Each class
     gives its fraction, to within one example. Raises DataError if either is empty, or none are held out.
     """
-    one_of("split", which, Split)
+    check_value("split", which, Split)
     if heldout == 0 and which == "train":
         return dataset
     if heldout == 0:
