@@ -44,7 +44,7 @@ def test_there_are_commands_to_look_at() -> None:
 @pytest.mark.parametrize(("page", "line"), commands())
 def test_a_command_that_is_shown_is_accepted(page: str, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train, "from_run", lambda config, run: config)  # the run to start from is not here
-    monkeypatch.setattr(sections, "find_data", lambda config: config)  # nor is the data
+    monkeypatch.setattr(sections, "missing_data", lambda config: None)  # nor is the data
     _, verb, *words = shlex.split(line, comments=True)
     if verb == "train":
         train.parse_train(words)

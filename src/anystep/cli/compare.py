@@ -3,15 +3,12 @@
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from shutil import get_terminal_size
 
 import numpy as np
-import tyro
 from PIL import Image
-from rich.console import Console
-from rich.text import Text
 
 from anystep.cli.evaluate import MetricNames
 from anystep.cli.files import check_writable, write_json, write_png
@@ -44,14 +41,13 @@ In OUT: table.txt, compare.json, scores.png and samples.png, and the runs METHOD
 
 What is already trained or scored is not repeated; Ctrl-C saves checkpoints, and the same command resumes.
 
-Sections (--network.hidden, --optimizer.lr, ...) are the same for every method, network inputs excepted.
+Sections (--network.hidden, --optimizer.lr, ...) are the same for every method, network inputs excepted. The method of a
+config.json or a run directory keeps its options.
 
 example: anystep compare digits
          anystep compare two_moons --methods shortcut,flow_matching --steps 1 4 128 --seeds 0 1 --jobs 2
          anystep compare digits --methods shortcut,+guidance,+interval,+wavelet,+ot,+twin_ema --guidance 1.5"""
 
-#: sections of a config that every method shares, in the order that --help shows
-SECTIONS = tuple(f.name for f in fields(Config) if f.name not in ("recipe", "objective", "init"))
 #: images, or points, in the figure of samples
 IMAGES, POINTS = 4, 1000
 #: characters of the table
@@ -62,8 +58,6 @@ WIDTH = 100
 class CompareOptions(ConfigOptions):
     """Options of `anystep compare` without the sections of the config."""
 
-    recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")] = ""
-    """A family (digits), a recipe of one, or a config.json or run directory, whose method has its own options."""
     methods: tuple[str, ...] | None = None
     """Methods, by spaces or commas; parts of iSM too, +guidance and so on (anystep recipes). Default: all methods."""
     without: tuple[str, ...] = ()
@@ -132,7 +126,13 @@ def parse_compare(argv: Sequence[str]) -> tuple[CompareOptions, Config]:
     Raises UsageError.
     """
     args, flow, sections = parse_with_sections(
-        CompareOptions, argv, "compare", DESCRIPTION, "digits", SECTIONS, lambda args: find_bases(args.recipe)[1]
+        CompareOptions,
+        argv,
+        "compare",
+        DESCRIPTION,
+        "digits",
+        lambda args: find_bases(args.recipe)[1],
+        without=("objective", "init"),
     )
     for name in ("step_encoding", "guidance_input", "prediction"):
         if getattr(sections["network"], name, None) != getattr(flow.network, name, None):
@@ -197,11 +197,8 @@ def write_comparison(comparison: Comparison, out: Path, command: str, requested:
     if (figure := samples_figure(comparison)) is not None:
         paths.append(out / "samples.png")
         write_png(paths[-1], figure)
-    console = Console()
-    shown = table_text(summary, metrics[0], failures, console.width if console.is_terminal else WIDTH)
-    text = Text(f"{shown}\n\n{protocol}")
-    text.highlight_regex(r"\S+( ±\S+)?\*", "bold")
-    console.print(text, soft_wrap=True)
+    width = get_terminal_size((WIDTH, 0)).columns
+    print(f"{table_text(summary, metrics[0], failures, width)}\n\n{protocol}")
     for path in paths:
         print(path)
 

@@ -10,7 +10,7 @@ import tyro
 from rich.progress import TextColumn
 
 from anystep.cli.files import check_writable, write_json
-from anystep.cli.parse import RunOptions, parse, read_weights, split_commas
+from anystep.cli.parse import RunOptions, check_steps, parse, read_weights, split_commas
 from anystep.cli.progress import RunProgress
 from anystep.cli.tables import print_scores
 from anystep.core.device import pick_device
@@ -58,7 +58,7 @@ class EvaluateOptions(RunOptions):
 def run(argv: Sequence[str]) -> int:
     """Score, print a table, write JSON; returns 0."""
     args = parse(EvaluateOptions, argv, "evaluate", DESCRIPTION)
-    args.check()
+    check_steps(args.steps)
     require(args.batch >= 1, "--batch", args.batch, "at least 1")
     weights = list(dict.fromkeys(map(read_weights, split_commas(args.weights) or ())))
     if not weights:

@@ -46,19 +46,13 @@ class RunOptions:
     """auto, cpu, cuda or mps."""
     imports: Imports = ()
 
-    def check(self) -> None:
-        """Raise UsageError for lists without a value, and for steps below 1."""
-        check_steps(self.steps)
-        if self.guidance == []:
-            raise UsageError("--guidance needs at least one scale, e.g. --guidance 1 1.5 2.5")
-
 
 @dataclass(frozen=True)
 class ConfigOptions:
     """Options of the subcommands that take a config."""
 
     recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")] = ""
-    """A recipe (`anystep recipes` lists them), a config.json, or a run directory to train anew."""
+    """A recipe (`anystep recipes` lists them; compare takes a family too), a config.json, or a run directory."""
     dry_run: Flag = False
     """Print what would be trained and what it would cost. Trains and writes nothing."""
     codec: str | None = None

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -93,9 +94,7 @@ def print_cost(config: Config) -> dict[str, Any]:
     shape = " x ".join(map(str, dataset.read(np.zeros(1, np.int64)).shape[1:]))
     print(f"parameters  {speed.parameters:,}, for {dataset.name} of {shape}, {classes}")
     threads = f", threads: {torch.get_num_threads()}" if speed.device == "cpu" else ""
-    units = (("days", 86_400), ("hours", 3_600), ("minutes", 60))
-    unit, seconds = next((each for each in units if speed.seconds >= 2 * each[1]), ("seconds", 1))
-    duration = f"{float(f'{speed.seconds / seconds:.2g}'):,g} {unit}"  # two digits, without an exponent
+    duration = timedelta(seconds=max(1, round(speed.seconds)))
     print(f"time        about {duration} ({speed.device}{threads}; measured on {speed.images:,} images)")
     return cost | speed._asdict()
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anystep.cli.files import write_png
-from anystep.cli.parse import RunOptions, parse, read_weights
+from anystep.cli.parse import RunOptions, check_steps, parse, read_weights
 from anystep.core.errors import UsageError, reason
 from anystep.core.fields import require
 from anystep.core.files import write_bytes
@@ -73,7 +73,13 @@ class SampleOptions(RunOptions):
 def run(argv: Sequence[str]) -> int:
     """Generate and write samples; returns 0."""
     args = parse(SampleOptions, argv, "sample", DESCRIPTION)
-    check(args)
+    check_steps(args.steps)
+    if args.guidance == []:
+        raise UsageError("--guidance needs at least one scale, e.g. --guidance 1 1.5 2.5")
+    require(args.num is None or args.num >= 1, "--num", args.num, "at least 1")
+    require(args.interpolate is None or args.interpolate >= 2, "--interpolate", args.interpolate, "at least 2")
+    if args.refine is not None:
+        require(min(args.refine, default=-1) >= 0, "--refine", args.refine, "numbers of samples, from 0")
     generator = load(args.run, weights=read_weights(args.weights), device=args.device, step=args.checkpoint)
     if args.order is not None:
         objective: Any = generator.objective
@@ -112,15 +118,6 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def check(args: SampleOptions) -> None:
-    """Raise UsageError for values out of range."""
-    args.check()
-    require(args.num is None or args.num >= 1, "--num", args.num, "at least 1")
-    require(args.interpolate is None or args.interpolate >= 2, "--interpolate", args.interpolate, "at least 2")
-    valid = args.refine is None or min(args.refine, default=-1) >= 0
-    require(valid, "--refine", args.refine, "numbers of samples, from 0")
-
-
 def read_features(path: Path, conditions: ConditionSpec) -> dict[str, Tensor]:
     """Return the features in a file by name. Raises UsageError for a missing one, and for other files."""
     if not conditions.features:
@@ -129,9 +126,7 @@ def read_features(path: Path, conditions: ConditionSpec) -> dict[str, Tensor]:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: torch.from_numpy(np.atleast_1d(file[name])) for name in file.files}
     except (OSError, ValueError, TypeError, AttributeError, BadZipFile) as error:
-        raise UsageError(
-            f"cannot read --condition {path}: {reason(error)}; expected an .npz file of numbers"
-        ) from error
+        raise UsageError(f"cannot read --condition {path}, an .npz file of numbers: {reason(error)}") from error
     if conditions.single and len(arrays) == 1:
         return dict(zip(conditions.features, arrays.values(), strict=True))
     if missing := [name for name in conditions.features if name not in arrays]:

@@ -6,7 +6,7 @@ line against the config that they select.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, TypeVar
 
 import tyro
@@ -34,19 +34,21 @@ def parse_with_sections(
     subcommand: str,
     description: str,
     example: str,
-    names: Sequence[str],
     find_config: Callable[[Options], Config],
+    without: Sequence[str] = (),
 ) -> tuple[Options, Config, dict[str, Any]]:
-    """Return the options, the config that they select, and its sections ``names`` with the fields that are set.
+    """Return the options, the config that they select, and its sections with the fields that are set.
 
-    ``find_config`` returns the config before its sections are read. The recipe is the first word; without one, help
-    shows the fields of the recipe ``example``, and anything else raises UsageError. `--import`ed modules are imported.
+    ``find_config`` returns the config before its sections are read; those in ``without`` are no options. The recipe is
+    the first word; without one, help shows the fields of the recipe ``example``, and anything else raises UsageError.
+    `--import`ed modules are imported.
     """
     prog = f"anystep {subcommand}"
     args, _ = tyro.cli(options, args=list(argv), prog=prog, return_unknown_args=True, add_help=False)
     import_modules(args.imports)
     recipe_first = list(argv[:1]) == [args.recipe]
     config = with_classes(find_config(args if recipe_first else options(recipe=example)), args)
+    names = [f.name for f in fields(Config) if f.name not in ("recipe", *without)]
     default = Command(options(), {name: getattr(config, name) for name in names})
     command = tyro.cli(Command, args=list(argv), default=default, prog=prog, description=description)
     if not recipe_first:
@@ -70,17 +72,14 @@ def with_classes(config: Config, options: ConfigOptions) -> Config:
 
 
 def configured(base: Config, sections: Mapping[str, Any], options: ConfigOptions) -> Config:
-    """Return ``base`` with these sections, and with the options that are short for a field of `training`.
+    """Return ``base`` with these sections, the options that are short for a field of `training`, and absolute paths.
 
-    The config is built once with all of them, as its checks compare fields of several sections. Raises UsageError.
+    The config is built once with all of them, as its checks compare fields of several sections. Raises UsageError, also
+    for a recipe whose data is not here.
     """
     short = {name: getattr(options, name, None) for name in ("images", "batch", "seed", "device")}
     training = replace(sections["training"], **{name: value for name, value in short.items() if value is not None})
-    return find_data(replace(base, **{**sections, "training": training}))
-
-
-def find_data(config: Config) -> Config:
-    """Return the config with an absolute data path. Raises UsageError for a recipe whose data is not here."""
+    config = replace(base, **{**sections, "training": training})
     if path := missing_data(config):
         raise UsageError(f"{config.recipe} needs data: set its place with --data.path ({path} does not exist)")
     return config.located()

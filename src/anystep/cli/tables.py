@@ -36,10 +36,10 @@ def print_scores(records: Sequence[Mapping[str, Any]]) -> None:
     columns = {"run": [who.name for who, _ in series]} if by_run(records) else {}
     if not columns or len({record["method"] for record in records}) == 1:
         columns["method"] = [display_name(str(record["method"])) for _, record in series]
-    columns["average"] = [who.ema for who, _ in series]
+    columns["EMA"] = [who.ema for who, _ in series]
     columns["steps"] = [str(record["steps"]) for _, record in series]
     columns["guidance"] = [who.guidance for who, _ in series]
-    above = {"method": "{}", "average": "average {}", "guidance": "guidance {}"}
+    above = {"method": "{}", "EMA": "EMA {}", "guidance": "guidance {}"}
     for metric in measured(records):
         columns[metric] = [number(record.get(metric)) for _, record in series]
         for part, key in parts(records, metric).items():  # the floor of a distance, the accuracy of real data
@@ -47,6 +47,6 @@ def print_scores(records: Sequence[Mapping[str, Any]]) -> None:
             columns[head], above[head] = [number(record.get(key)) for _, record in series], f"{head} {{}}"
     common = {head: columns.pop(head)[0] for head in above if head in columns and len(set(columns[head])) == 1}
     print(", ".join(above[head].format(value) for head, value in common.items() if value))
-    print_table(columns, numbers=columns.keys() - {"run", "method", "average"}, padding=0)
+    print_table(columns, numbers=columns.keys() - {"run", "method", "EMA"}, padding=0)
     for note in dict.fromkeys(note for record in records for note in record["notes"]):
         print(f"note: {note}")

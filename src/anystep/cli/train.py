@@ -1,6 +1,5 @@
 """`anystep train`: train a recipe, or resume a run."""
 
-import dataclasses
 import json
 import shlex
 import sys
@@ -26,9 +25,6 @@ Ctrl-C and SIGTERM save a checkpoint and stop; --resume continues, with the same
 
 example: anystep train digits-shortcut --out runs/digits --images 100000 --optimizer.lr 1e-3
          anystep train digits-shortcut --dry-run > own.json"""
-
-#: sections of a config, in the order that --help shows
-SECTIONS = tuple(f.name for f in dataclasses.fields(Config) if f.name != "recipe")
 
 
 @dataclass(frozen=True)
@@ -73,7 +69,7 @@ def run(argv: Sequence[str]) -> int:
 def parse_train(argv: Sequence[str]) -> tuple[TrainOptions, Config]:
     """Return the options and the config to train. Raises UsageError."""
     args, base, sections = parse_with_sections(
-        TrainOptions, argv, "train", DESCRIPTION, "digits-shortcut", SECTIONS, starting_config
+        TrainOptions, argv, "train", DESCRIPTION, "digits-shortcut", starting_config
     )
     return args, configured(base, sections, args)
 
