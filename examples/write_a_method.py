@@ -19,7 +19,6 @@ from annotated_types import Gt
 import anystep
 from anystep.core.fields import Fraction
 from anystep.core.random import Draw
-from anystep.flow.ladder import Schedule, instantaneous_schedule
 from anystep.flow.path import interpolate, velocity
 from anystep.objectives import Batch, Networks, Objective, PhaseProgress, Query, Targets
 from anystep.objectives.base import drop
@@ -41,10 +40,6 @@ class NoisyTimes(Objective):
         condition = drop(networks.online, batch.condition, self.label_drop, draw)
         query = Query(x_t, t, d=torch.zeros_like(t), condition=condition)
         return Targets(query, target=velocity(batch.x0, batch.x1), tag=torch.zeros_like(t, dtype=torch.long))
-
-    def schedule(self, steps: int) -> Schedule:
-        """Sample by equal Euler steps."""
-        return instantaneous_schedule(steps)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from anystep.flow.condition import UNCONDITIONAL, class_labels
 from anystep.flow.query import Network
-from anystep.networks import DIT_PRESETS, NETWORKS, DiT, DiTConfig, VelocityNetwork, dit_preset
+from anystep.networks import NETWORKS, DiT, DiTConfig, VelocityNetwork, dit_preset
 from anystep.networks.blocks import Attention, attend
-from anystep.networks.dit import unpatchify
+from anystep.networks.dit import DIT_PRESETS, unpatchify
 from anystep.networks.embeddings import grid_coordinates, rotary_angles, sincos_positions
 
 SMALL = DiTConfig(hidden=32, depth=2, heads=4, patch=2)

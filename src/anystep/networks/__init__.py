@@ -2,7 +2,7 @@
 
 from anystep.core.registry import Registry
 from anystep.networks.base import NetworkConfig, VelocityNetwork
-from anystep.networks.dit import DIT_PRESETS, DiT, DiTConfig, dit_preset
+from anystep.networks.dit import DiT, DiTConfig, dit_preset
 from anystep.networks.mlp import MLP, MLPConfig
 
 #: Every network that a recipe can name. A new one is a file in this folder and a line here.
@@ -11,7 +11,6 @@ NETWORKS: Registry[type[NetworkConfig]] = Registry(
 )
 
 __all__ = [
-    "DIT_PRESETS",
     "MLP",
     "NETWORKS",
     "DiT",

@@ -83,14 +83,10 @@ class NetworkConfig(Option, ABC, section="network"):
     #: whether it has attention, whose fused kernels cannot be differentiated in forward mode
     attends: ClassVar[bool] = False
 
-    # The inputs of the network. A subclass that can change one has it as a field of this name.
-    #: encoding of the step size d; "any" for a network with an encoding of its choice
-    step_encoding: StepEncoding | Literal["any"] = "any"
-    #: whether the guidance scale is an input
+    # The inputs of the network, described in `VelocityNetworkConfig`. A subclass that can change one has it as a field.
+    step_encoding: StepEncoding | Literal["any"] = "any"  # "any": an encoding of the network's choice
     guidance_input: bool = False
-    #: what the last layer predicts
     prediction: Prediction = "velocity"
-    #: factor of t, and of d or its level, in [0, 1], in their sinusoids
     time_scale: float = 1.0
 
     def with_inputs(self, **inputs: object) -> Self:

@@ -18,26 +18,13 @@ from anystep.core.fields import PositiveFloat, require
 from anystep.flow.condition import Condition, ConditionSpec
 from anystep.networks.base import VelocityNetwork, VelocityNetworkConfig
 from anystep.networks.blocks import Attention, Block, BlockMlp, FinalLayer, MlpKind, Norm, xavier_, zero_
-from anystep.networks.embeddings import (
-    TIME_SCALE,
-    Conditioning,
-    grid_coordinates,
-    rotary_angles,
-    sincos_positions,
-)
+from anystep.networks.embeddings import Conditioning, grid_coordinates, rotary_angles, sincos_positions
 
 Variant = Literal["standard", "reference"]
 Positions = Literal["sincos", "rotary"]
 
-#: what the released weights expect; they use raw t, so that time_scale has no effect
-_REFERENCE = {
-    "prediction": "velocity",
-    "qk_norm": False,
-    "norm": "layer",
-    "mlp": "gelu",
-    "positions": "sincos",
-    "time_scale": TIME_SCALE,
-}
+#: options that must be the defaults with variant "reference": those of the released weights (time_scale has no effect)
+_FIXED = ("prediction", "qk_norm", "norm", "mlp", "positions", "time_scale")
 
 
 @dataclass(frozen=True)
@@ -74,14 +61,12 @@ class DiTConfig(VelocityNetworkConfig):
     def check_combinations(self) -> None:
         """Raise UsageError for widths that do not divide, and for options that do not go with ``reference``."""
         require(self.hidden % self.heads == 0, "network.hidden", self.hidden, f"a multiple of heads ({self.heads})")
-        if self.positions == "rotary":
-            rule = "a multiple of 4 for rotary positions"
-            require(self.head_dim % 4 == 0, "network.hidden / heads", self.head_dim, rule)
-        else:
-            require(self.hidden % 4 == 0, "network.hidden", self.hidden, "a multiple of 4 for sincos positions")
+        rotary = self.positions == "rotary"
+        name, width = ("network.hidden / heads", self.head_dim) if rotary else ("network.hidden", self.hidden)
+        require(width % 4 == 0, name, width, f"a multiple of 4 for {self.positions} positions")
         if self.variant == "reference":
-            for field, fixed in _REFERENCE.items():
-                value = getattr(self, field)
+            for field in _FIXED:
+                value, fixed = getattr(self, field), getattr(DiTConfig, field)
                 require(value == fixed, f"network.{field}", value, f'{fixed!r} with variant "reference"')
 
     @property
@@ -142,10 +127,9 @@ class DiT(VelocityNetwork):
     def output(self, x: Tensor, t: Tensor, d: Tensor, condition: Condition, guidance: Tensor | None) -> Tensor:
         """Return the last layer's prediction [B, C, H, W], typed like ``x``. Raises UsageError for unfit sides."""
         rows, columns = self._check_sides(*x.shape[2:])
-        coordinates = grid_coordinates(rows, columns, x.device)
+        coordinates, angle = grid_coordinates(rows, columns, x.device), None
         c = F.silu(self.condition(t, d, condition, guidance))
         tokens = self.patch_embed(x.to(self.patch_embed.weight.dtype)).flatten(2).transpose(1, 2)
-        angle = None
         if self.config.positions == "rotary":
             angle = rotary_angles(coordinates, self.config.head_dim)
         else:

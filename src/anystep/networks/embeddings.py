@@ -25,18 +25,8 @@ EMBEDDER_STD = 0.02
 FREQUENCIES = 128
 
 
-def sinusoids(value: Tensor, half: int = FREQUENCIES) -> Tensor:
-    """Return ``[cos(value f_i), sin(value f_i)]`` with ``f_i = 10000^(-i/half)``, i = 0 ... half - 1.
-
-    ``value``: [B]; returns float32 [B, 2 half]. Frequencies and order as in the code of Frans et al. 2024.
-    """
-    frequency = torch.exp(torch.arange(half, device=value.device) * (-math.log(10000) / half))
-    angle = value.float()[:, None] * frequency
-    return torch.cat([angle.cos(), angle.sin()], dim=1)
-
-
 class ScalarEmbedding(nn.Module):
-    """A scalar [B] as a vector [B, width]: 256 sinusoids, then Linear-SiLU-Linear."""
+    """A scalar [B] as a vector [B, width]: cosines and sines of 128 frequencies 10000^(-i/128), Linear-SiLU-Linear."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -45,7 +35,9 @@ class ScalarEmbedding(nn.Module):
 
     def forward(self, value: Tensor) -> Tensor:
         """Return the embedding of ``value`` [B], [B, width]."""
-        features = sinusoids(value).to(self.inner.weight.dtype)
+        frequency = torch.exp(torch.arange(FREQUENCIES, device=value.device) * (-math.log(10000) / FREQUENCIES))
+        angle = value.float()[:, None] * frequency
+        features = torch.cat([angle.cos(), angle.sin()], dim=1).to(self.inner.weight.dtype)
         result: Tensor = self.outer(nn.functional.silu(self.inner(features)))
         return result
 

@@ -108,26 +108,22 @@ class AlphaFlow(Objective):
         """Map a batch to velocities at d = 0, and to averages of both parts of the step at d > 0."""
         x0, x1 = batch.x0, batch.x1  # [B, ...]
         alpha = self.alpha(progress.fraction)
-        average, t, d = self.draw_interval(draw)  # [B]
+        if self.interval == "dyadic":
+            shortcut = Shortcut(share=self.share, M=self.M)
+            level = shortcut.draw_levels(draw)
+            average, (t, half) = level != FLOW, shortcut.draw_times(draw, level)  # [B]
+            d = torch.where(average, 2 * half, 0.0)
+        else:
+            average = draw.ours(draw.spread(self.share))
+            t, d = draw_interval(draw, average, self.time_mean, self.time_std)
         x_t, v = interpolate(x0, x1, t), velocity(x0, x1)
         condition = drop(networks.online, batch.condition, self.label_drop, draw)
-        target = v
+        target, weight = v, torch.where(average, alpha, 1.0)
         if alpha < 1:  # at 1 it is flow matching of every step, whatever the shift
             i = average.nonzero().squeeze(1)
             joined = self.joined(networks.online, x_t[i], t[i], d[i], rows(condition, i), v[i], alpha)
             target = v.index_copy(0, i, joined.to(v.dtype))
-        weight = torch.where(average, alpha, 1.0)
-        return Targets(Query(x_t, t, d, condition), target, tag=average.long(), weight=weight)
-
-    def draw_interval(self, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
-        """Return which of our examples have d > 0, and t and d: [B]."""
-        if self.interval == "logit_normal":
-            average = draw.ours(draw.spread(self.share))
-            return average, *draw_interval(draw, average, self.time_mean, self.time_std)
-        shortcut = Shortcut(share=self.share, M=self.M)
-        level = shortcut.draw_levels(draw)
-        t, half = shortcut.draw_times(draw, level)
-        return level != FLOW, t, torch.where(level != FLOW, 2 * half, 0.0)
+        return Targets(Query(x_t, t, d, condition), target, average.long(), weight)
 
     @torch.no_grad()
     def joined(
