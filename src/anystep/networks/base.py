@@ -22,8 +22,7 @@ class VelocityNetwork(nn.Module, ABC):
     """A module that keeps the contract of `anystep.flow.query.Network`, whatever its last layer predicts.
 
     ``conditions`` describes the condition of an example. With ``prediction`` "noise" the last layer predicts the noise
-    in x_t, given ``x_tau = x_t / sqrt(t^2 + (1-t)^2)``, diffusion's variance-preserving input; `forward` converts it to
-    a velocity.
+    in x_t from ``x_t / sqrt(t^2 + (1-t)^2)``, diffusion's input, and `forward` converts it to a velocity.
     """
 
     #: embeds t, d, the condition and guidance (the name is that of the stored weights)
@@ -48,9 +47,8 @@ class VelocityNetwork(nn.Module, ABC):
     ) -> Tensor:
         """Return the average velocity from ``t`` to ``t + d``, shaped and typed like ``x``. Subclasses write `output`.
 
-        ``x``: [B, ...]; ``t``, ``d``, ``guidance``: float32 [B]; ``condition`` None: nothing given; ``guidance``: W,
-        None: 1. Raises UsageError for a shape or a condition that does not fit, and for labels out of range (on the
-        CPU).
+        ``x``: [B, ...]; ``t``, ``d``, ``guidance`` (None: W = 1): float32 [B]; ``condition`` None: nothing given.
+        Raises UsageError for a shape or a condition that does not fit, and, on the CPU, for labels out of range.
         """
         if self.prediction == "velocity":
             return self.output(x, t, d, condition, guidance)

@@ -45,8 +45,7 @@ class ScalarEmbedding(nn.Module):
 class FeatureEmbedding(nn.Module):
     """A feature [B, ...] as a vector [B, width]: Linear-SiLU-Linear over all its elements.
 
-    For "nothing given" (NaN) the result is a learned vector. Both are computed for every example, so that there is no
-    branch and no unused parameter.
+    For "nothing given" (NaN) it is a learned vector. Both are always computed: no branch, no unused parameter.
     """
 
     def __init__(self, shape: tuple[int, ...], width: int) -> None:
@@ -99,8 +98,7 @@ class Conditioning(nn.Module):
     def forward(self, t: Tensor, d: Tensor, condition: Condition, guidance: Tensor | None = None) -> Tensor:
         """Return the conditioning vector, [B, width]; computed in float32 under autocast too.
 
-        ``t``, ``d``: [B]; ``condition`` None: nothing given; ``guidance``: W [B], None: 1. Raises UsageError for a
-        condition that does not fit.
+        The arguments are those of `VelocityNetwork.forward`. Raises UsageError for a condition that does not fit.
         """
         if condition is None:
             condition = self.conditions.nothing(len(t), t.device)
@@ -166,8 +164,7 @@ def grid_coordinates(rows: int, columns: int, device: torch.device) -> Tensor:
 def sincos_positions(coordinates: Tensor, width: int) -> Tensor:
     """Return the fixed 2-D positions of DiT: half of the channels for the column, half for the row, each [sin, cos].
 
-    ``coordinates``: [N, 2] (column, row); ``width`` a multiple of 4; returns float32 [N, width], with frequencies
-    10000^(-i / (width/4)).
+    ``coordinates``: [N, 2] (column, row); ``width`` a multiple of 4; returns float32 [N, width].
     """
     quarter = width // 4
     frequency = 10000 ** (-torch.arange(quarter, device=coordinates.device) / quarter)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from anystep.core.random import Draw
 from anystep.core.registry import Registry
 from anystep.flow.query import PhaseProgress, Query
-from anystep.objectives.base import Batch, Charge, Losses, Networks, Objective, Targets
+from anystep.objectives.base import Batch, Losses, Networks, Objective, Targets
 
 if TYPE_CHECKING:
     from anystep.objectives.alpha_flow import AlphaFlow
@@ -53,7 +53,6 @@ __all__ = [
     "OBJECTIVES",
     "AlphaFlow",
     "Batch",
-    "Charge",
     "ConsistencyDistillation",
     "ConsistencyTraining",
     "Diffusion",

@@ -35,7 +35,7 @@ class AlphaFlow(Objective):
         minimise alpha |e|^2 / (|e|^2 + floor), e = s(query) - target, alpha = 1 where d = 0       (G.2)
 
     alpha = 1 takes v = x1 - x0 and is flow matching; alpha -> 0 is MeanFlow. alpha = 1/2 with shift = network and
-    interval = dyadic is the self-consistency target of shortcut models (Theorem 1), of s itself, not its EMA.
+    interval = dyadic is the self-consistency target of shortcut models (Theorem 1), of s, not its EMA.
     The paper's t is the noise level, 1 - t here.
     Differs from the paper: below ``alpha_min`` it continues with MeanFlow's target, a JVP; here alpha stays there, so
     that fused attention and `torch.compile` work unchanged (its Table 5d, ImageNet B/2: FID 45.6 against 43.3). No
@@ -54,11 +54,9 @@ class AlphaFlow(Objective):
     tags: ClassVar[tuple[str, ...]] = ("flow", "average")
 
     share: Fraction = 0.75
-    """Fraction of examples with d > 0 in the global batch, in [0, 1] (Zhang et al. 2025, Table 3: 75 % for B/2, 50 %
-    for XL/2)."""
+    """Fraction of examples with d > 0 in the global batch, in [0, 1] (Zhang et al. 2025, Table 3: 1/2 for XL/2)."""
     alpha_min: Annotated[float, Interval(gt=0, le=1)] = 5e-3
-    """Smallest alpha, in (0, 1]. If alpha falls from 1, less than 1/2: above 1 - alpha_min it is 1 (section 4.2: 5e-3,
-    then 0)."""
+    """Smallest alpha, in (0, 1]; below 1/2 if alpha falls from 1, as it is 1 above 1 - alpha_min (section 4.2)."""
     alpha_max: float = 1.0
     """Largest alpha, in [alpha_min, 1]; alpha_min = alpha_max keeps it constant (Zhang et al. 2025: 1)."""
     begin: float = 0.0
@@ -78,9 +76,8 @@ class AlphaFlow(Objective):
     M: Annotated[int, PowerOfTwo] = 128
     """Number of smallest steps, a power of two, with `interval=dyadic` (Frans et al. 2024, section 3.1)."""
     adaptive_floor: PositiveFloat = 1e-3
-    """Added to an example's squared error in the adaptive weight, above 0 (section 4.2). Errors shrink with alpha: it
-    should be well below alpha_min^2 times the elements of an example. In the plane 1e-6 learns one step, 1e-3 does not.
-    """
+    """Added to an example's squared error in the adaptive weight, above 0 (section 4.2). It should be well below
+    alpha_min^2 times the elements of an example: in the plane 1e-6 learns one step, 1e-3 does not."""
     label_drop: Fraction = 0.1
     """Probability that a label becomes the null label, in [0, 1]."""
 

@@ -17,8 +17,7 @@ from anystep.objectives.distillation import Distillation
 
 @dataclass(frozen=True)
 class ConsistencyDistillation(Distillation):
-    """Train the velocity that leads straight to the end of a teacher's path (Frans et al. 2024, section B.2; Song et
-    al. 2023, Algorithm 2).
+    """Train the velocity straight to the end of a teacher's path (Song et al. 2023; Frans et al. 2024, section B.2).
 
     ::
 
@@ -30,8 +29,8 @@ class ConsistencyDistillation(Distillation):
             minimise |f(x_t, t) - (x1hat - x_t) / (1 - t)|^2
 
     The last step, t = 1 - d, has the teacher's velocity as its target: the boundary needs no skip connection.
-    Sampled by one-step predictions of x1 with re-noising in between (Song et al. 2023, Algorithm 1). The student keeps
-    every label; only the teacher's are dropped.
+    Sampled by one-step predictions of x1 with re-noising in between (Song et al. 2023, Algorithm 1).
+    The student keeps every label; only the teacher's are dropped.
     Differs from the authors' code: sigma_min 1e-5 and x' clipped to +-4 there, and samples of more than one step by
     Euler steps of f, which leave the teacher's path wherever that bends.
     Goes beyond the paper: `guidance`, which neither Frans et al. 2024 nor its code gives this teacher.

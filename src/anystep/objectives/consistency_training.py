@@ -18,8 +18,7 @@ from anystep.objectives.base import Batch, Networks, Objective, Targets, drop
 
 @dataclass(frozen=True)
 class ConsistencyTraining(Objective):
-    """Agree with the network's own prediction one bin further along the same straight path (Frans et al. 2024, section
-    B.2).
+    """Agree with the network's prediction one bin further on the same straight path (Frans et al. 2024, section B.2).
 
     ::
 

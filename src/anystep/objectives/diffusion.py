@@ -41,8 +41,7 @@ class Diffusion(Objective):
     predicts: ClassVar[str] = "noise"
 
     M: Annotated[int, PowerOfTwo] = 128
-    """Number of smallest steps, a power of two (Frans et al. 2024, section 3.1): a network's log2 step encoding uses
-    it."""
+    """Number of smallest steps, a power of two: a network's log2 step encoding uses it."""
     label_drop: Fraction = 0.1
     """Probability that a label becomes the null label, in [0, 1] (Frans et al. 2024, Table 3)."""
 

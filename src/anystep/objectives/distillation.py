@@ -21,8 +21,7 @@ class Distillation(FlowMatching):
     """Fraction of the run's images that train the teacher, in (0, 1) (Frans et al. 2024, section B.2: 400k of 800k
     updates); ignored if the run is initialised from a trained one (init.run)."""
     guidance: GuidanceScale = 1.0
-    """Guidance scale W of the teacher, built into the student; 1 means none (Frans et al. 2024, Table 3: 1.5 on
-    ImageNet)."""
+    """Guidance scale W of the teacher, built into the student; 1: none (Frans et al. 2024: 1.5 on ImageNet)."""
 
     def teacher_phase(self) -> Phase:
         """Return the phase that trains the teacher."""

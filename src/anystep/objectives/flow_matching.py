@@ -30,8 +30,7 @@ class FlowMatching(Objective):
     name: ClassVar[str] = "flow_matching"
 
     time: TimeDistribution = "discrete"
-    """Distribution of t in flow matching: `discrete` (multiples of 1/M, Frans et al. 2024, section 3.1), `uniform`, or
-    `logit_normal`."""
+    """Distribution of t in flow matching: `discrete` (multiples of 1/M), `uniform`, or `logit_normal`."""
     M: Annotated[int, PowerOfTwo] = 128
     """Number of smallest steps, a power of two (Frans et al. 2024, section 3.1): `time=discrete` and a network's log2
     step encoding use it. Small images do well with fewer."""

@@ -39,8 +39,7 @@ class ImprovedConsistencyTraining(Objective):
     Differs from the paper: the network gets x_t and predicts a velocity, so f is x_sigma / (1 + sigma) + sigma /
     (1 + sigma) s, where EDM's skip is sigma_data^2 / (sigma_data^2 + sigma^2); f is the identity at sigma = 0 rather
     than at noise_min, where it is off by 0.4 % of a velocity. Our networks have no dropout (there 0.3 on CIFAR-10).
-    Sampling steps are equal in t; the paper chooses the middle level of two-step samples. Labels are dropped, for
-    guidance.
+    Sampling steps are equal in t; the paper chooses the middle one of two. Labels are dropped, for guidance.
     """
 
     name: ClassVar[str] = "ict"
@@ -51,8 +50,7 @@ class ImprovedConsistencyTraining(Objective):
     cost: ClassVar[float] = 4 / 3
 
     M: Annotated[int, PowerOfTwo] = 128
-    """Factor by which the number of bins grows over the run, a power of two (Song and Dhariwal 2023, section 3.4: from
-    10 to 1280)."""
+    """Factor by which the number of bins grows over the run, a power of two (section 3.4: from 10 to 1280)."""
     initial_bins: Annotated[int, Ge(1)] = 10
     """Number of bins at first, at least 1 (section 3.4: s0)."""
     noise_min: PositiveFloat = 0.004
@@ -66,8 +64,7 @@ class ImprovedConsistencyTraining(Objective):
     log_std: PositiveFloat = 2.0
     """Standard deviation of log sigma, above 0 (section 3.5: P_std)."""
     huber: PositiveFloat = 0.00108
-    """The pseudo-Huber penalty's c over the root of the number of elements, above 0 (section 3.3, for data of unit
-    variance: twice the paper's 0.00054)."""
+    """The pseudo-Huber penalty's c over the root of the number of elements, above 0 (section 3.3, also doubled)."""
     label_drop: Fraction = 0.1
     """Probability that a label becomes the null label, in [0, 1] (Frans et al. 2024, Table 3)."""
 

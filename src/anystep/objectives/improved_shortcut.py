@@ -24,8 +24,7 @@ GUIDED = -2
 
 @dataclass(frozen=True)
 class ImprovedShortcut(StepLevels):
-    """Train every step for every guidance scale W ("Improved Training Technique for Shortcut Models", NeurIPS 2025:
-    intrinsic guidance).
+    """Train every step for every guidance scale W ("Improved Training Technique for Shortcut Models", NeurIPS 2025).
 
     ::
 
@@ -44,14 +43,12 @@ class ImprovedShortcut(StepLevels):
     The difference is that of the W = 1 branch: that of the W branch itself would grow to 1 / (1 - w) times the plain
     one, and diverge for w >= 1 (derived; a test shows both). Before ``interval`` guidance has no effect on the target,
     but the network is still conditioned on W: one step from t = 0 could otherwise not be guided (derived).
-    Differs from the paper's print: eq. 10 has `t` in its second half step and the online network in x'; we read both as
-    typos, and have `t + d` and the EMA.
+    Differs from the paper's print: eq. 10 has `t` in its second half step and the online network in x', here `t + d`
+    and the EMA: we read both as typos.
     Unverified, from a reading note and not from the paper: terms of equal weight (equal fractions here), W - 1 in 0,
     1/4, ..., 3.5, interval 0.3. Ours: null labels among the self-consistency examples too, so that null is trained at
     d > 0.
     Without classes W = 1 throughout, and guided examples are velocity examples.
-    Cost (3 + 2 share + 2 guided_share) / 3 of flow matching's; without classes (3 + 2 share) / 3, which `cost` does not
-    know.
     """
 
     name: ClassVar[str] = "improved_shortcut"
@@ -155,5 +152,8 @@ class ImprovedShortcut(StepLevels):
 
     @property
     def cost(self) -> float:
-        """Cost relative to flow matching, with classes: all but the velocity examples need two passes of the EMA."""
+        """Cost relative to flow matching, with classes: two passes of the EMA for all but the velocity examples.
+
+        Without classes guided examples need none: (3 + 2 share) / 3, but the data is not known here.
+        """
         return (3 + 2 * self.share + 2 * self.guided_share) / 3

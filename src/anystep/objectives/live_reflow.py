@@ -20,8 +20,7 @@ from anystep.objectives.flow_matching import FlowMatching
 
 @dataclass(frozen=True)
 class LiveReflow(FlowMatching):
-    """Train a flow at d = 0 and, at d = 1, the straight paths to the samples that it generates meanwhile (Frans et al.
-    2024, section B.2).
+    """Train a flow at d = 0 and the straight paths to its samples at d = 1 (Frans et al. 2024, section B.2).
 
     ::
 
@@ -44,8 +43,7 @@ class LiveReflow(FlowMatching):
     tags: ClassVar[tuple[str, ...]] = ("flow", "1")
 
     share: Annotated[float, Interval(gt=0, lt=1)] = 0.25
-    """Fraction of reflow examples in the global batch, in (0, 1) (Frans et al. 2024, section B.2: 1/4; the authors'
-    code: 1/8)."""
+    """Fraction of reflow examples in the global batch, in (0, 1) (Frans et al. 2024: 1/4; the authors' code: 1/8)."""
     generation_steps: Annotated[int, Ge(1)] = 8
     """Euler steps that generate a reflow example, at least 1 (Frans et al. 2024, section B.2)."""
     guidance: GuidanceScale = 1.0

@@ -19,8 +19,7 @@ from anystep.objectives.shortcut import Shortcut
 
 @dataclass(frozen=True)
 class ProgressiveDistillation(Distillation):
-    """Halve the number of steps of a trained flow until one is left (Frans et al. 2024, section B.2; Salimans and Ho
-    2022).
+    """Halve a trained flow's number of steps until one is left (Salimans and Ho 2022; Frans et al. 2024, section B.2).
 
     ::
 

@@ -13,8 +13,7 @@ from anystep.objectives.distillation import Distillation
 
 @dataclass(frozen=True)
 class Reflow(Distillation):
-    """Straighten a trained flow: regress the straight paths between its ends (Frans et al. 2024, section B.2; Liu et
-    al. 2022).
+    """Regress the straight paths between the ends of a trained flow (Liu et al. 2022; Frans et al. 2024, section B.2).
 
     ::
 

@@ -37,16 +37,13 @@ class StepLevels(FlowMatching):
     uses_target: ClassVar[bool] = True
 
     share: Fraction = 0.25
-    """Fraction of self-consistency examples in the global batch, in [0, 1] (Frans et al. 2024, Table 3: 1/4; the
-    authors' code: 1/8)."""
+    """Fraction of self-consistency examples in the global batch, in [0, 1] (Frans et al. 2024, Table 3: 1/4)."""
     level: LevelSampling = "equal"
     """`equal`: every level has the same number of examples, the remainder goes to d = 1; `random`: drawn uniformly."""
     interval: Fraction = 0.0
-    """Time in [0, 1] from which on targets are guided, 0: always. Frans et al. 2024 has none; the 0.3 of improved
-    shortcut models is unverified, from a reading note."""
+    """Time in [0, 1] from which on targets are guided, 0: always (as in Frans et al. 2024)."""
     clip: PositiveFloat | None = None
-    """Clip x' and self-consistency targets to +-clip; None does not. The authors' code has 4, for unit-variance
-    latents."""
+    """Clip x' and self-consistency targets to +-clip; None does not. The authors' code has 4, for latents."""
     order: Order = "small_last"
     """Where the small steps are if their number is no power of two: `small_last` (at the data) or `small_first`."""
 
@@ -119,11 +116,9 @@ class Shortcut(StepLevels):
     name: ClassVar[str] = "shortcut"
 
     guidance: GuidanceScale = 1.0
-    """Guidance scale W built into the self-consistency targets; 1 means none (Frans et al. 2024, Table 3: 1.5 on
-    ImageNet)."""
+    """Guidance scale W built into the targets; 1 means none (Frans et al. 2024, Table 3: 1.5 on ImageNet)."""
     cfg_levels: CfgLevels = "finest"
-    """Levels that are guided: `finest`, whose half steps are at d = 0 (Frans et al. 2024), or `all`, which compounds to
-    W^log2(M)."""
+    """Levels that are guided: `finest`, with half steps at d = 0, or `all`, which compounds to W^log2(M)."""
     label_drop_rows: DropRows = "flow"
     """Examples whose labels are dropped; with `flow` (as in the authors' code) the null label is untrained at d > 0."""
 
