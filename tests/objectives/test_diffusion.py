@@ -25,7 +25,7 @@ class BestNoise(VelocityNetwork):
     """E[noise | x_tau] for data N(mean, std^2): x_tau = a x1 + b noise are jointly Gaussian."""
 
     def __init__(self) -> None:
-        super().__init__((1,), UNCONDITIONAL, "noise")
+        super().__init__(UNCONDITIONAL, "noise")
 
     def output(self, x: Tensor, t: Tensor, d: Tensor, label: Tensor | None, guidance: Tensor | None) -> Tensor:
         a, b = ((c / torch.hypot(t, 1 - t))[:, None] for c in (t, 1 - t))

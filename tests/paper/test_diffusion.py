@@ -24,7 +24,7 @@ class NoiseToy(VelocityNetwork):
     """The toy as a network that says the noise; its matrix W is a parameter."""
 
     def __init__(self, toy: Toy) -> None:
-        super().__init__((WIDTH,), class_labels(CLASSES), "noise")
+        super().__init__(class_labels(CLASSES), "noise")
         self.toy = toy
         self.W = torch.nn.Parameter(torch.from_numpy(toy.W))
 

@@ -19,12 +19,12 @@ class Reflow(Distillation):
 
         phase "teacher": flow matching trains g                  (eq. 2); frozen from here on
         pairs:   x0 ~ N(0, I),  x1 = g's sample from x0 in `pair_steps` Euler steps, guided
-        phase "reflow", (x0, x1) ~ pairs, each with its label:   `FlowMatching.targets`
+        phase "reflow", (x0, x1) ~ pairs, each with its label:
             x_t = (1 - t) x0 + t x1,  t ~ p(t)
             minimise |s(x_t, t, 0) - (x1 - x0)|^2                (eq. 2)
 
-    Sampled by Euler steps of the instantaneous velocity, which the pairs have straightened; guidance is in the pairs,
-    and none is used afterwards.
+    `targets` is inherited from flow matching. Sampled by Euler steps of the instantaneous velocity, which the pairs have
+    straightened; guidance is in the pairs, and none is used afterwards.
     Differs from the authors' code: it contains no reflow, only flow matching on given pairs, with sigma_min 1e-5.
     """
 
