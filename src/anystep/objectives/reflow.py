@@ -23,7 +23,7 @@ class Reflow(Distillation):
             x_t = (1 - t) x0 + t x1,  t ~ p(t)
             minimise |s(x_t, t, 0) - (x1 - x0)|^2                (eq. 2)
 
-    `targets` is inherited from flow matching. Sampled by Euler steps of the instantaneous velocity, which the pairs have
+    `targets` is flow matching's. Sampled by Euler steps of the instantaneous velocity, which the pairs have
     straightened; guidance is in the pairs, and none is used afterwards.
     Differs from the authors' code: it contains no reflow, only flow matching on given pairs, with sigma_min 1e-5.
     """
