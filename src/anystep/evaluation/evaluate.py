@@ -58,7 +58,8 @@ def evaluate(
     plans = [(count, scale, generator.plan(count, guidance=scale, twice=twice)) for scale in scales for count in steps]
     generator.check_decodable()
     shape = _checked_shape(generator, reference, chosen, num, rows)
-    generator = conditioned_like(generator, heldout or reference)
+    if generator.conditions.features:
+        generator = conditioned_like(generator, heldout or reference)
     lacking = {name: why for name, metric in chosen.items() if (why := _lacks(metric, generator, reference, heldout))}
     if metrics is not None and lacking:
         raise UsageError(" ".join(next(iter(lacking.items()))))

@@ -38,12 +38,10 @@ def open_heldout(source: Source) -> Dataset | None:
 
 
 def conditioned_like(generator: Generator, data: Dataset) -> Generator:
-    """Return a model of data with features with the conditions of ``data`` for its samples; another model unchanged.
+    """Return the model with the conditions of ``data`` for its samples, in the order of a reference, over and over.
 
-    They come in the order of a reference, repeated as needed. Raises UsageError for data with other conditions.
+    Raises UsageError for data with other conditions.
     """
-    if not generator.conditions.features:
-        return generator
     if data.conditions.entries.keys() != generator.conditions.entries.keys():
         ours, theirs = (", ".join(spec.entries) or "nothing" for spec in (generator.conditions, data.conditions))
         raise UsageError(f"this model is conditioned on {ours}, and the examples of {data.name!r} have {theirs}")
@@ -56,7 +54,7 @@ def conditioned_like(generator: Generator, data: Dataset) -> Generator:
 
 
 def conditioned_like_source(generator: Generator, source: Source) -> Generator:
-    """Return `conditioned_like` the held-out examples of a source, or its training examples if there are none."""
+    """Return a model of features `conditioned_like` the held-out, else the training examples; others unchanged."""
     if not generator.conditions.features:
         return generator
     return conditioned_like(generator, open_heldout(source) or source.open("train"))

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from anystep.evaluation.metrics import known_metric
+from anystep.evaluation.metrics import METRICS
 from anystep.figures.methods import display_name
 
 LOWER, HIGHER = "lower is better", "higher is better"
@@ -17,16 +17,17 @@ CHECKPOINT = re.compile(r", step \d+(, phase .*)?$")
 
 def metric_title(name: str) -> str:
     """Return a metric's title, with its feature space unless that is the data itself; an unknown metric's name."""
-    metric = known_metric(name)
-    if metric is None:
+    base, _, space = name.partition("@")
+    if base not in METRICS:
         return name
-    space = name.partition("@")[2] or metric.space
+    metric = METRICS[base]
+    space = space or metric.space
     return metric.title if space == "data" else f"{metric.title} ({space})"
 
 
 def direction(name: str) -> str:
     """Return whether lower or higher values of a metric are better; "" for an unknown metric."""
-    metric = known_metric(name)
+    metric = METRICS.get(name.partition("@")[0])
     return "" if metric is None else LOWER if metric.better == "lower" else HIGHER
 
 

@@ -73,11 +73,6 @@ def metric_name(metric: Metric) -> str:
     return base if metric.space == "data" else f"{base}@{metric.space}"
 
 
-def known_metric(name: str) -> Metric | None:
-    """Return the registry's metric of a name in a score file, whatever its feature space; None if it has none."""
-    return METRICS.get(name.partition("@")[0])
-
-
 def build_spaces(
     metrics: Mapping[str, Metric], codec: Codec, shape: tuple[int, ...], device: torch.device
 ) -> dict[str, FeatureSpace]:
