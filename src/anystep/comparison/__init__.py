@@ -1,1 +1,1 @@
-"""Every method on one's own data at equal compute: what is compared, the runs of it, and what came of them."""
+"""Every method on your data at equal compute: the trials, how they run, and their results."""

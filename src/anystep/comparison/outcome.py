@@ -18,9 +18,6 @@ from anystep.objectives import Objective
 from anystep.run.config import Config
 from anystep.run.plan import forward_units
 
-#: largest number of steps that Table 1 of Frans et al. 2024 (128, 4, 1) has in parentheses for flow matching
-FEW = 4
-
 
 @dataclass(frozen=True)
 class Comparison:
@@ -99,30 +96,22 @@ class Comparison:
 def steps_caution(objective: Objective, steps: int, guidance: float | None = None) -> str | None:
     """Return why a method is not intended for a number of steps and a guidance scale, or None.
 
-    Table 1 of Frans et al. 2024 has such scores in parentheses: those that the objective itself warns of, and few steps
-    of an objective that learns only the velocity at each time.
+    Table 1 of Frans et al. 2024 (128, 4 and 1 steps) has such scores in parentheses: those that the objective itself
+    warns of, and 4 or fewer steps of an objective that learns only the velocity at each time.
     """
-    if steps <= FEW and objective.tags == ("flow",) and len(objective.phases()) == 1:
-        return f"{objective.name.replace('_', ' ')} learns velocities and no steps: the paper marks budgets 4 and 1"
+    if steps <= 4 and objective.tags == ("flow",) and len(objective.phases()) == 1:
+        return f"{objective.name.replace('_', ' ')} learns velocities and no steps: the paper marks 4 steps and 1 step"
     return objective.caution(objective.schedule(steps), guidance)
 
 
 def train_seconds(run: Path) -> float | None:
-    """Return the seconds of training, summed over resumptions; None without `timing.jsonl`.
-
-    Lines of one process have the same ``begun``. Lines of 0.1.0 lack it: there the next process shows by fewer seconds.
-    """
+    """Return the seconds of training, summed over the processes that trained the run; None without `timing.jsonl`."""
     try:
         lines = [json.loads(line) for line in (run / "timing.jsonl").read_text().splitlines()]
     except (OSError, ValueError):
         return None
-    ends: dict[Any, float] = {}
-    process, before = 0, 0.0
-    for line in lines:
-        process += line["seconds"] < before
-        before = line["seconds"]
-        ends[line.get("begun", process)] = before
-    return round(sum(ends.values()), 3) if ends else None
+    seconds = {line.get("begun"): line["seconds"] for line in lines}  # one process: its last line
+    return round(sum(seconds.values()), 3) if seconds else None
 
 
 def same_noise(comparison: Comparison, num: int) -> dict[str, dict[int, NDArray[Any]]]:

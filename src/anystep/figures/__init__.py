@@ -1,1 +1,1 @@
-"""Drawing: grids of pictures, points, and the style of figures. Knows no runs."""
+"""Figures from arrays: grids of images, points, and the style of curves."""

@@ -1,1 +1,1 @@
-"""What a run looks like: grids of samples, curves, and one HTML page that holds it all."""
+"""Curves and tables of scores, and an HTML page of runs."""

@@ -56,8 +56,7 @@ def write_report(
 def _tiles(runs: Sequence[RunSummary], names: Sequence[str], scores: Sequence[ScoreRecord]) -> list[tuple[str, str]]:
     """Return the main numbers, with a description: each run's first metric in the fewest and in the most steps.
 
-    Of several series of a run (EMAs, guidance scales), the one scored in most numbers of steps. Without scores: images
-    seen.
+    Of several series of a run (EMAs, guidance scales) the first. Without scores: images seen.
     """
     tiles = []
     series = by_series(scores)
@@ -66,13 +65,11 @@ def _tiles(runs: Sequence[RunSummary], names: Sequence[str], scores: Sequence[Sc
         of_run = {record.get("run") for record in run.scores}
         own = [key for key, records in series.items() if records[0].get("run") in of_run]
         metric = next((m for m in measured(run.scores) if any(record.get(m) is not None for record in run.scores)), "")
-        scored = {key: [record for record in series[key] if record.get(metric) is not None] for key in own}
-        if not own:
-            continue
-        key = max(own, key=lambda key: len(scored[key]))
-        for record in scored[key][:1] + scored[key][1:][-1:]:
-            text = f"{metric_title(metric)}, {labels[key]}, {steps_name(record['steps'])}"
-            tiles.append((f"{record[metric]:.3g}", text))
+        for key in own[:1]:
+            scored = [record for record in series[key] if record.get(metric) is not None]
+            for record in scored[:1] + scored[1:][-1:]:
+                text = f"{metric_title(metric)}, {labels[key]}, {steps_name(record['steps'])}"
+                tiles.append((f"{record[metric]:.3g}", text))
     seen = [(number(run.images_seen), f"images seen, {name}") for run, name in zip(runs, names, strict=True) if run.log]
     return tiles or seen
 

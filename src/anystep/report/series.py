@@ -60,7 +60,7 @@ def by_series(records: Sequence[ScoreRecord]) -> dict[ScoreSeries, list[ScoreRec
         if runs:
             name = directory + (_checkpoint(record) if len(checkpoints[directory]) > 1 else "")
         scale, ema = record.get("guidance"), str((record.get("protocol") or {}).get("ema", "")).replace("none", "raw")
-        guidance = f"{scale:g}" if isinstance(scale, int | float) else str(scale or "")
+        guidance = "" if scale is None else f"{scale:g}"
         series.setdefault(ScoreSeries(name, guidance, ema), []).append(record)
     return {key: sorted(group, key=lambda record: record["steps"]) for key, group in series.items()}
 

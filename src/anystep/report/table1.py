@@ -17,7 +17,7 @@ def table_text(summary: Sequence[Row], metric: str, failures: Sequence[Row] = ()
     """Return the table of a metric: a row per method, a column per number of steps, and the training cost.
 
     ``summary`` and ``failures`` are those of a `Comparison`. Columns that do not fit into ``width`` characters are
-    omitted, 128, 4 and 1 steps last. Raises ValueError without rows.
+    omitted, 128, 4 and 1 steps last. Raises ValueError for an empty summary.
     """
     if not summary:
         raise ValueError("nothing to tabulate: no method was compared")

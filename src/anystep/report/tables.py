@@ -18,23 +18,6 @@ from anystep.report.series import (
     metric_title,
 )
 
-#: names of a protocol's fields on the page, in this order; other fields follow under their own names
-PROTOCOL = {
-    "num": "Samples",
-    "labels": "Class labels",
-    "reference": "Reference",
-    "reference_num": "Reference examples",
-    "reference_hash": "Reference fingerprint",
-    "features": "Features",
-    "resize": "Resize",
-    "quantised": "Samples rounded to",
-    "metrics": "Metric parameters",
-    "seed": "Seed",
-    "device": "Device",
-    "precision": "Arithmetic",
-    "torch_version": "torch",
-    "code": "Code",
-}
 #: fields that differ between the records of a table
 BY_RECORD = ("steps", "schedule", "guidance", "ema")
 
@@ -149,12 +132,11 @@ def _best(rows: Sequence[ScoreRecord]) -> dict[tuple[int, str], float]:
 def _protocol(record: ScoreRecord) -> dict[str, Any]:
     """Return the protocol that the records of a table share: one line of summary, and all fields by name."""
     shared = _shared(record)
-    names = sorted(shared, key=lambda name: list(PROTOCOL).index(name) if name in PROTOCOL else len(PROTOCOL))
     summary = (
         f"{number(shared.get('num'))} samples against {number(shared.get('reference_num'))} of "
         f"{shared.get('reference')}, {str(shared.get('features')).replace('_', ' ')}, seed {shared.get('seed')}"
     )
-    return {"facts": [(PROTOCOL.get(name, name), shared[name]) for name in names], "summary": summary}
+    return {"facts": shared, "summary": summary}
 
 
 def _shared(record: ScoreRecord) -> dict[str, Any]:
