@@ -13,14 +13,12 @@ from anystep.flow.path import expand
 
 #: noise levels of the variance-preserving path, tau = 0 (least noise) ... 999 (DDPM, DiT)
 VP_LEVELS = 1000
-#: beta of the first and the last level; linear in between
-VP_BETAS = (1e-4, 0.02)
 
 
-@cache
 def vp_alpha_bar() -> Tensor:
     """Return ``abar = prod (1 - beta)`` of every level, float64 [1000] on the CPU: x_tau has data ``sqrt(abar) x1``."""
-    return torch.cumprod(1 - torch.linspace(*VP_BETAS, VP_LEVELS, dtype=torch.float64, device="cpu"), 0)
+    beta = torch.linspace(1e-4, 0.02, VP_LEVELS, dtype=torch.float64, device="cpu")
+    return torch.cumprod(1 - beta, 0)
 
 
 @cache

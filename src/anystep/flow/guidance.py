@@ -15,7 +15,7 @@ from anystep.core.errors import UsageError
 from anystep.core.fields import require
 from anystep.flow.condition import Condition, cat, same
 from anystep.flow.path import expand
-from anystep.flow.query import Network, null, takes_guidance
+from anystep.flow.query import Network, null
 
 
 def guide(v_condition: Tensor, v_null: Tensor, scale: float | Tensor) -> Tensor:
@@ -39,7 +39,7 @@ def guided_velocity(network: Network, x: Tensor, t: Tensor, d: Tensor, condition
     nothing = null(network, condition)
     if scale == 0:
         return network(x, t, d, nothing)
-    if takes_guidance(network):
+    if getattr(network, "takes_guidance", False):
         W = torch.full_like(t, scale).masked_fill(same(condition, nothing), 1.0)
         return network(x, t, d, condition, W)
     both = network(torch.cat([x, x]), torch.cat([t, t]), torch.cat([d, d]), cat(condition, nothing))

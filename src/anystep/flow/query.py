@@ -19,7 +19,7 @@ class Network(Protocol):
 
     - ``null(condition)`` returns "nothing given" in the form of ``condition``: required for training with dropped
       conditions, and for guidance;
-    - ``takes_guidance``: whether the guidance scale W is an input;
+    - ``takes_guidance``: whether the guidance scale W is an input (False where absent);
     - ``given(condition)``, called once when sampling starts; its result is used in place of the condition.
     """
 
@@ -39,11 +39,6 @@ def null(network: Network, condition: Condition) -> Condition:
         )
     nothing: Condition = method(condition)
     return nothing
-
-
-def takes_guidance(network: Network) -> bool:
-    """Return whether the guidance scale W is an input of the network, so that a guided step needs one forward pass."""
-    return bool(getattr(network, "takes_guidance", False))
 
 
 @dataclass(frozen=True)

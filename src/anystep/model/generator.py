@@ -17,7 +17,7 @@ from anystep.flow.condition import UNCONDITIONAL, Condition, ConditionSpec, fill
 from anystep.flow.condition import rows as some
 from anystep.flow.guidance import guidance_scales
 from anystep.flow.ladder import Schedule
-from anystep.flow.query import Network, takes_guidance
+from anystep.flow.query import Network
 from anystep.flow.sampling import Callback
 from anystep.objectives.base import Objective
 
@@ -97,7 +97,7 @@ class Generator:
         chosen = list(steps) if isinstance(steps, Sequence) else self.objective.schedule(steps)
         rules = [self.objective.guidance_rule(step) for step in chosen]
         scales, warnings = guidance_scales(rules, guidance if self.conditions else 1.0, twice)
-        twofold = 0 if takes_guidance(self.network) else sum(scale not in {0, 1} for scale in scales)
+        twofold = 0 if getattr(self.network, "takes_guidance", False) else sum(scale not in {0, 1} for scale in scales)
         cautions = [self.objective.caution(chosen, guidance), *warnings]
         return Plan(chosen, scales, len(chosen) + twofold, "; ".join(filter(None, cautions)) or None)
 
