@@ -76,7 +76,7 @@ def test_the_first_phase_trains_the_teacher_with_its_own_settings(method: Callab
 
 
 def test_the_steps_are_halved_in_phases_of_equal_length() -> None:
-    """P1 counts 8 of them, but 128 steps are halved seven times (METHODS 6)."""
+    """Frans et al. 2024 counts 8 phases, but 128 steps are halved seven times."""
     method = ProgressiveDistillation(M=128)
     phases = method.phases()[1:]
     assert [phase.name for phase in phases] == ["1/64", "1/32", "1/16", "1/8", "1/4", "1/2", "1"]

@@ -81,7 +81,7 @@ def test_tags_name_the_step_that_a_row_trains() -> None:
 
 
 def test_a_step_begins_at_a_multiple_of_its_own_size_and_ends_within_the_path() -> None:
-    """Every such start is drawn, equally often: P1's discrete time sampling."""
+    """Every such start is drawn, equally often: discrete time sampling (Frans et al. 2024)."""
     targets, _ = made(Shortcut(M=8, share=1.0), 30_000)
     for d in (0.25, 0.5, 1.0):
         t = targets.query.t[targets.query.d == d]
@@ -171,7 +171,7 @@ def bootstrapped(objective: Shortcut) -> Tensor:
 
 @pytest.mark.parametrize(("levels", "power"), [("finest", 1), ("all", 7)])
 def test_guidance_compounds_over_levels_unless_it_is_kept_to_the_finest(levels: str, power: int) -> None:
-    """METHODS 9.2 (iSM's Proposition 1): of an affine field the ratio is exactly W, or W^log2(M) = 1.5^7 = 17.086."""
+    """Improved shortcut models, Proposition 1: of an affine field the ratio is W, or W^log2(M) = 1.5^7 = 17.086."""
     plain = bootstrapped(Shortcut())
     ratio = bootstrapped(Shortcut(guidance=1.5, cfg_levels=levels)) / plain  # type: ignore[arg-type]
     torch.testing.assert_close(ratio, torch.full_like(ratio, 1.5**power))

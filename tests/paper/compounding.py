@@ -1,7 +1,7 @@
 """Guidance at every level, at the finest, or as an input: the shortcut model that learns every level exactly.
 
-Nothing is trained: the model of the step 2^k / M is its own target (P1 eq. 4), written as a function of the one below
-it. In NumPy, without the library. `benchmarks/compounding.py` draws it.
+Nothing is trained: the model of the step 2^k / M is its own target (Frans et al. 2024, eq. 4), a function of the one
+below it. In NumPy, without the library. `benchmarks/compounding.py` plots it.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import numpy as np
 M, LEVELS = 128, 7
 #: velocity at (x [n, D], t) of the class (True) or of the null label (False): what the network has at d = 0
 Field = Callable[[np.ndarray, float, bool], np.ndarray]
-#: where guidance is applied: to the half steps of every level, to those of the finest, or to the d = 0 velocity (iSM)
+#: where guidance is applied: to the half steps of every level, to those of the finest, or to the d = 0 velocity
 Rule = Literal["all", "finest", "intrinsic"]
 
 

@@ -1,4 +1,4 @@
-"""P1's Algorithm 1, transcribed row by row in NumPy, against the vectorised objective on the same draws."""
+"""Algorithm 1 of Frans et al. 2024, example by example in NumPy, against the vectorised objective on the same draws."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""P1's Algorithm 2 as a loop in NumPy against the sampler, and what other budgets must be."""
+"""Algorithm 2 of Frans et al. 2024 as a loop in NumPy against the sampler, and what other budgets must be."""
 
 import numpy as np
 import pytest
@@ -56,7 +56,7 @@ def test_three_steps() -> None:
 
 
 def test_the_finest_steps_are_asked_for_as_instantaneous() -> None:
-    """At d = 1/M training queries d = 0 (P1 3.1), so sampling does too; beyond M it is plain Euler."""
+    """At d = 1/M training uses d = 0 (section 3.1), so sampling does too; beyond M it is plain Euler."""
     assert {step.d for step in shortcut_schedule(128, Ladder(128))} == {0.0}
     assert {step.d for step in shortcut_schedule(96, Ladder(128))} == {1 / 64, 0.0}
     assert shortcut_schedule(200, Ladder(128)) == instantaneous_schedule(200)
@@ -90,7 +90,7 @@ def test_the_callback_sees_every_state() -> None:
 
 
 def test_interpolation_preserves_variance_and_has_the_noises_as_ends() -> None:
-    """P1 eq. 6: n x_a + sqrt(1 - n^2) x_b."""
+    """Frans et al. 2024, eq. 6: n x_a + sqrt(1 - n^2) x_b."""
     a, b = torch.randn(2, 50_000, generator=torch.Generator().manual_seed(0))
     mixed = interpolate_noise(a, b, 5)
     torch.testing.assert_close(mixed[0], b, atol=1e-6, rtol=0)
@@ -116,7 +116,7 @@ def test_guidance_of_an_unconditional_network_is_refused() -> None:
 
 
 def test_guiding_twice_is_refused_but_the_unguided_branch_is_not() -> None:
-    """REFERENCE 3.9: steps d > 0 of a model trained with guidance have it; 128 steps at d = 0 need it."""
+    """Steps d > 0 of a model trained with guidance have it; 128 steps at d = 0 need it."""
     from anystep.objectives import Shortcut
 
     objective = Shortcut(guidance=1.5)

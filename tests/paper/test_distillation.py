@@ -1,4 +1,4 @@
-"""P1 B.2's distillations, transcribed row by row in NumPy, and what they come to where the answer is known."""
+"""The distillations of Frans et al. 2024, section B.2, example by example in NumPy, and where the answer is known."""
 
 from dataclasses import dataclass
 

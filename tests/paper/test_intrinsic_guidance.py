@@ -1,4 +1,4 @@
-"""iSM's intrinsic guidance (METHODS 9.1 to 9.3): the box in NumPy, what must not be done, and a flow that is known."""
+"""Intrinsic guidance of improved shortcut models: the box in NumPy, what must not be done, and a flow that is known."""
 
 import math
 from dataclasses import dataclass, field
@@ -65,7 +65,7 @@ Row = tuple[np.ndarray, float, float, int, float, np.ndarray, int]
 def box(
     objective: ImprovedShortcut, s: Told, x0: np.ndarray, x1: np.ndarray, label: np.ndarray, draw: Draw
 ) -> list[Row]:
-    """Return (x_t, t, d, label, W, target, tag) of each row, as METHODS 9.1 says it; ``s`` is the moving average."""
+    """Return (x_t, t, d, label, W, target, tag) of each row, as in the box; ``s`` is the EMA."""
     u, drop, g = (draw.uniform(name).numpy() for name in ("time", "label_drop", "guidance"))
     rows, steps = len(x1), round((objective.guidance_max - 1) / objective.guidance_step)
     consistent = np.diff(np.round(np.arange(rows + 1) * objective.share)) > 0
@@ -221,7 +221,7 @@ class Tables(WithNull):
 
 
 def test_intrinsic_guidance_does_not_compound_over_the_levels() -> None:
-    """METHODS 9.2: of an affine field the difference of one step is W times the plain one, where `all` makes it W^7."""
+    """Of an affine field the difference of one step is W times the plain one, where `all` makes it W^7."""
     objective, W = ImprovedShortcut(interval=0.0), 1.5
     P = torch.tensor([[-0.4, 1.1], [-0.7, 0.3]], dtype=torch.float64)
     q = torch.tensor([[1.0, -2.0], [0.5, 0.3], [-0.2, 0.6]], dtype=torch.float64)  # two classes and null

@@ -1,4 +1,4 @@
-"""iSM's Proposition 1: guidance at every level compounds, W^log2(M) in all (METHODS 9.2)."""
+"""Proposition 1 of improved shortcut models: guidance at every level compounds, W^log2(M) in all."""
 
 from typing import get_args
 
