@@ -249,7 +249,7 @@ def test_improved_samples_start_at_the_largest_noise_that_was_trained() -> None:
 
     objective, noise = ImprovedConsistencyTraining(), batch().x0
     schedule = objective.schedule(5)
-    drawn = objective.sample(Seen(), noise, steps=schedule, condition=None, guidance=[1.0] * 5, renoise=fresh)
+    drawn = sample(Seen(), objective.start(noise, schedule), steps=schedule, renoise=fresh)
     torch.testing.assert_close(drawn, Point().point.expand(ROWS, WIDTH))
     torch.testing.assert_close(asked[0][1], noise * (160 / 161))
     assert [t for t, _ in asked] == pytest.approx([(1 + 32 * n) / 161 for n in range(5)])
@@ -285,9 +285,3 @@ def test_guidance_of_a_jump_is_that_of_its_velocity() -> None:
     torch.testing.assert_close(guided, unconditional + 2.5 * (conditional - unconditional))
     with pytest.raises(ValueError, match="guidance has 2 values for 3 steps"):
         sample_consistency(network, given.x0, steps=3, guidance=[1.0, 2.0], renoise=fresh)
-
-
-def test_jumps_without_new_noise_are_refused() -> None:
-    objective = ConsistencyTraining()
-    with pytest.raises(ValueError, match="consistency_training re-noises between steps: pass `renoise`"):
-        objective.sample(Toy.make(3), batch().x0, steps=objective.schedule(2), condition=None, guidance=[1.0] * 2)

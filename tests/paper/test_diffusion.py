@@ -12,6 +12,7 @@ from anystep.flow.conventions import VP_START, from_vp, vp_alpha_bar, vp_times
 from anystep.flow.guidance import guided_velocity
 from anystep.flow.path import advance
 from anystep.flow.query import PhaseProgress
+from anystep.flow.sampling import sample
 from anystep.networks import VelocityNetwork
 from anystep.objectives.base import Batch, Networks
 from anystep.objectives.diffusion import Diffusion
@@ -131,7 +132,8 @@ def test_ddim_is_euler_in_our_coordinates(steps: int, scale: float) -> None:
         )
         x = advance(x, length, guided_velocity(network, x, t[0], torch.zeros(16), label, scale))
     torch.testing.assert_close(x, theirs, rtol=0, atol=1e-10 * float(theirs.abs().max()))
-    drawn = Diffusion().sample(network, noise, steps=schedule, condition=label, guidance=[scale] * steps)
+    start = Diffusion().start(noise, schedule)
+    drawn = sample(network, start, steps=schedule, condition=label, guidance=scale)
     torch.testing.assert_close(drawn, theirs, rtol=0, atol=1e-6 * float(theirs.abs().max()))
 
 

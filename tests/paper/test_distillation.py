@@ -228,9 +228,7 @@ def test_fresh_noise_keeps_the_law_of_the_data_where_euler_steps_do_not() -> Non
 
     noise, fresh = torch.randn(2, rows, 1, generator=torch.Generator().manual_seed(0))
     method = ConsistencyDistillation()
-    jumped = method.sample(
-        Exact(), noise, steps=method.schedule(2), condition=None, guidance=[1.0] * 2, renoise=lambda n: fresh
-    )
+    jumped = sample(Exact(), noise, steps=method.schedule(2), renoise=lambda n: fresh)
     assert abs(float(jumped.std()) / s - 1) < 4 / (2 * rows) ** 0.5
     walked = sample(Exact(), noise, steps=method.schedule(2))
     assert abs(float(walked.std() / noise.std()) - s * (1 + s) / (2 * ((1 + s**2) / 4) ** 0.5)) < 1e-5

@@ -18,7 +18,7 @@ from anystep.flow.condition import rows as some
 from anystep.flow.guidance import guidance_scales
 from anystep.flow.ladder import Schedule
 from anystep.flow.query import Network
-from anystep.flow.sampling import Callback
+from anystep.flow.sampling import Callback, sample
 from anystep.objectives.base import Objective
 
 
@@ -140,14 +140,14 @@ class Generator:
         done = []
         for start in range(0, len(x0), batch):
             rows = slice(start, start + batch)
-            x = self.objective.sample(
+            x = sample(
                 self.network,
-                x0[rows].to(self.device),
+                self.objective.start(x0[rows].to(self.device), plan.schedule),
                 steps=plan.schedule,
                 condition=to(some(given, rows), self.device),
                 guidance=plan.guidance,
                 callback=callback,
-                renoise=partial(self._renoise, seed, numbers[rows]),
+                renoise=partial(self._renoise, seed, numbers[rows]) if self.objective.stochastic else None,
             )
             done.append(x.float().cpu())
         return torch.cat(done) if done else x0.clone()

@@ -5,7 +5,7 @@ An objective has no loop, does no I/O and does not know how many processes there
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -20,7 +20,6 @@ from anystep.flow.guidance import GuidanceRule
 from anystep.flow.ladder import Schedule, Step, equal_schedule, instantaneous_schedule
 from anystep.flow.penalties.squared import squared_error
 from anystep.flow.query import Network, PhaseProgress, Query, null
-from anystep.flow.sampling import Callback, Renoise, sample
 
 #: type of a field that holds a guidance scale W
 GuidanceScale = Annotated[float, Interval(ge=0, le=100)]
@@ -231,34 +230,6 @@ class Objective(Option, ABC, section="objective"):
     def error(self, prediction: Tensor, target: Tensor, query: Query) -> Tensor:
         """Return the error of a prediction at ``query``, [B]: the mean squared error."""
         return squared_error(prediction, target)
-
-    def sample(
-        self,
-        network: Network,
-        noise: Tensor,
-        *,
-        steps: Schedule,
-        condition: Condition,
-        guidance: Sequence[float],
-        callback: Callback | None = None,
-        renoise: Renoise | None = None,
-    ) -> Tensor:
-        """Generate samples from ``noise`` [B, ...]: by Euler steps, or if `stochastic` by one-step predictions of x1.
-
-        The latter are re-noised, all but the last, by ``renoise(n)`` of step n = 0, 1, ..., shaped like ``noise``.
-        """
-        x_t = self.start(noise, steps)
-        if self.stochastic and renoise is None:
-            raise UsageError(f"{self.name} re-noises between steps: pass `renoise`")
-        return sample(
-            network,
-            x_t,
-            steps=steps,
-            condition=condition,
-            guidance=guidance,
-            callback=callback,
-            renoise=renoise if self.stochastic else None,
-        )
 
     def start(self, noise: Tensor, schedule: Schedule) -> Tensor:
         """Return the x_t that sampling starts from, given ``noise`` [B, ...]: for most methods the noise itself."""
