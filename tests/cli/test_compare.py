@@ -14,9 +14,10 @@ from PIL import Image
 
 from anystep.cli.compare import parse_compare
 from anystep.cli.progress import ComparisonProgress, losses
-from anystep.comparison import processes, trials
+from anystep.comparison import trials
 from anystep.comparison.compare import Choices, compare, plan_trials
 from anystep.comparison.outcome import steps_caution, train_seconds
+from anystep.comparison.processes import attempt_all
 from anystep.comparison.trials import Trial, TrialEvent
 from anystep.core.errors import RunError
 from anystep.figures.methods import display_name
@@ -318,9 +319,8 @@ def test_a_process_that_dies_is_a_failed_run() -> None:
     _, base = parse_compare(f"two_moons {SMALL}".split())
     (made,) = plan_trials(base, Path("nowhere"), Choices(methods=["flow_matching"]))
     lethal = replace(made, config=_Lethal())  # type: ignore[arg-type]
-    results = [trials.TrialResult(lethal)]
-    processes._attempt_in_processes(results, [0], lambda trial, news: None, StopRequest(), 1, [])
-    assert results[0].failed == "its process ended with exit code -9"
+    results = attempt_all([lethal, lethal], lambda trial, news: None, StopRequest(), jobs=2)
+    assert [result.failed for result in results] == ["its process ended with exit code -9"] * 2
 
 
 class _Lethal:

@@ -34,7 +34,7 @@ def attempt_all(
     results = [found if len(found.scores) == len(found.trial.steps) else TrialResult(found.trial) for found in stored]
     left = [number for number, result in enumerate(results) if not result.scores]
     if jobs > 1 and len(left) > 1:
-        _attempt_in_processes(results, left, watch, stop, jobs, imports)
+        _attempt_in_processes(results, watch, stop, jobs, imports)
         return results
     for number in left:
         if stop.signal is None:
@@ -43,17 +43,12 @@ def attempt_all(
 
 
 def _attempt_in_processes(
-    results: list[TrialResult],
-    left: Sequence[int],
-    watch: TrialCallback,
-    stop: StopRequest,
-    jobs: int,
-    imports: Sequence[str],
+    results: list[TrialResult], watch: TrialCallback, stop: StopRequest, jobs: int, imports: Sequence[str]
 ) -> None:
-    """Attempt the trials with the numbers ``left`` in processes, and replace their results."""
+    """Attempt the trials without scores in processes, and replace their results."""
     context = get_context("spawn")
     threads = max(1, torch.get_num_threads() // jobs)
-    waiting = deque(left)
+    waiting = deque(number for number, result in enumerate(results) if not result.scores)
     running: dict[Any, tuple[int, Any]] = {}
     try:
         while running or (waiting and stop.signal is None):

@@ -1,6 +1,6 @@
 """Figures of sample images, by Pillow alone. Small images are enlarged without smoothing, so pixels stay visible."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,9 @@ INK, MUTED = (28, 36, 48), (105, 115, 134)
 GAP = 3
 MARGIN = 14
 HEAD = 40
+
+#: images uint8 [n, H, W, C] by label and number of steps
+Samples = Mapping[str, Mapping[int, NDArray[Any]]]
 
 
 def grid(images: NDArray[Any], columns: int | None = None, cell: int = 64) -> Image.Image:
@@ -29,7 +32,7 @@ def grid(images: NDArray[Any], columns: int | None = None, cell: int = 64) -> Im
     return canvas
 
 
-def steps_figure(samples: Mapping[str, Mapping[int, NDArray[Any]]], cell: int = 64) -> Image.Image:
+def steps_figure(samples: Samples, cell: int = 64) -> Image.Image:
     """Return samples of the same noises: a block per method, a row per number of steps, a column per noise.
 
     ``samples[method][steps]``: uint8 [n, H, W, C]. Raises ValueError when there are none, or they are not images.
@@ -49,7 +52,7 @@ def interpolation_figure(samples: Mapping[int, NDArray[Any]], cell: int = 64) ->
     return _table([("From one noise to another", {steps_name(n): {n: images} for n, images in samples.items()})], cell)
 
 
-def methods_figure(samples: Mapping[str, Mapping[int, NDArray[Any]]], cell: int = 40) -> Image.Image:
+def methods_figure(samples: Samples, cell: int = 40) -> Image.Image:
     """Return samples of the same noises: a row per method, a column per number of steps, fewer to the right.
 
     ``samples[method][steps]``: uint8 [n, H, W, C], a few images each; any may be missing. Methods are grouped as in
@@ -57,7 +60,7 @@ def methods_figure(samples: Mapping[str, Mapping[int, NDArray[Any]]], cell: int 
     """
     groups = by_group(samples).values()
     blocks = [("", {display_name(name): samples[name] for name in names}) for names in groups]
-    return _table(blocks, cell, {n for by_steps in samples.values() for n in by_steps})
+    return _table(blocks, cell, columns=True)
 
 
 def guidance_figure(samples: Mapping[float, Mapping[int, NDArray[Any]]], cell: int = 40) -> Image.Image:
@@ -67,15 +70,13 @@ def guidance_figure(samples: Mapping[float, Mapping[int, NDArray[Any]]], cell: i
     images.
     """
     rows = {f"W = {scale:g}": by_steps for scale, by_steps in samples.items()}
-    return _table([("", rows)], cell, {n for by_steps in samples.values() for n in by_steps})
+    return _table([("", rows)], cell, columns=True)
 
 
-def _table(
-    blocks: Sequence[tuple[str, Mapping[str, Mapping[int, NDArray[Any]]]]], cell: int, columns: Collection[int] = ()
-) -> Image.Image:
+def _table(blocks: Sequence[tuple[str, Samples]], cell: int, columns: bool = False) -> Image.Image:
     """Draw blocks of labelled rows under their titles; a row has images by number of steps.
 
-    Each of ``columns`` (numbers of steps) is a column, fewer to the right. Without columns a row is one line of images.
+    ``columns``: each number of steps is a column, fewer to the right. Without it a row is one line of images.
     """
     tiled = [
         (title, {label: {n: _tiles(images, label, cell) for n, images in row.items()} for label, row in block.items()})
@@ -89,7 +90,8 @@ def _table(
     font, bold = ImageFont.load_default(size=15), ImageFont.load_default(size=17)
     left = 2 * MARGIN + max(int(bold.getlength(label)) for label, _ in rows)
     column_width = max(map(len, cells)) * width - GAP + 2 * MARGIN
-    place = {n: left + column * column_width for column, n in enumerate(sorted(columns, reverse=True))}
+    steps = sorted({n for _, row in rows for n in row}, reverse=True) if columns else []
+    place = {n: left + column * column_width for column, n in enumerate(steps)}
     titles = [title for title, _ in blocks if title]
     right = left + max([column_width * max(1, len(place)), *(int(bold.getlength(title)) + MARGIN for title in titles)])
     heads = HEAD * (len(titles) + bool(place))
