@@ -41,8 +41,9 @@ In OUT: table.txt, compare.json, scores.png and samples.png, and the runs METHOD
 
 What is already trained or scored is not repeated; Ctrl-C saves checkpoints, and the same command resumes.
 
-Sections (--network.hidden, --optimizer.lr, ...) are the same for every method, network inputs excepted. The method of a
-config.json or a run directory keeps its options.
+Sections (--network.hidden, --optimizer.lr, ...) are the same for every method, network inputs excepted.
+
+The method of a config.json or a run directory keeps its options.
 
 example: anystep compare digits
          anystep compare two_moons --methods shortcut,flow_matching --steps 1 4 128 --seeds 0 1 --jobs 2

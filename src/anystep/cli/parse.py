@@ -33,9 +33,10 @@ class RunOptions:
     """Run directory."""
     steps: list[int]
     """Numbers of sampling steps, any integers of at least 1."""
+    num: int | None = None
+    """Number of samples. Default: 64, or the number of rows in --condition."""
     guidance: list[float] | None = None
-    """Guidance scales W, 1 for none; each on the same noise. Default: as trained, so that guidance that training built
-    in is not applied twice."""
+    """Guidance scales W, 1 for none; each on the same noise. Default: as trained, and built-in guidance not twice."""
     guide_twice: Flag = False
     """Allow guidance at steps that have it from training, or that were not trained for it."""
     seed: int = 0
@@ -53,6 +54,14 @@ class ConfigOptions:
 
     recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")] = ""
     """A recipe (`anystep recipes` lists them; compare takes a family too), a config.json, or a run directory."""
+    out: Path | None = None
+    """Run directory to write. Default: runs/RECIPE, or with --resume the run directory that RECIPE is."""
+    images: int | None = None
+    """Short for --training.images: length of the run; may grow with --resume."""
+    batch: int | None = None
+    """Short for --training.batch: images per batch."""
+    device: str | None = None
+    """Short for --training.device: auto, cpu, cuda or mps."""
     dry_run: Flag = False
     """Print what would be trained and what it would cost. Trains and writes nothing."""
     codec: str | None = None
@@ -61,10 +70,6 @@ class ConfigOptions:
     """Class of the section `penalty`. Default: the recipe's."""
     weight: str | None = None
     """Class of the section `weight`. Default: the recipe's."""
-    batch: int | None = None
-    """Short for --training.batch: images per batch."""
-    device: str | None = None
-    """Short for --training.device: auto, cpu, cuda or mps."""
     imports: Imports = ()
 
 

@@ -46,13 +46,11 @@ example: anystep sample runs/digits --steps 1 4 128 --num 64
 class SampleOptions(RunOptions):
     """Options of `anystep sample`."""
 
-    num: int | None = None
-    """Number of samples. Default: 64, or the number of rows in --condition."""
     label: int | None = None
     """One class for all samples. Default: the classes take turns."""
     condition: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npz")] = None
     """Features to condition on, one row per sample, in the data's unit: arrays [n, ...] with the names of the data's
-    conditions (a single one: feature, or the only array). Default: without features."""
+    conditions (a single one: feature, or the only array). Default: none."""
     refine: list[int] | None = None
     """Generate these samples only, by number from 0: the same noise again, with more steps."""
     interpolate: int | None = None

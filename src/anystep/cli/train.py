@@ -31,14 +31,10 @@ example: anystep train digits-shortcut --out runs/digits --images 100000 --optim
 class TrainOptions(ConfigOptions):
     """Options of `anystep train` without the sections of the config."""
 
-    out: Path | None = None
-    """Run directory to write. Default: runs/RECIPE, or with --resume the run directory that RECIPE is."""
     resume: Flag = False
     """Continue from the newest checkpoint in --out; starts the run if there is none."""
     init_from: Path | None = None
     """Initialise the network with the weights of this run, and take its kind and size (fine-tuning, or a teacher)."""
-    images: int | None = None
-    """Short for --training.images: length of the run; may grow with --resume."""
     seed: int | None = None
     """Short for --training.seed."""
     json: Path | None = None
