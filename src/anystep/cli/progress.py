@@ -43,7 +43,7 @@ class RunProgress(Progress):
     def get_renderables(self) -> Iterable[RenderableType]:
         """Return the bars and the text."""
         yield from super().get_renderables()
-        for text in self.below.values():
+        for text in list(self.below.values()):  # a signal may add one meanwhile
             yield Text(text, style="dim")
 
     def say(self, text: str) -> None:

@@ -46,7 +46,8 @@ def print_scores(records: Sequence[Mapping[str, Any]]) -> None:
             head = f"{metric} ({part})"
             columns[head], above[head] = [number(record.get(key)) for _, record in series], f"{head} {{}}"
     common = {head: columns.pop(head)[0] for head in above if head in columns and len(set(columns[head])) == 1}
-    print(", ".join(above[head].format(value) for head, value in common.items() if value))
+    if any(common.values()):
+        print(", ".join(above[head].format(value) for head, value in common.items() if value))
     print_table(columns, numbers=columns.keys() - {"run", "method", "EMA"}, padding=0)
     for note in dict.fromkeys(note for record in records for note in record["notes"]):
         print(f"note: {note}")
