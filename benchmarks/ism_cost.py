@@ -32,11 +32,10 @@ from anystep.recipes import PARTS, find_recipe, with_method
 from anystep.run.config import Config
 from anystep.run.facts import DataFacts
 from anystep.run.plan import segments
-from anystep.training.assignment import solver
-from anystep.training.coupling import CoupledExamples
+from anystep.training.coupling import CoupledExamples, solver
 from anystep.training.examples import DataExamples, Examples
 from anystep.training.state import State
-from anystep.training.trainer import batches, update
+from anystep.training.trainer import update
 from record import write
 
 #: updates of a turn, one window of the coupling
@@ -58,9 +57,9 @@ class Run:
 
     def turn(self) -> tuple[float, float]:
         """Return seconds of a turn and of processors, what it left to be solved beside the training included."""
-        begun, busy, step = time.perf_counter(), time.process_time(), self.state.step
-        for index in batches(len(self.examples), self.state, step + UPDATES):
-            update(self.state, self.examples, index, self.part)
+        begun, busy = time.perf_counter(), time.process_time()
+        for _ in range(UPDATES):
+            update(self.state, self.examples, self.part)
         if self.state.device.type == "cuda":
             torch.cuda.synchronize()
         if isinstance(self.examples, CoupledExamples):

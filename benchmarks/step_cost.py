@@ -40,9 +40,8 @@ def step_seconds(states: dict[str, State], facts: DataFacts, data: Dataset, repe
     examples = DataExamples(data, facts.codec)
     for n in range(repeats + 3):
         for name, state in states.items():
-            index = torch.arange(state.config.training.batch).numpy() % len(data)
             begun = time.perf_counter()
-            update(state, examples, index, segments(state.config)[0])
+            update(state, examples, segments(state.config)[0])
             if state.device.type == "cuda":
                 torch.cuda.synchronize()
             if n >= 3:

@@ -181,9 +181,8 @@ def test_seconds_of_training_are_those_of_every_time(tmp_path: Path) -> None:
 def test_the_time_after_the_last_record_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr("anystep.run.log.time.monotonic", lambda: clock[0])
-    log = RunLog(tmp_path, 0, 0)
-    clock[0] = 7.0
-    log.close()
+    with RunLog(tmp_path, 0, 0):
+        clock[0] = 7.0
     assert train_seconds(tmp_path) == 7.0
 
 

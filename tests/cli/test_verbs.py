@@ -21,7 +21,7 @@ from anystep.recipes import find_recipe, recipe_names
 from anystep.run.config import from_json
 from anystep.run.facts import read_config
 from anystep.run.plan import forward_units
-from anystep.training.trainer import Outcome
+from anystep.training.trainer import TrainResult
 
 from .conftest import Command
 from .test_mistakes import tree
@@ -138,7 +138,7 @@ def test_a_run_that_stopped_in_its_teachers_phase_is_no_finished_one(command: Co
     ("step", "saved"), [(0, "before the first update; the pairs so far are saved"), (5, "a checkpoint is saved")]
 )
 def test_what_a_stopped_run_has_saved(command: Command, monkeypatch: pytest.MonkeyPatch, step: int, saved: str) -> None:
-    monkeypatch.setattr("anystep.cli.train.train", lambda *_, **__: Outcome(step, signal.SIGTERM))
+    monkeypatch.setattr("anystep.cli.train.train", lambda *_, **__: TrainResult(step, signal.SIGTERM))
     said = command("train digits-reflow --images 1024 --out run")
     assert said.code == 143 and said.err.startswith(f"stopped at step {step} of 4; {saved}\n")
 
@@ -438,9 +438,7 @@ def test_an_average_is_chosen_after_training(command: Command, monkeypatch: pyte
         assert command(f"sample run --steps 1 --num 8 --format npz --out at-{width} --weights {width}").code == 0
     with np.load("at-0.05/samples_1.npz") as one, np.load("at-0.07/samples_1.npz") as other:
         assert not np.array_equal(one["samples"], other["samples"])
-    note = (
-        r"note: the average of width 0.2 is made with a profile \d+% off: ask for one nearer to 0.05 or 0.1, or train"
-    )
+    note = r"note: width 0.2 can only be approximated from the stored averages \(its profile is \d+% off\): choose one"
     assert re.search(note, command("sample run --steps 1 --num 8 --weights 0.2").err)
 
 

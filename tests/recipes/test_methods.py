@@ -90,7 +90,7 @@ def test_every_method_begins_with_any_run_as_that_runs_output(trained: Path, sou
     assert config.network.guidance_input == recipe.objective.takes_guidance
     theirs = read_trained(trained / source)
     state = State(config, theirs.facts, torch.device("cpu"))
-    state.begin_with(theirs)
+    state.initialise_from(theirs)
     taught = load(trained / source, device="cpu").network
     g = torch.Generator().manual_seed(0)
     x, t, d = torch.randn(6, 2, generator=g), torch.rand(6, generator=g) + 0.01, torch.zeros(6)

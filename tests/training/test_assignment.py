@@ -10,7 +10,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from anystep.flow.coupling import optimal_assignment
-from anystep.training.assignment import solve, solver
+from anystep.training.coupling import solve, solver
 
 
 @pytest.fixture(params=["scipy", "lapx"])
@@ -70,8 +70,3 @@ def test_costs_that_are_not_finite_are_refused(package: str, bad: float) -> None
     cost[2, 3] = bad
     with pytest.raises(ValueError, match="needs finite costs"):
         solve(cost)
-
-
-def test_costs_that_are_not_square_are_refused(package: str) -> None:
-    with pytest.raises(ValueError, match=r"square matrix of costs, got shape \(5, 4\)"):
-        solve(costs(5)[:, :4])

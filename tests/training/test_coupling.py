@@ -55,10 +55,9 @@ def batches(examples: DataExamples | CoupledExamples, steps: range, parts: int =
     made = []
     for step in steps:
         index = batch_indices(len(examples), BATCH, step, Keys(SEED))
-        stored = examples.read(index)
         for first in range(0, BATCH, BATCH // parts):
             draw = Draw(Keys(SEED), step, BATCH, slice(first, first + BATCH // parts))
-            made.append(examples.batch(stored, index, draw))
+            made.append(examples.batch(index, draw))
     return made
 
 
@@ -181,8 +180,8 @@ def given(monkeypatch: pytest.MonkeyPatch) -> dict[int, list[Tensor]]:
     for kind in (DataExamples, CoupledExamples):
         make = kind.batch
 
-        def spy(self: Any, stored: Any, index: Any, draw: Draw, make: Any = make) -> Batch:
-            batch: Batch = make(self, stored, index, draw)
+        def spy(self: Any, index: Any, draw: Draw, make: Any = make) -> Batch:
+            batch: Batch = make(self, index, draw)
             if threading.current_thread() is threading.main_thread():
                 seen.setdefault(draw.step, []).append(batch.x0)
             return batch
@@ -233,10 +232,9 @@ def test_what_fails_in_the_thread_is_one_line_of_the_run(
 
     examples = coupled(config.data.open("train"), config.coupling)
     index = np.arange(BATCH)
-    stored = examples.read(index)
     monkeypatch.setattr(Dataset, "read", unreadable)
     with pytest.raises(DataError, match=r"^photo\.png: gone$"):
-        examples.batch(stored, index, Draw(Keys(SEED), 0, BATCH, slice(0, BATCH)))
+        examples.batch(index, Draw(Keys(SEED), 0, BATCH, slice(0, BATCH)))
 
 
 @pytest.mark.parametrize(

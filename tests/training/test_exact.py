@@ -41,7 +41,7 @@ def gradient(config: Config) -> Tensor:
     index = torch.arange(ROWS).numpy()
     draw = Draw(state.keys, 0, ROWS, slice(0, ROWS))
     with state.autocast():
-        batch = examples.batch(examples.read(index), index, draw)
+        batch = examples.batch(index, draw)
         config.objective.loss(state.networks, batch, draw, PhaseProgress(0, 1)).rows.mean().backward()
     return torch.cat([p.grad.flatten() for p in state.network.parameters() if p.grad is not None])
 

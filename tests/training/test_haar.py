@@ -14,6 +14,7 @@ from torch import Tensor
 
 from anystep.core.errors import UsageError
 from anystep.core.random import Keys
+from anystep.data import batch_indices
 from anystep.flow.condition import UNCONDITIONAL
 from anystep.flow.penalties import Haar, Own, Penalty
 from anystep.flow.penalties.haar import ENERGY_FLOOR, band_error, band_shares
@@ -130,9 +131,10 @@ def test_the_gradient_and_the_logged_loss_of_an_update_are_those_of_the_formula(
     bands = [low, *(band for level in details for band in level)]
     matrices = [torch.from_numpy(band.reshape(64, -1)).float() for band in bands]
     weights = torch.ones(10)  # of the first update, and then by the energies of the targets before
-    for step, index in enumerate(trainer.batches(len(data), state, 2)):
+    for step in range(2):
+        index = batch_indices(len(data), 32, step, state.keys)
         draw = Draw(Keys(3), step, 32, slice(0, 32))
-        batch = data.batch(data.read(index), index, draw)
+        batch = data.batch(index, draw)
         targets = config.objective.targets(state.networks, batch, draw, segment.progress(step))
         query = targets.query
         error = state.network(query.x_t, query.t, query.d, query.condition, query.guidance) - targets.target
@@ -141,7 +143,7 @@ def test_the_gradient_and_the_logged_loss_of_an_update_are_those_of_the_formula(
         loss.backward()
         exact = torch.cat([p.grad.flatten() for p in state.network.parameters() if p.grad is not None])
         state.network.zero_grad(set_to_none=True)
-        update.update(state, data, index, segment)
+        update.update(state, data, segment)
         torch.testing.assert_close(gradients[-1], exact, rtol=1e-4, atol=1e-6)
         assert gradients[-1].norm() > 1e-3
         assert state.meter.record()["loss"] == pytest.approx(loss.item(), rel=1e-5)
@@ -287,13 +289,11 @@ def test_a_penalty_comes_back_from_its_json(small: Config, penalty: Haar) -> Non
 def test_a_method_with_an_error_of_its_own_is_refused(method: str) -> None:
     config = find_recipe(f"digits-{method}")
     if method == "imm":
-        words = (
-            "^penalty haar acts on the error of each row, and imm has none: it compares groups of rows; leave it out$"
-        )
+        words = "^penalty haar acts on the error of each example, and imm compares groups of examples: remove"
         with pytest.raises(UsageError, match=words):
             replace(config, penalty=WHITENED)
     elif method in {"ict", "mean_flow", "alpha_flow"}:
-        words = f"^penalty haar replaces the squared error, and {method} has an error of its own: leave it out$"
+        words = f"^penalty haar replaces the squared error, and {method} has another error: remove the section penalty$"
         with pytest.raises(UsageError, match=words):
             replace(config, penalty=WHITENED)
     else:

@@ -46,7 +46,7 @@ def test_a_network_that_says_the_noise_is_told_to_other_methods() -> None:
     shortcut = replace(diffusion, objective=Shortcut(M=32), network=network)
     (clipped,) = notes(shortcut)
     (free,) = notes(replace(shortcut, optimizer=replace(shortcut.optimizer, clip_norm=None)))
-    assert "the network says the noise, and its velocity divides by t" in clipped and "clip-norm" not in clipped
+    assert "the network predicts noise, and its velocity is divided by t" in clipped and "clip-norm" not in clipped
     assert free == clipped.replace("useful;", "useful and wants --optimizer.clip-norm 1;")
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn, optim
 
 from anystep.run.config import OptimizerConfig
-from anystep.training.optimizer import build
+from anystep.training.optimizer import build_optimizer
 
 
 def steps(network: nn.Module, optimizer: optim.Optimizer) -> list[Tensor]:
@@ -27,7 +27,7 @@ def test_it_makes_the_steps_of_torchs_own() -> None:
     ours, theirs = nn.Linear(5, 4), nn.Linear(5, 4)
     theirs.load_state_dict(ours.state_dict())
     usual = optim.AdamW(theirs.parameters(), lr=1e-2, betas=(0.9, 0.95), eps=1e-7, weight_decay=0.3)
-    optimizer = build(ours, nn.Module(), config)
+    optimizer = build_optimizer(ours, nn.Module(), config)
     for one, other in zip(steps(ours, optimizer), steps(theirs, usual), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)
     assert all(p.grad is None for p in ours.parameters())

@@ -69,7 +69,7 @@ def test_moment_matching_has_no_error_of_a_row(section: str) -> None:
 
     config = find_recipe("digits-imm")
     part: Any = {"penalty": Squared(), "weight": OwnErrorWeight()}[section]
-    words = f"^{section} {part.name} acts on the error of each row, and imm has none: it compares groups of rows; leave"
+    words = f"^{section} {part.name} acts on the error of each example, and imm compares groups of examples: remove"
     with pytest.raises(UsageError, match=words):
         replace(config, **{section: part})
 

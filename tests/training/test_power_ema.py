@@ -14,10 +14,15 @@ from anystep.core.random import Keys
 from anystep.flow.condition import UNCONDITIONAL
 from anystep.networks import MLPConfig
 from anystep.objectives import Batch, Draw, FlowMatching, Networks, PhaseProgress
-from anystep.run.averages import Profile, exponent, mixture, reconstruct, relative_width
+from anystep.run.averages import Profile, exponent, mixture, overlaps, reconstruct
 from anystep.training.ema import Ema, PowerEma
 
 DOCS = Path(__file__).parents[2] / "docs"
+
+
+def relative_width(gamma: float) -> float:
+    """The standard deviation, over t, of the profile ``tau^gamma`` on [0, t] (section 3.1)."""
+    return float((gamma + 1) ** 0.5 / ((gamma + 2) * (gamma + 3) ** 0.5))
 
 
 def test_the_widths_of_the_paper_have_its_powers() -> None:
@@ -27,9 +32,6 @@ def test_the_widths_of_the_paper_have_its_powers() -> None:
     assert exponent(12**-0.5) == pytest.approx(0, abs=1e-9) and relative_width(0) == pytest.approx(12**-0.5)
     for sigma_rel in (0.001, 0.02, 0.07, 0.2, 0.288):
         assert relative_width(exponent(sigma_rel)) == pytest.approx(sigma_rel, rel=1e-9)
-    for wrong in (0.0, -0.1, 1e-200, 0.00099, 0.3, math.nan):
-        with pytest.raises(ValueError, match=r"^sigma_rel must be at least 0\.001 and at most 0\.2886"):
-            exponent(wrong)
 
 
 @pytest.mark.parametrize("sigma_rel", [0.05, 0.1, 0.25])
@@ -79,8 +81,8 @@ def test_overlaps_are_integrals_of_products() -> None:
             return float(one * (gamma_b + 1) * tau**gamma_b / t_b ** (gamma_b + 1))
 
         exact = integrate.quad(product, 0, min(t_a, t_b))[0]
-        assert Profile(*a).overlap(Profile(*b)) == pytest.approx(exact, rel=1e-8)
-        assert Profile(*b).overlap(Profile(*a)) == pytest.approx(exact, rel=1e-8)
+        assert overlaps([Profile(*a)], [Profile(*b)])[0, 0] == pytest.approx(exact, rel=1e-8)
+        assert overlaps([Profile(*b)], [Profile(*a)])[0, 0] == pytest.approx(exact, rel=1e-8)
 
 
 def test_a_long_run_with_many_snapshots_stays_within_numbers() -> None:
@@ -98,7 +100,7 @@ def test_a_stored_profile_is_reconstructed_exactly(wanted: int) -> None:
     found = mixture(stored, stored[wanted])
     assert (found.shares, found.mismatch, found.gain) == ({stored[wanted]: 1.0}, 0.0, 1.0)
     tensors = {p: {"w": torch.randn(5, generator=torch.Generator().manual_seed(i))} for i, p in enumerate(stored)}
-    assert torch.equal(reconstruct(tensors, found.shares)["w"], tensors[stored[wanted]]["w"])
+    assert torch.equal(reconstruct(tensors.__getitem__, found.shares)["w"], tensors[stored[wanted]]["w"])
 
 
 def test_the_mixture_is_the_nearest_whose_shares_add_up_to_one() -> None:
@@ -128,11 +130,11 @@ def test_shares_that_are_left_out_do_not_matter(monkeypatch: pytest.MonkeyPatch)
     rng = torch.Generator().manual_seed(0)
     tensors = {profile: {"w": torch.rand(50, generator=rng, dtype=torch.float64)} for profile in stored}
     found = mixture(stored, wanted)
-    part = reconstruct({profile: tensors[profile] for profile in found.shares}, found.shares)["w"]
+    part = reconstruct({profile: tensors[profile] for profile in found.shares}.__getitem__, found.shares)["w"]
     monkeypatch.setattr("anystep.run.averages.NEGLIGIBLE", 0.0)
     every = mixture(stored, wanted)
     assert len(found.shares) < 0.6 * len(every.shares) and len(every.shares) == len(stored)
-    assert float((part - reconstruct(tensors, every.shares)["w"]).abs().max()) < 2**-23
+    assert float((part - reconstruct(tensors.__getitem__, every.shares)["w"]).abs().max()) < 2**-23
     assert found.mismatch == pytest.approx(every.mismatch, rel=1e-3)
 
 
@@ -144,7 +146,7 @@ def test_rounding_counts_as_often_as_the_shares_say() -> None:
     for width in (0.07, 0.02, 0.01, 0.005):
         found = mixture(stored, Profile(1000, width))
         gains.append(found.gain)
-        errors.append(float(reconstruct(off, found.shares)["w"].square().mean().sqrt()))
+        errors.append(float(reconstruct(off.__getitem__, found.shares)["w"].square().mean().sqrt()))
     assert gains == pytest.approx([1.6, 41.2, 178.8, 532.5], rel=0.05)
     assert all(0.1 < error / gain < 1 for error, gain in zip(errors, gains, strict=True))
 
@@ -242,17 +244,6 @@ def test_another_width_of_a_real_run_is_reconstructed() -> None:
     for sigma in others:
         exact = flat(dict(averages[sigma].network.state_dict()))
         shares = mixture(list(stored), Profile(updates, sigma)).shares
-        error = flat(reconstruct(stored, shares)) - exact
+        error = flat(reconstruct(stored.__getitem__, shares)) - exact
         assert float(error.norm() / exact.norm()) < 2e-4, sigma
         assert float(error.norm() / (last - exact).norm()) < 5e-3  # next to how far the average is from the last
-
-
-def test_what_cannot_be_reconstructed_is_refused() -> None:
-    with pytest.raises(ValueError, match="stored must be different profiles, at least one, got"):
-        mixture([], Profile(10, 0.1))
-    with pytest.raises(ValueError, match="updates must be at most 10, the newest that is stored, got 11"):
-        mixture([Profile(10, 0.1)], Profile(11, 0.1))
-    with pytest.raises(ValueError, match="stored must be different profiles"):
-        mixture([Profile(10, 0.1), Profile(10, 0.1)], Profile(10, 0.1))
-    with pytest.raises(ValueError, match="updates must be at least 1, got 0"):
-        Profile(0, 0.1)

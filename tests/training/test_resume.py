@@ -106,9 +106,9 @@ def test_a_run_may_grow_unless_its_targets_or_its_phases_depend_on_its_length(me
     config = find_recipe(f"digits-{method}")
     longer = replace(config, training=replace(config.training, images=2 * config.training.images))
     if method in {"consistency_training", "ict", "alpha_flow"}:
-        why: str | None = f"the targets of {method} depend on how far the run is"
+        why: str | None = f"the targets of {method} depend on it"
     else:
-        why = f"phases of {method} are shares of it" if len(config.objective.phases()) > 1 else None
+        why = f"phases of {method} are fractions of it" if len(config.objective.phases()) > 1 else None
     with pytest.raises(UsageError, match=f"--images cannot change with --resume: .*{why}") if why else nullcontext():
         check_unchanged(config, longer, Path("run"))
     if method != "progressive_distillation" and not config.objective.scheduled:  # no teacher's phase, so one in all

@@ -14,6 +14,7 @@ from tests.training.same import assert_same, assert_same_tensors, kept_gradients
 from torch import Tensor, nn
 
 from anystep.core.random import Keys
+from anystep.data import batch_indices
 from anystep.flow.penalties import WEIGHTS, Haar, NoWeight, OwnErrorWeight, Weight
 from anystep.flow.query import PhaseProgress
 from anystep.objectives import OBJECTIVES, Draw, FlowMatching, ImprovedShortcut, Shortcut
@@ -24,7 +25,7 @@ from anystep.training import update
 from anystep.training.examples import DataExamples
 from anystep.training.notes import notes
 from anystep.training.state import State
-from anystep.training.trainer import batches, train
+from anystep.training.trainer import train
 
 CPU = torch.device("cpu")
 
@@ -51,11 +52,10 @@ def test_marked_rows_pull_with_the_factor_of_the_formula(
     state, examples, (segment,) = State(config, facts, CPU), DataExamples(data, facts.codec), segments(config)
     gradients = kept_gradients(monkeypatch)
     a: Tensor | None = None
-    for step, index in enumerate(batches(len(examples), state, 4)):
+    for step in range(4):
+        index = batch_indices(len(examples), 32, step, state.keys)
         draw = Draw(Keys(3), step, 32, slice(0, 32))
-        targets = config.objective.targets(
-            state.networks, examples.batch(examples.read(index), index, draw), draw, segment.progress(step)
-        )
+        targets = config.objective.targets(state.networks, examples.batch(index, draw), draw, segment.progress(step))
         query = targets.query
         error = state.network(query.x_t, query.t, query.d, query.condition, query.guidance) - targets.target
         e = error.square().flatten(1).mean(1)
@@ -69,7 +69,7 @@ def test_marked_rows_pull_with_the_factor_of_the_formula(
         state.network.zero_grad(set_to_none=True)
         own = e[flow].detach().mean()
         a = own if a is None else 0.75 * a + 0.25 * own
-        update.update(state, examples, index, segment)
+        update.update(state, examples, segment)
         torch.testing.assert_close(gradients[-1], exact, rtol=1e-4, atol=1e-6)
         assert float(state.loss["weight"].get_buffer("error")) == pytest.approx(float(a), rel=1e-5)
         assert state.meter.record()["loss"] == pytest.approx(float(e.detach().mean()), rel=1e-5)  # without w
@@ -145,9 +145,7 @@ def test_a_weight_acts_on_rows_that_regress_a_prediction() -> None:
 def test_a_run_of_flow_rows_only_is_noted(small: Config) -> None:
     network = replace(small.network, step_encoding="none")  # type: ignore[type-var]
     config = replace(small, objective=FlowMatching(), network=network, weight=OwnErrorWeight())
-    assert list(notes(config)) == [
-        "weight own_error changes nothing: flow_matching has flow rows only, which keep theirs"
-    ]
+    assert list(notes(config)) == ["weight own_error has no effect: flow_matching trains on empirical velocities only"]
     assert not list(notes(replace(config, weight=NoWeight())))
 
 

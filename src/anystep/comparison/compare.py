@@ -173,10 +173,10 @@ def check_trials(trials: Sequence[Trial]) -> None:
     dataset = config.data.open("train")
     facts = DataFacts.of(dataset, config.codec)
     for name in metrics:
-        if "conditions" in find_metric(name).needs and facts.num_classes is None:
+        if "conditions" in find_metric(name).needs and facts.conditions.num_classes is None:
             raise UsageError(f"{name} needs classes, and this data has none: exclude it from the metrics")
     build_spaces({name: find_metric(name) for name in metrics}, facts.codec, facts.shape, device)
-    if facts.num_classes is None:
+    if facts.conditions.num_classes is None:
         if any(trial.guidance not in {None, 1} for trial in trials):
             raise UsageError("guidance needs classes, and this data has none: omit it")
         if idle := [trial.ablation for trial in trials if trial.ablation in {"+guidance", "+interval"}]:

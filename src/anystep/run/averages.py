@@ -1,65 +1,49 @@
-"""Averages of any width from stored ones, after training (post-hoc EMA; Karras et al. 2024, section 3)."""
+"""Power-function EMAs of any width, combined from stored ones after training (Karras et al. 2024, section 3)."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Annotated
+from typing import NamedTuple
 
 import numpy as np
-from annotated_types import Ge
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anystep.core.fields import Checked, Rule, require
+from anystep.core.fields import Rule, require
 
-#: widths above this, that of a plain mean of all parameters, need a power below 0
-WIDEST = 12**-0.5
-#: an average over a thousandth of the run, the last parameters in all but name: below it the power, about 1 / width,
-#: means nothing, and in the end overflows
-NARROWEST = 0.001
-#: what the relative width of a power average can be
-WIDTH = Rule(lambda width: NARROWEST <= width <= WIDEST, "at least 0.001 and at most 0.2886, a plain mean")
+#: relative width of a power-function EMA: 12^-1/2 is a plain mean of all parameters; below 0.001 the EMA is close to
+#: the last parameters, and its power, about 1 / width, would overflow in the end
+WIDTH = Rule(lambda width: 0.001 <= width <= 12**-0.5, "at least 0.001 and at most 0.2886, a plain mean")
+#: shares that add up to less than this are dropped: as much is lost when the sum is rounded to float32
+NEGLIGIBLE = 2.0**-24
 
 
 def check_width(name: str, sigma_rel: float) -> None:
-    """Raise ValueError that names ``name`` unless a power average can have this width: in [0.001, 0.2886]."""
+    """Raise UsageError that names ``name`` unless ``sigma_rel`` is in [0.001, 0.2886]."""
     require(WIDTH.holds(sigma_rel), name, sigma_rel, WIDTH.words)
 
 
 @cache
 def exponent(sigma_rel: float) -> float:
-    """Return the power gamma >= 0 of the profile of relative width ``sigma_rel``, the inverse of `relative_width`.
+    """Return gamma >= 0 for which the profile ``tau^gamma`` on [0, t] has the standard deviation ``sigma_rel`` t.
 
-    It is the largest root of ``(gamma + 2)^2 (gamma + 3) sigma_rel^2 = gamma + 1``. Raises ValueError for a width that
-    is not in [0.001, 0.2886].
+    It is the largest root of ``(gamma + 2)^2 (gamma + 3) sigma_rel^2 = gamma + 1`` (section 3.1).
     """
-    check_width("sigma_rel", sigma_rel)
     inverse = sigma_rel**-2
     return max(0.0, float(np.roots([1, 7, 16 - inverse, 12 - inverse]).real.max()))
 
 
-def relative_width(gamma: float) -> float:
-    """Return the standard deviation, over t, of the profile ``tau^gamma`` on [0, t] (the paper's section 3.1)."""
-    return float((gamma + 1) ** 0.5 / ((gamma + 2) * (gamma + 3) ** 0.5))
+class Profile(NamedTuple):
+    """The weights of a run's parameters in the `PowerEma` of relative width ``sigma_rel`` after ``updates``."""
 
-
-@dataclass(frozen=True)
-class Profile(Checked):
-    """How the parameters of a run weigh in an average: that of `PowerEma` of width ``sigma_rel`` after ``updates``."""
-
-    updates: Annotated[int, Ge(1)]
-    sigma_rel: Annotated[float, WIDTH]
-
-    def overlap(self, other: "Profile") -> float:
-        """Return the integral of the product of both profiles, each of integral 1 (the paper's appendix C)."""
-        return float(overlaps([self], [other])[0, 0])
+    updates: int
+    sigma_rel: float
 
 
 def overlaps(some: Sequence[Profile], others: Sequence[Profile]) -> NDArray[np.float64]:
-    """Return the overlap of each of ``some`` with each of ``others``, [len(some), len(others)].
+    """Return the integral of the product of each of ``some`` with each of ``others``, [len(some), len(others)].
 
-    Over [0, t], t the smaller number of updates: ``(a + 1) (b + 1) / (a + b + 1) t^(a + b + 1)`` over
-    ``t_a^(a + 1) t_b^(b + 1)``, computed by logarithms.
+    Profiles have the integral 1. Over [0, t], t the smaller number of updates, the product's integral is
+    ``(a + 1) (b + 1) / (a + b + 1) t^(a + b + 1) / (t_a^(a + 1) t_b^(b + 1))`` (appendix C), computed by logarithms.
     """
     a = np.array([exponent(profile.sigma_rel) for profile in some])[:, None]
     b = np.array([exponent(profile.sigma_rel) for profile in others])
@@ -69,44 +53,30 @@ def overlaps(some: Sequence[Profile], others: Sequence[Profile]) -> NDArray[np.f
     return np.asarray((a + 1) * (b + 1) / (a + b + 1) * np.exp(power), dtype=np.float64)
 
 
-#: shares whose sizes add up to no more than this are left out: the sum is rounded to float32, by as much
-NEGLIGIBLE = 2.0**-24
+class Mixture(NamedTuple):
+    """A weighted sum of stored EMAs.
 
-
-@dataclass(frozen=True)
-class Mixture:
-    """A sum of stored averages: by how much each counts that does, 1 in all.
-
-    ``mismatch`` is how far its profile is from the one wanted: the L2 norm of the difference over its own norm.
+    ``shares``: the weight of each, 1 in all. ``mismatch``: relative L2 error of the sum's profile. ``gain``: sum of the
+    weights' absolute values, at least 1, the factor by which rounding errors of the stored EMAs may grow.
     """
 
     shares: Mapping[Profile, float]
     mismatch: float
-
-    @property
-    def gain(self) -> float:
-        """The sum of the shares' sizes, at least 1: by this much the rounding of what is stored may be magnified."""
-        return sum(map(abs, self.shares.values()))
+    gain: float
 
 
 def mixture(stored: Sequence[Profile], wanted: Profile) -> Mixture:
-    """Return the sum of stored averages whose profile is nearest ``wanted``'s.
+    """Return the sum of stored EMAs whose profile is nearest to ``wanted``, which is not later than all of them.
 
-    Least squares over the time of training, in closed form: the overlaps of the stored profiles with each other times
-    the answer are their overlaps with the one wanted. One that is stored is itself, alone. The smallest shares are left
-    out, as many as together are below the rounding of a float32 sum (`NEGLIGIBLE`).
-    Differs from the paper: there the sum is left free. At 1, what all parameters have in common is kept exactly.
-    Raises ValueError when nothing is stored, or a profile twice, or ``wanted`` is after the newest that is stored.
+    Least squares over the training time, in closed form (section 3.2): the stored profiles' overlaps with each other
+    times the shares are their overlaps with the wanted one. A stored profile is returned unchanged, and the smallest
+    shares are dropped (`NEGLIGIBLE`).
+    Differs from the paper: its sum of shares is free. At 1, what all parameters have in common is kept exactly.
     """
-    if not stored or len(set(stored)) < len(stored):
-        raise ValueError(f"stored must be different profiles, at least one, got {list(stored)}")
-    newest = max(profile.updates for profile in stored)
-    if wanted.updates > newest:
-        raise ValueError(f"updates must be at most {newest}, the newest that is stored, got {wanted.updates}")
     if wanted in stored:
-        return Mixture({wanted: 1.0}, 0.0)
+        return Mixture({wanted: 1.0}, 0.0, 1.0)
     matrix = overlaps(stored, stored)
-    scale = np.diag(matrix) ** -0.5  # of one size: the system is stiff
+    scale = np.diag(matrix) ** -0.5  # to a diagonal of 1: the system is stiff
     matrix = matrix * scale[:, None] * scale
     right = overlaps(stored, [wanted])[:, 0] * scale
     free, rise = np.linalg.lstsq(matrix, np.stack([right, scale], axis=1), rcond=1e-13)[0].T
@@ -115,26 +85,22 @@ def mixture(stored: Sequence[Profile], wanted: Profile) -> Mixture:
     share[order[np.cumsum(abs(share[order])) <= NEGLIGIBLE]] = 0
     share /= share.sum()
     scaled = share / scale
-    off = 1 + (scaled @ matrix @ scaled - 2 * scaled @ right) / wanted.overlap(wanted)
-    counting = {profile: float(value) for profile, value in zip(stored, share, strict=True) if value}
-    return Mixture(counting, float(max(0.0, off) ** 0.5))
+    error = 1 + (scaled @ matrix @ scaled - 2 * scaled @ right) / overlaps([wanted], [wanted])[0, 0]
+    shares = {profile: float(value) for profile, value in zip(stored, share, strict=True) if value}
+    return Mixture(shares, float(max(0.0, error) ** 0.5), float(abs(share).sum()))
 
 
-def reconstruct(stored: Mapping[Profile, Mapping[str, Tensor]], shares: Mapping[Profile, float]) -> dict[str, Tensor]:
-    """Return the sum of stored averages, each times its share, of a `mixture` (section 3.2).
+def reconstruct(read: Callable[[Profile], Mapping[str, Tensor]], shares: Mapping[Profile, float]) -> dict[str, Tensor]:
+    """Return the weighted sum of the stored EMAs that ``read`` returns, one at a time.
 
-    ``stored`` holds parameters by name, kept during the run at some updates, usually of two widths; it is asked for one
-    average after the other, those that have a share, so that it may read them from disk. Summed in float64; dtype and
-    device are those stored. Tensors that are no floating-point numbers are the newest's.
+    The sum is computed in float64 and has the stored dtypes. Tensors of integers are those of the newest.
     """
     total: dict[str, Tensor] = {}
     for profile in sorted(shares, key=lambda profile: profile.updates):
-        tensors = stored[profile]
+        tensors = read(profile)
         for name, tensor in tensors.items():
-            if not tensor.is_floating_point():
-                total[name] = tensor.clone()
-            elif name in total:
-                total[name].add_(tensor.double(), alpha=shares[profile])
+            if tensor.is_floating_point():
+                total[name] = tensor.double() * shares[profile] + total.get(name, 0)
             else:
-                total[name] = tensor.double() * shares[profile]
+                total[name] = tensor
     return {name: total[name].to(tensor.dtype) for name, tensor in tensors.items()}

@@ -1,9 +1,9 @@
 """Training state on disk: directories that appear atomically or not at all, tensors in safetensors, no pickle.
 
 ``checkpoints/step-00000200/`` holds ``network``, ``ema_target``, ``ema_evaluation`` and ``optimizer`` as safetensors,
-and ``state.json`` with the step, counters and what the log has accumulated since its last record. ``penalty`` is what
-the sections penalty and weight have seen and learned, if anything. With `ema.profiles` it holds ``ema_power_0.05`` and
-so on too, and ``profiles/step-00000200/`` these alone, for good.
+and ``state.json`` with the step, the counters and the log's sums since its last record. ``penalty`` is the state of the
+sections penalty and weight, if they have one. With `ema.profiles` there are ``ema_power_0.05`` and so on too;
+``profiles/step-00000200/`` holds copies of these alone, which are never deleted.
 """
 
 import json
@@ -27,7 +27,7 @@ FORMAT = "anystep-checkpoint-1"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Everything that a run needs to go on: named groups of tensors, and plain values."""
+    """Everything that a run needs to resume: named groups of tensors, and plain values."""
 
     groups: Mapping[str, Mapping[str, Tensor]]
     values: Mapping[str, Any]
@@ -45,16 +45,16 @@ def listing(root: Path) -> list[tuple[int, Path]]:
 
 
 def save(root: Path, step: int, checkpoint: Checkpoint) -> Path:
-    """Write a checkpoint beside its place, flush it to disk, and rename it.
+    """Write a checkpoint to a temporary directory, flush it to disk, and rename it.
 
-    Raises RunError when it cannot be written; what was there before stays.
+    Raises RunError when it cannot be written; earlier checkpoints stay.
     """
     final = directory(root, step)
     partial = root / f".partial-{step:08d}"
     try:
         root.mkdir(parents=True, exist_ok=True)
-        for left in root.glob(".partial-*"):  # by a kill
-            shutil.rmtree(left, ignore_errors=True)
+        for unfinished in root.glob(".partial-*"):  # left by a kill
+            shutil.rmtree(unfinished, ignore_errors=True)
         partial.mkdir()
         for name, tensors in checkpoint.groups.items():
             whole = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
@@ -73,47 +73,33 @@ def save(root: Path, step: int, checkpoint: Checkpoint) -> Path:
     return final
 
 
-def load(
-    path: Path, groups: tuple[str, ...] | None = None, without: str = "to go back to the one before"
-) -> Checkpoint:
+def load(path: Path, groups: tuple[str, ...] | None = None, advice: str | None = None) -> Checkpoint:
     """Read a checkpoint directory, all groups or those named.
 
-    Raises RunError that names the file when one is missing, truncated or foreign, with what it brings to
-    delete the directory, ``without``.
+    Raises RunError, with ``advice``, that names the file which is missing, truncated or foreign.
     """
-    state = path / "state.json"
-    try:
-        values = json.loads(state.read_text())
-        if not isinstance(values, dict) or values.get("format") != FORMAT:
-            raise RunError(f"{state} is not a checkpoint of this program (format {FORMAT!r} expected)")
-        wanted = tuple(values["groups"]) if groups is None else groups
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"cannot read {state}: {reason(error)}; delete {path} {without}") from error
+    advice = advice or f"delete {path} to use the one before it"
+    file = path / "state.json"
     tensors = {}
-    for name in wanted:
-        file = path / f"{name}.safetensors"
-        try:
+    try:
+        values = json.loads(file.read_text())
+        if not isinstance(values, dict) or values.get("format") != FORMAT:
+            raise RunError(f"{file} is not a checkpoint of this program (format {FORMAT!r} expected)")
+        for name in tuple(values["groups"]) if groups is None else groups:
+            file = path / f"{name}.safetensors"
             tensors[name] = load_file(file)
-        except (OSError, SafetensorError) as error:
-            raise RunError(f"cannot read {file}: {reason(error)}; delete {path} {without}") from error
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise RunError(f"cannot read {file}: {reason(error)}; {advice}") from error
     return Checkpoint(tensors, values)
 
 
 def prune(root: Path, config: CheckpointConfig, batch: int) -> None:
     """Delete all but the newest ``keep_last`` and the first after each multiple of ``keep_every`` images."""
     kept = 0
-    every = listing(root)
-    for step, path in every[: -config.keep_last]:
-        passed = 0 if config.keep_every is None else step * batch // config.keep_every
-        if passed > kept:
-            kept = passed
-        else:
-            discard(path)
-
-
-def discard(path: Path) -> None:
-    """Delete a checkpoint; a kill half-way leaves nothing that looks like one."""
-    doomed = path.with_name(f".partial-{path.name}")
-    with suppress(OSError):
-        path.rename(doomed)
-        shutil.rmtree(doomed)
+    for step, path in listing(root)[: -config.keep_last]:
+        multiples = 0 if config.keep_every is None else step * batch // config.keep_every
+        if multiples > kept:
+            kept = multiples
+            continue
+        with suppress(OSError):  # renamed first: a kill half-way leaves nothing that looks like a checkpoint
+            shutil.rmtree(path.rename(path.with_name(f".partial-{path.name}")))

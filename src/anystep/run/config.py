@@ -1,9 +1,9 @@
-"""One typed description of a run. A run directory holds it as JSON and can be re-run from it."""
+"""One typed description of a run. A run directory holds it as JSON, and the run can be repeated from it."""
 
 import dataclasses
 import json
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -24,25 +24,19 @@ from anystep.networks import NETWORKS, NetworkConfig
 from anystep.objectives import OBJECTIVES, Objective
 from anystep.run.averages import WIDTH
 
-Precision = Literal["float32", "bfloat16"]
-MatmulPrecision = Literal["highest", "high", "medium"]
 Count = Annotated[int, Ge(1)]
-#: decay a step of a moving average
+#: decay of a moving average, per update
 Decay = Annotated[float, Interval(ge=0, lt=1)]
 
 
 @dataclass(frozen=True)
 class InitConfig(Checked, section="init"):
-    """What the network begins with: nothing, or the weights of a trained run (fine-tuning, or a ready teacher)."""
+    """Initial weights: random, or those of a trained run (fine-tuning, or a ready teacher)."""
 
     run: str | None = None
-    """Run directory whose weights the network begins with; they are the teacher too where a method needs one."""
+    """Run directory whose weights initialise the network, and its teacher if the method has one."""
     weights: Literal["ema", "raw"] = "ema"
-    """`ema`: the average that the run kept for evaluation; `raw`: its trained parameters."""
-
-    def located(self) -> "InitConfig":
-        """Return the same with the run's absolute path."""
-        return self if self.run is None else dataclasses.replace(self, run=str(Path(self.run).absolute()))
+    """`ema`: that run's evaluation EMA; `raw`: its trained parameters."""
 
 
 @dataclass(frozen=True)
@@ -62,30 +56,30 @@ class OptimizerConfig(Checked, section="optimizer"):
     warmup: Annotated[int, Ge(0)] = 0
     """Images over which the rate rises linearly from 0; Frans et al. 2024 has none."""
     decay: Fraction = 0.0
-    """Last share of the run, in [0, 1], over which the rate falls linearly to 0; Frans et al. 2024 has none. Depends on
-    `images`."""
+    """Last fraction of the run, in [0, 1], over which the rate falls linearly to 0; Frans et al. 2024 has none. Depends
+    on `images`."""
 
 
 @dataclass(frozen=True)
 class EmaConfig(Checked, section="ema"):
-    """Two moving averages of the parameters, one makes targets, one is evaluated; more to choose from afterwards."""
+    """EMAs of the parameters: one predicts targets, one is evaluated; others allow to choose a width after training."""
 
     target: Decay = 0.999
-    """Decay a step of the average that makes self-consistency targets (Frans et al. 2024: 0.999; short runs want 0.95
-    to 0.99)."""
+    """Decay per update of the EMA that predicts self-consistency targets (Frans et al. 2024: 0.999; short runs want
+    0.95 to 0.99)."""
     evaluation: Decay = 0.999
-    """Decay a step of the average that is sampled from and evaluated (Frans et al. 2024: 0.999)."""
+    """Decay per update of the EMA that is sampled from and evaluated (Frans et al. 2024: 0.999)."""
     warmup: bool = True
-    """Use decay min(decay, (1 + n) / (10 + n)) at update n, so that the start is forgotten sooner."""
+    """Use decay min(decay, (1 + n) / (10 + n)) at update n, so that the initial weights are forgotten sooner."""
     profiles: tuple[Annotated[float, WIDTH], ...] = ()
-    """Relative widths of power averages to keep too (Karras et al. 2024: 0.05 0.1), so that `--weights` of `sample` and
+    """Relative widths of power averages to store (Karras et al. 2024: 0.05 0.1), so that `--weights` of `sample` and
     `evaluate` can be any width after training. Each takes a network's memory, and on disk a network's size in every
     checkpoint and in every copy."""
     profile_every: Count | None = None
     """Images between copies of these averages in `RUN/profiles`, which are never deleted; None: as checkpoint.every."""
 
     def check_combinations(self) -> None:
-        """Raise UsageError for a width twice, and for copies of no averages."""
+        """Raise UsageError for a repeated width, and for copies of no averages."""
         require(len(set(self.profiles)) == len(self.profiles), "ema.profiles", list(self.profiles), "different widths")
         if self.profile_every is not None and not self.profiles:
             raise UsageError("ema.profile_every does nothing without ema.profiles: set that, e.g. to 0.05 0.1")
@@ -93,26 +87,26 @@ class EmaConfig(Checked, section="ema"):
 
 @dataclass(frozen=True)
 class TrainingConfig(Checked, section="training"):
-    """Length, batch, numbers and device."""
+    """Length, batch, precision and device."""
 
     images: Count = 1_000_000
-    """Length of the run in training examples seen, self-consistency rows included."""
+    """Length of the run in training examples seen, self-consistency examples included."""
     batch: Count = 256
     """Examples in the global batch of one update."""
     accumulate: Count = 1
-    """Micro-batches that an update's batch is computed in; changes memory and rounding, not the draws."""
+    """Micro-batches that an update's batch is computed in; changes memory and rounding, not the random numbers."""
     seed: Annotated[int, Ge(0)] = 0
     """Seed of every random quantity of the run."""
     device: str = "auto"
     """`auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`, `mps`."""
-    precision: Precision = "float32"
+    precision: Literal["float32", "bfloat16"] = "float32"
     """`bfloat16` computes the network under autocast; parameters, averages and losses stay float32."""
-    matmul_precision: MatmulPrecision = "highest"
+    matmul_precision: Literal["highest", "high", "medium"] = "highest"
     """float32 matrix products; `high` allows TF32 on GPUs. On CPUs `medium` may be faster or slower: measure."""
     compile: bool = False
     """Compile the networks with `torch.compile`."""
     max_nonfinite: Count = 10
-    """Updates in a row with a non-finite loss or gradient, each skipped and counted, after which the run stops."""
+    """Consecutive updates with a non-finite loss or gradient, each skipped and counted, after which the run stops."""
 
     def check_combinations(self) -> None:
         """Raise UsageError unless micro-batches are of one size."""
@@ -130,19 +124,19 @@ class CheckpointConfig(Checked, section="checkpoint"):
     """When checkpoints are written and which are kept."""
 
     every: Count = 250_000
-    """Images between checkpoints; the end of the run and a stop by a signal make one too."""
+    """Images between checkpoints; there is also one at the end of the run and after a stop by a signal."""
     keep_last: Count = 2
-    """Newest checkpoints kept."""
+    """Number of newest checkpoints to keep."""
     keep_every: Count | None = None
-    """Keep for good the first checkpoint after each multiple of this many images; None keeps only the newest."""
+    """Also keep the first checkpoint after each multiple of this many images; None keeps only the newest."""
 
 
 @dataclass(frozen=True)
 class LogConfig(Checked, section="log"):
-    """What is logged beside the run's own `log.jsonl`, which is always written."""
+    """What is logged; the run's own `log.jsonl` is always written."""
 
     every: Count = 10_000
-    """Images between log records; a record holds means over what came since the last."""
+    """Images between log records; a record holds means over the updates since the last."""
     tensorboard: bool = False
     """Write TensorBoard events too (extra `tensorboard`)."""
 
@@ -171,23 +165,24 @@ class Config:
         for section, base in SECTIONS.items():
             value = getattr(self, section)
             check_option(section, value, base, _misplaced(value))
-        objective = self.objective
+        objective, training = self.objective, self.training
         for name, allowed in objective.network_inputs().items():
             value = getattr(self.network, name)
             if value not in allowed and value != "any":
                 needs = " or ".join(map(str, allowed))
                 raise UsageError(f"objective {objective.name} needs network.{name} {needs}, got {value}")
-        if self.training.batch // self.training.accumulate % objective.group:
+        if training.batch // training.accumulate % objective.group:
             raise UsageError(
-                f"objective {objective.name} compares rows in groups of {objective.group}: training.batch / "
-                f"training.accumulate must be a multiple, got {self.training.batch // self.training.accumulate}"
+                f"objective {objective.name} compares examples in groups of {objective.group}: training.batch / "
+                f"training.accumulate must be a multiple, got {training.batch // training.accumulate}"
             )
-        objective.check_batch(self.training.batch)
-        check_loss(objective, self.penalty, self.weight)
-        if objective.uses_jvp and self.training.compile:
+        objective.check_batch(training.batch)
+        for phase in objective.phases():
+            check_loss(phase.objective, self.penalty, self.weight)
+        if objective.uses_jvp and training.compile:
             raise UsageError(
-                f"objective {objective.name} differentiates in forward mode, which torch.compile cannot: leave "
-                "training.compile out"
+                f"objective {objective.name} differentiates in forward mode, which torch.compile does not support: "
+                "remove training.compile"
             )
 
     def check(self, conditions: ConditionSpec) -> None:
@@ -196,36 +191,35 @@ class Config:
         self.coupling.check(conditions)
 
     def located(self) -> "Config":
-        """Return the same run with absolute paths, so that it can be trained from anywhere."""
-        return dataclasses.replace(self, data=self.data.located(), init=self.init.located())
+        """Return the same run with absolute paths, so that it can be trained from any folder."""
+        run = self.init.run and str(Path(self.init.run).absolute())
+        return dataclasses.replace(self, data=self.data.located(), init=dataclasses.replace(self.init, run=run))
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The sections of a run's config that its trained network is built again from; its data source is none of them."""
+    """The sections of a run's config that its trained network is built from. The data source is none of them."""
 
     network: NetworkConfig
     objective: Objective
-    init: InitConfig
-    ema: EmaConfig
-    training: TrainingConfig
+    init: InitConfig = field(default_factory=InitConfig)
+    ema: EmaConfig = field(default_factory=EmaConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
 
 
-def check_loss(objective: Objective, penalty: Penalty, weight: Weight) -> None:
-    """Raise UsageError when a phase of the method has no error that a penalty replaces, or no rows to weigh."""
-    changed = {"penalty": penalty != Own(), "weight": weight != NoWeight()}
-    for method in (phase.objective for phase in objective.phases()):
-        for section, name in (("penalty", penalty.name), ("weight", weight.name)):
-            if changed[section] and not method.per_row:
-                raise UsageError(
-                    f"{section} {name} acts on the error of each row, and {method.name} has none: it compares groups "
-                    "of rows; leave it out"
-                )
-        if penalty.replaces_error and type(method).error is not Objective.error:
+def check_loss(method: Objective, penalty: Penalty, weight: Weight) -> None:
+    """Raise UsageError when a method has no error that a penalty replaces, or none per example to weigh."""
+    for section, name, default in (("penalty", penalty.name, Own.name), ("weight", weight.name, NoWeight.name)):
+        if name != default and not method.per_row:
             raise UsageError(
-                f"penalty {penalty.name} replaces the squared error, and {method.name} has an error of its own: leave "
-                "it out"
+                f"{section} {name} acts on the error of each example, and {method.name} compares groups of examples: "
+                f"remove the section {section}"
             )
+    if penalty.replaces_error and type(method).error is not Objective.error:
+        raise UsageError(
+            f"penalty {penalty.name} replaces the squared error, and {method.name} has another error: "
+            "remove the section penalty"
+        )
 
 
 #: section -> the class that it is, or that its classes derive from
@@ -233,7 +227,7 @@ SECTIONS: Mapping[str, type] = {name: kind for name, kind in typing.get_type_hin
 
 
 def _misplaced(value: object) -> str | None:
-    """Return what to pass in place of a data set or a network, which a config cannot write down; None for the rest."""
+    """Return what to pass instead of a data set or a network, which JSON cannot hold; None for other values."""
     if isinstance(value, Dataset):
         return "a Dataset: write a dataclass that derives from Source, with an open(split) that returns it"
     if isinstance(value, nn.Module):
@@ -247,7 +241,7 @@ def _misplaced(value: object) -> str | None:
 
 T = TypeVar("T")
 
-#: sections whose class a name chooses
+#: sections whose class is chosen by a name
 REGISTRIES: Mapping[str, Registry[Any]] = {
     "data": SOURCES,
     "codec": CODECS,
@@ -270,47 +264,33 @@ def to_json(config: Config) -> dict[str, Any]:
     return typing.cast(dict[str, Any], json.loads(json.dumps(result)))
 
 
-def from_json(values: Mapping[str, Any], *, complete: bool = False) -> Config:
-    """Return the config that `to_json` wrote. Raises UsageError that names the field at fault.
+def from_json(values: Mapping[str, Any]) -> Config:
+    """Return the config that `to_json` wrote; missing fields have their defaults.
 
-    Fields that are left out have their defaults. A ``complete`` config, that of a run, has all fields of the user's own
-    classes: these have changed where one is missing.
+    Raises UsageError that names a wrong field.
     """
-    return _made(Config, values, complete)
+    return sections_from_json(Config, values)
 
 
-def model_from_json(values: Mapping[str, Any]) -> ModelConfig:
-    """Return the sections of `ModelConfig` of a run's complete config. The classes of other sections are not needed."""
-    wanted = {f.name for f in dataclasses.fields(ModelConfig)}
-    found = {name: value for name, value in upgrade(values).items() if name in wanted}
-    defaults: dict[str, Any] = {name: {} for name in ("init", "ema", "training")}
-    return _made(ModelConfig, {"version": VERSION, **defaults, **found}, complete=True)
+def sections_from_json(kind: type[T], values: Mapping[str, Any], *, complete: bool = False) -> T:
+    """Return those sections of a config that ``kind`` has; the classes of other sections need not exist here.
 
-
-def _made(kind: type[T], values: Mapping[str, Any], complete: bool) -> T:
-    """Return the sections of a config, checked, as a ``kind``."""
-    known = ("recipe", *SECTIONS)
-    made: dict[str, Any] = {}
+    ``complete``: the config of a run, which has every field of your own classes, unless these have changed since.
+    """
+    fields = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    read = {}
     for name, value in upgrade(values).items():
-        _check_known("config", name, known)
-        if name == "recipe":
-            made[name] = check_value("recipe", value, str)
-        elif not isinstance(value, Mapping):
-            raise UsageError(f"config.{name} must be an object, got {value!r}")
-        elif name in REGISTRIES:
-            made[name] = _chosen(name, value, complete)
-        else:
-            made[name] = _section(name, value, SECTIONS[name])
-    missing = [f.name for f in dataclasses.fields(kind) if f.name not in made and _required(f)]  # type: ignore[arg-type]
-    if missing:
-        raise UsageError(f"config lacks {', '.join(missing)}")
-    return kind(**made)
+        _check_known("config", name, ("recipe", *SECTIONS))
+        if name in fields:
+            read[name] = value if name == "recipe" else _section(name, value, complete)
+    _check_required("config", kind, read)
+    return kind(**read)
 
 
 def upgrade(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a config.json of any version in the sections and names of today, without the version.
+    """Return the values of a config.json of any version with today's sections and names, without the version.
 
-    Raises ValueError for a version that is later than ours.
+    Raises UsageError for a later version than ours.
     """
     values = dict(values)
     version = values.pop("version", 1)
@@ -330,42 +310,43 @@ def upgrade(values: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _required(f: "dataclasses.Field[Any]") -> bool:
-    return f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-
-
-def _chosen(section: str, values: Mapping[str, Any], complete: bool) -> object:
-    """Return a section whose class has a name: of the library, or "module:Class" of the user's own."""
-    name, registry = str(values.get("name")), REGISTRIES[section]
-    given = {field: value for field, value in values.items() if field != "name"}
-    if name in registry:
-        return _section(section, given, registry[name])
-    if ":" not in name:
-        raise UsageError(f"{section}.name must be one of {', '.join(registry)}, got {name!r}")
-    kind: Any = find_class(name, SECTIONS[section])
-    fields = field_types(kind)
-    gone, new = [f for f in given if f not in fields], [f for f in fields if f not in given]
-    if complete and (gone or new):
-        changes = [f"{word}: {', '.join(names)}" for word, names in (("gone", gone), ("new", new)) if names]
-        raise UsageError(f"{section} {name} has changed since the run ({'; '.join(changes)}): restore its fields")
-    return _section(section, given, kind)
-
-
-def _section(section: str, values: Mapping[str, Any], kind: Callable[..., Any]) -> object:
+def _section(section: str, values: object, complete: bool) -> Any:
+    if not isinstance(values, Mapping):
+        raise UsageError(f"config.{section} must be an object, got {values!r}")
+    values, kind = dict(values), SECTIONS[section]
+    if section in REGISTRIES:
+        name, registry = str(values.pop("name", None)), REGISTRIES[section]
+        if name not in registry and ":" not in name:
+            raise UsageError(f"{section}.name must be one of {', '.join(registry)}, got {name!r}")
+        kind = registry[name] if name in registry else find_class(name, kind)
+        if complete and name not in registry and (changed := values.keys() ^ field_types(kind).keys()):
+            raise UsageError(
+                f"{section} {name} has changed since the run: restore its fields ({', '.join(sorted(changed))})"
+            )
     types = field_types(kind)
     for name in values:
         _check_known(section, name, types)
-    required = [f.name for f in dataclasses.fields(kind) if f.init and _required(f) and f.name not in values]  # type: ignore[arg-type]
-    if required:
-        raise UsageError(f"{section} lacks {', '.join(required)}")
+    _check_required(section, kind, values)
     checked = {name: check_value(f"{section}.{name}", value, types[name]) for name, value in values.items()}
     try:
         return kind(**checked)
-    except ValueError as error:  # a check of the user's own class may be of any kind
-        raise error if isinstance(error, UsageError) else UsageError(f"{section}: {error}") from error
+    except UsageError:
+        raise
+    except ValueError as error:  # raised by your own class
+        raise UsageError(f"{section}: {error}") from error
 
 
 def _check_known(where: str, name: str, allowed: Iterable[str]) -> None:
     if name not in allowed:
         near = get_close_matches(name, allowed, n=2)
         raise UsageError(f"unknown field {where}.{name}" + (f"; did you mean {' or '.join(near)}?" if near else ""))
+
+
+def _check_required(where: str, kind: Any, given: Mapping[str, Any]) -> None:
+    missing = [
+        f.name
+        for f in dataclasses.fields(kind)
+        if f.init and f.name not in given and f.default is f.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise UsageError(f"{where} lacks {', '.join(missing)}")

@@ -1,7 +1,7 @@
-"""The run's record: `log.jsonl`, the same for an interrupted run as for an uninterrupted one, and what feeds it.
+"""The log of a run: `log.jsonl`, which an interruption does not change, and the means that it consists of.
 
-A record holds means over the updates since the last: the loss, the loss of each kind of row, the same by time, the
-gradient norm. What depends on the machine (seconds, images/s) goes to `timing.jsonl`.
+A record holds means over the updates since the last: the loss, by kind of example, by kind and time, and the gradient
+norm. What depends on the machine (seconds, images/s) goes to `timing.jsonl`.
 """
 
 import json
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ TIME_BINS = 8
 
 
 class Meter:
-    """Means by kind of row and time bin over a window of updates; its state travels in checkpoints."""
+    """Means by kind of example and time bin over a window of updates; its state is saved in checkpoints."""
 
     def __init__(self, tags: Sequence[str]) -> None:
         self.tags = tuple(tags)
@@ -36,7 +36,7 @@ class Meter:
         self.grad_norm = 0.0
 
     def add(self, losses: Sequence[Losses], grad_norm: float) -> None:
-        """Count one update's rows."""
+        """Count the examples of one update."""
         self.updates += 1
         self.grad_norm += grad_norm
         for part in losses:
@@ -47,7 +47,7 @@ class Meter:
             self.counts += torch.bincount(cell, minlength=len(self.sums))
 
     def record(self) -> dict[str, Any]:
-        """Return the window's means: the loss, by kind of row, by kind and time; the gradient norm. Null: no rows."""
+        """Return the window's means: the loss, by kind, by kind and time; the gradient norm. None: no examples."""
         sums, counts = self.sums.reshape(-1, TIME_BINS), self.counts.reshape(-1, TIME_BINS)
         by_level = _means(sums.sum(1), counts.sum(1))
         return {
@@ -59,17 +59,12 @@ class Meter:
 
     def state(self) -> dict[str, Any]:
         """Return what a resumed run needs to finish the window exactly."""
-        return {
-            "sums": self.sums.tolist(),
-            "counts": self.counts.tolist(),
-            "updates": self.updates,
-            "grad_norm": self.grad_norm,
-        }
+        cells = {"sums": self.sums.tolist(), "counts": self.counts.tolist()}
+        return {**cells, "updates": self.updates, "grad_norm": self.grad_norm}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on with the window that `state` described."""
-        sums = torch.tensor(state["sums"], dtype=torch.float64)
-        counts = torch.tensor(state["counts"], dtype=torch.float64)
+        """Continue the window that `state` described. Raises ValueError when it is of other kinds of example."""
+        sums, counts = (torch.tensor(state[name], dtype=torch.float64) for name in ("sums", "counts"))
         if not sums.shape == counts.shape == self.sums.shape:
             raise ValueError(f"the log's window has {len(sums)} cells, {len(self.sums)} expected")
         self.sums, self.counts = sums, counts
@@ -81,39 +76,36 @@ def _means(sums: Tensor, counts: Tensor) -> list[float | None]:
 
 
 class RunLog:
-    """`log.jsonl` and `timing.jsonl` of a run directory, and TensorBoard events on request.
+    """`log.jsonl` and `timing.jsonl` of a run directory, and TensorBoard events on request; closed as a context.
 
-    ``offset`` is the length of `log.jsonl` that the checkpoint vouches for; what an interrupted run wrote beyond it is
-    cut off and written again. ``board`` is a TensorBoard writer or None.
+    ``offset`` is the length of `log.jsonl` at the checkpoint: what an interrupted run wrote after it is removed and
+    written again. ``board`` is a TensorBoard writer or None. Methods raise RunError when the disk fails.
     """
 
     def __init__(self, out: Path, offset: int, step: int, board: Any = None) -> None:
-        self.path = out / "log.jsonl"
+        self.path, self.board = out / "log.jsonl", board
         self.started, self.started_step, self.begun = time.monotonic(), step, round(time.time(), 3)
         try:
-            self.path.touch()
-            with self.path.open("r+b") as file:
-                file.truncate(min(offset, file.seek(0, os.SEEK_END)))  # never filled up with zeros
-            self.file: IO[str] = self.path.open("a", encoding="utf-8")
-            self.timing: IO[str] = (out / "timing.jsonl").open("a", encoding="utf-8")
+            self.file = self.path.open("a", encoding="utf-8")
+            self.file.truncate(min(offset, self.path.stat().st_size))  # never extended with zeros
+            self.timing = (out / "timing.jsonl").open("a", encoding="utf-8")
         except OSError as error:
             raise RunError(f"cannot write the log in {out}: {reason(error)}") from error
-        self.board = board
 
     def sync(self) -> int:
-        """Flush the log to disk; returns the bytes that are there for good."""
+        """Flush the log to disk; returns its length in bytes."""
         try:
             os.fsync(self.file.fileno())
         except OSError as error:
             raise RunError(f"cannot write {self.path}: {reason(error)}") from error
-        return self.file.tell()
+        return self.path.stat().st_size
 
     def write(self, record: dict[str, Any]) -> None:
-        """Append one record and flush it. Raises RunError when the disk refuses."""
+        """Append one record and flush it."""
         seconds = time.monotonic() - self.started
-        done = record["images"] * (1 - self.started_step / record["step"])
+        images = record["images"] * (1 - self.started_step / record["step"])
         timing = {"begun": self.begun, "step": record["step"], "seconds": round(seconds, 3)}
-        timing |= {"images_per_second": round(done / seconds, 1)}
+        timing |= {"images_per_second": round(images / seconds, 1)}
         try:
             for file, line in ((self.file, record), (self.timing, timing)):
                 file.write(json.dumps(line) + "\n")
@@ -127,20 +119,22 @@ class RunLog:
                 if value is not None:
                     self.board.add_scalar(name, value, record["images"])
 
-    def close(self) -> None:
-        """Close the files; the last line of timing is how long it all took, records or none."""
-        with suppress(OSError):
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with suppress(OSError):  # the last line is the run's whole time, even without a record
             line = {"begun": self.begun, "seconds": round(time.monotonic() - self.started, 3)}
             self.timing.write(json.dumps(line) + "\n")
         for file in (self.file, self.timing):
-            with suppress(OSError):  # a line that a full disk refused was reported already
+            with suppress(OSError):  # a line that a full disk did not take was reported before
                 file.close()
         if self.board is not None:
             self.board.close()
 
 
 def summary_writer() -> Callable[..., Any]:
-    """Return the class of TensorBoard's writers. Raises RunError that says what to install."""
+    """Return the class of TensorBoard's writers. Raises RunError with what to install."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:

@@ -1,73 +1,94 @@
-"""Pooled optimal transport in training (as in improved shortcut models): which of a window's noise meets which of its
-data.
+"""Pooled optimal transport in training (as in improved shortcut models): noise is assigned to data within a window.
 
-Window w is the updates wK ... wK + K - 1. Its pool holds their data, as the codec encodes it with their draws, and the
-noise that each update would draw without coupling. One assignment over the pool (`anystep.flow.coupling`) says which
-noise each row of data is given; all else (times, levels, scales, dropped labels) is drawn per update, as without it.
+Window w is the updates wK ... wK + K - 1. Its pool consists of their encoded data and of the noise that each update
+would draw without coupling. One assignment over the pool (`anystep.flow.coupling`) decides which noise each example
+gets; all else (times, levels, scales, dropped labels) is drawn per update, as without coupling.
 
-A window is a function of (keys, w, data) and knows neither the run's length nor its phases, so that a run that is
-stopped within one, goes on or is made longer solves it again and finds the same. Its arithmetic is float64 on the CPU,
+A window is a function of (keys, w, data). It does not depend on the length of the run or its phases, so that a run that
+is resumed within a window, or made longer, solves it again with the same result. Its arithmetic is float64 on the CPU,
 whatever the run's device and precision. Data is read twice, once for the window and once for the update.
 """
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
+from dataclasses import replace
+from functools import cache, partial
 from math import inf
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anystep.codecs import Rows
 from anystep.core.errors import DataError, RunError
 from anystep.core.random import Keys
 from anystep.data import batch_indices
 from anystep.flow.condition import cat
 from anystep.flow.coupling import CouplingConfig, optimal_assignment
 from anystep.objectives import Batch, Draw
-from anystep.training.assignment import solve
 from anystep.training.examples import DataExamples
 
 
+@cache
+def solver() -> tuple[str, Callable[[NDArray[Any]], NDArray[Any]]]:
+    """Return the installed package for linear assignment, and its function: costs [n, n] -> the column of each row.
+
+    SciPy, or lapx (extra `ot`). Both find the same optimum in float64 by shortest augmenting paths, and may differ only
+    between plans of exactly equal cost. Both release Python's lock, so that a separate thread helps.
+    """
+    try:
+        from lap import lapjvr  # lapx 0.11 or newer; its older lapjv is slower than SciPy
+    except ImportError:
+        from scipy.optimize import linear_sum_assignment
+
+        return "scipy", lambda cost: linear_sum_assignment(cost)[1]
+    return "lapx", lambda cost: lapjvr(cost, return_cost=False)[1]
+
+
+def solve(cost: Tensor) -> Tensor:
+    """Return the column of each row in the assignment of least total cost, int64 [n] on the device of ``cost`` [n, n].
+
+    Deterministic. Raises ValueError where a cost is infinite or not a number.
+    """
+    if not bool(torch.isfinite(cost).all()):
+        raise ValueError("an assignment needs finite costs: some are infinite or not a number")
+    _, columns = solver()
+    return torch.from_numpy(columns(cost.detach().double().cpu().numpy())).to(cost.device, torch.int64)
+
+
 def coupled_noise(data: DataExamples, config: CouplingConfig, keys: Keys, batch: int, window: int) -> Tensor:
-    """Return the noise of every update in a window, float32 [updates, batch, ...] on the CPU: its own, permuted."""
+    """Return the noise of every update in a window, float32 [updates, batch, ...] on the CPU: their own, permuted."""
     pool = []
     for step in range(window * config.batches, (window + 1) * config.batches):
         index = batch_indices(len(data), batch, step, keys)
-        pool.append(data.batch(data.read(index), index, Draw(keys, step, batch, slice(0, batch))))
+        pool.append(data.batch(index, Draw(keys, step, batch, slice(0, batch))))
     x0, x1 = torch.cat([part.x0 for part in pool]), torch.cat([part.x1 for part in pool])
     label = data.dataset.conditions.class_label(cat(*(part.condition for part in pool))) if config.by_class else None
     cost = inf if config.per_class else config.class_cost
-    given = optimal_assignment(x0.double(), x1.double(), solve, label, cost)
-    return x0[given].reshape(config.batches, batch, *x0.shape[1:])
+    order = optimal_assignment(x0.double(), x1.double(), solve, label, cost)
+    return x0[order].reshape(config.batches, batch, *x0.shape[1:])
 
 
 class CoupledExamples:
-    """Rows of a data set whose noise is coupled, window by window; the next one is solved beside the training.
+    """Examples of a data set with coupled noise; the next window is solved in parallel with training.
 
-    ``last`` is the update to stop before: no window that begins there or later is solved ahead.
+    No window that starts at update ``last`` or later is solved.
     """
 
     def __init__(self, data: DataExamples, config: CouplingConfig, *, keys: Keys, batch: int, last: int) -> None:
         self.data, self.last, self.size = data, last, config.batches
         self._noise: Callable[[int], Tensor] = partial(coupled_noise, data, config, keys, batch)
-        self._solver = ThreadPoolExecutor(1, "coupling")  # its thread ends when this object goes
+        self._solver = ThreadPoolExecutor(1, "coupling")  # its thread ends with this object
         self._windows: dict[int, Future[Tensor]] = {}
 
     def __len__(self) -> int:
         return len(self.data)
 
-    def read(self, index: NDArray[np.int64]) -> Rows:
-        """Return the rows as they are stored."""
-        return self.data.read(index)
-
-    def batch(self, rows: Rows, index: NDArray[np.int64], draw: Draw) -> Batch:
-        """Return our part of the rows with their coupled noise. Raises RunError when the assignment fails."""
+    def batch(self, index: NDArray[np.int64], draw: Draw) -> Batch:
+        """Return our part of the examples with their coupled noise. Raises RunError when the assignment fails."""
         window, step = divmod(draw.step, self.size)
-        x1, condition = self.data.clean(rows, index, draw)
-        return Batch(x1=x1, x0=draw.ours(self._window(window)[step]), condition=condition)
+        return replace(self.data.batch(index, draw), x0=draw.ours(self._window(window)[step]))
 
     def _window(self, window: int) -> Tensor:
         self._windows = {w: solved for w, solved in self._windows.items() if w >= window}
@@ -82,6 +103,6 @@ class CoupledExamples:
             first = window * self.size
             why = next(iter(str(error).splitlines()), "") or type(error).__name__
             raise RunError(
-                f"stopped: no coupling for updates {first} to {first + self.size - 1}: {why}; "
-                "checkpoints saved before are good. Try a lower coupling.batches"
+                f"stopped: no coupling for updates {first} to {first + self.size - 1}: {why}; earlier checkpoints are "
+                "intact. Try a lower coupling.batches"
             ) from error

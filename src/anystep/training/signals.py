@@ -1,4 +1,4 @@
-"""Stop requests: Ctrl-C and SIGTERM end a run after the update in flight, with a checkpoint."""
+"""Stop requests: Ctrl-C and SIGTERM end a run after the current update, with a checkpoint."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """Whether, and by which signal, the run was asked to stop."""
+    """The signal that requests a run to stop, None until then."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
@@ -17,21 +17,21 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signal(tell: Callable[[], None] | None = None) -> Iterator[StopRequest]:
-    """Turn SIGINT and SIGTERM into a request for the block's duration; a second one acts at once.
+    """Turn SIGINT and SIGTERM into a request within the block; a second one acts at once.
 
-    ``tell`` is called when a signal is heard, inside its handler: it must take no lock and use no buffered file.
+    ``tell`` is called inside the signal's handler: it must take no lock and use no buffered file.
     """
     request = StopRequest()
     before = {number: signal.getsignal(number) for number in STOPPING}
 
-    def ask(number: int, frame: FrameType | None) -> None:
+    def on_signal(number: int, frame: FrameType | None) -> None:
         request.signal = signal.Signals(number)
         signal.signal(number, before[signal.Signals(number)])
         if tell is not None:
             tell()
 
     for number in STOPPING:
-        signal.signal(number, ask)
+        signal.signal(number, on_signal)
     try:
         yield request
     finally:

@@ -1,75 +1,70 @@
-"""One update: micro-batches, gradient, non-finite policy, optimizer step, statistics of the loss."""
+"""One update: micro-batches, gradient, non-finite values, optimizer step, statistics of the loss."""
 
-from collections.abc import Iterator
-from typing import Any
-
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from anystep.core.errors import RunError
 from anystep.core.random import preserved_generators
-from anystep.flow.penalties import Penalty, Weight
+from anystep.data import batch_indices
 from anystep.flow.penalties.squared import squared_error
-from anystep.objectives import Batch, Draw, Losses, Objective, PhaseProgress, Targets
-from anystep.run.config import TrainingConfig
+from anystep.objectives import Draw, Losses, Targets
 from anystep.run.plan import Segment
 from anystep.training.examples import Examples
 from anystep.training.state import State
 
 
 class UpdateCharge:
-    """What an update charges each row, by penalty and weight, and the sums of their statistics over micro-batches.
+    """The loss of each example of an update, by penalty and weight, and the sums of their statistics.
 
-    Every micro-batch is charged with ``loss``, the states as the updates before left them; `observe` renews these.
+    Every micro-batch is charged with the state of penalty and weight before the update; `observe` changes it.
     """
 
-    def __init__(
-        self, penalty: Penalty, weight: Weight, loss: nn.ModuleDict, objective: Objective, progress: PhaseProgress
-    ) -> None:
-        self.penalty, self.weight, self.loss = penalty, weight, loss
-        self.objective, self.progress = objective, progress
+    def __init__(self, state: State, segment: Segment) -> None:
+        self.penalty, self.weight, self.loss = state.config.penalty, state.config.weight, state.loss
+        self.objective, self.progress = segment.phase.objective, segment.progress(state.step)
         self.totals: dict[str, dict[str, Tensor]] = {"penalty": {}, "weight": {}}
 
     def __call__(self, prediction: Tensor, targets: Targets) -> Losses:
-        """Return the loss of each row; the log shows it without the section `weight`."""
+        """Return the loss of each example; the log shows it without the section `weight`."""
         target, query, tag = targets.target, targets.query, targets.tag
         penalties = self.penalty.rows(self.loss["penalty"], prediction, target, query, self.objective.error)
         if targets.weight is not None:
             penalties = penalties * targets.weight
-        guess = prediction.detach()
-        raw = squared_error(guess, target)
+        detached = prediction.detach()
+        raw = squared_error(detached, target)
         rows = self.weight.rows(self.loss["weight"], penalties, raw, tag, self.progress)
         with torch.no_grad():
-            self._add("penalty", self.penalty.statistics(self.loss["penalty"], guess, target))
-            self._add("weight", self.weight.statistics(self.loss["weight"], raw, tag))
+            statistics = {
+                "penalty": self.penalty.statistics(self.loss["penalty"], detached, target),
+                "weight": self.weight.statistics(self.loss["weight"], raw, tag),
+            }
+        for part, totals in self.totals.items():
+            for name, value in statistics[part].items():
+                totals[name] = totals.get(name, torch.zeros((), dtype=torch.float64)) + value.cpu().double()
         return Losses(rows, query.t, tag, logged=penalties.detach())
 
     def observe(self) -> None:
-        """Take the statistics of the update, which was applied, into the states."""
+        """Update the states of penalty and weight by the statistics of the update."""
         self.penalty.observe(self.loss["penalty"], self.totals["penalty"])
         self.weight.observe(self.loss["weight"], self.totals["weight"])
 
-    def _add(self, part: str, statistics: dict[str, Tensor]) -> None:
-        totals = self.totals[part]
-        for name, value in statistics.items():
-            totals[name] = totals.get(name, torch.zeros((), dtype=torch.float64)) + value.cpu().double()
 
-
-def update(state: State, examples: Examples, index: NDArray[np.int64], segment: Segment) -> None:
-    """Make one update on the global batch of these rows; one whose loss or gradient is not finite is skipped."""
-    config, settings = state.config, state.config.training
-    objective, progress = segment.phase.objective, segment.progress(state.step)
-    charge = UpdateCharge(config.penalty, config.weight, state.loss, objective, progress)
-    rows = examples.read(index)
-    losses: list[Losses] = []
-    for batch, draw in micro_batches(state, examples, rows, index):
-        with state.autocast():
-            part = objective.loss(state.networks, batch, draw, progress, charge)
-        (part.rows.sum() / settings.batch).backward()  # type: ignore[no-untyped-call]
-        losses.append(part)
+def update(state: State, examples: Examples, segment: Segment) -> None:
+    """Make one update of a phase; one whose loss or gradient is not finite is skipped."""
+    config, settings, objective = state.config, state.config.training, segment.phase.objective
+    charge, losses = UpdateCharge(state, segment), list[Losses]()
+    index = batch_indices(len(examples), settings.batch, state.step, state.keys)
+    size = settings.batch // settings.accumulate
+    with preserved_generators(state.device):
+        for first in range(0, settings.batch, size):
+            draw = Draw(state.keys, state.step, settings.batch, slice(first, first + size), state.device)
+            batch = examples.batch(index, draw)
+            draw.seed_network()
+            with state.autocast():
+                part = objective.loss(state.networks, batch, draw, charge.progress, charge)
+            (part.rows.sum() / settings.batch).backward()  # type: ignore[no-untyped-call]
+            losses.append(part)
     norm = get_total_norm([p.grad for p in state.network.parameters() if p.grad is not None])
     learned = [p.grad for p in state.loss.parameters() if p.grad is not None]
     if all(bool(torch.isfinite(each).all()) for each in (norm, *learned, *(part.rows for part in losses))):
@@ -87,19 +82,5 @@ def update(state: State, examples: Examples, index: NDArray[np.int64], segment: 
     if state.skipped_in_a_row >= settings.max_nonfinite:
         raise RunError(
             f"stopped at step {state.step}: loss or gradient not finite in {state.skipped_in_a_row} updates in a row; "
-            "checkpoints saved before are good. Try a lower optimizer.lr, optimizer.clip_norm 1, or precision float32"
+            "earlier checkpoints are intact. Try a lower optimizer.lr, optimizer.clip_norm 1, or precision float32"
         )
-
-
-def micro_batches(
-    state: State, examples: Examples, rows: Any, index: NDArray[np.int64]
-) -> Iterator[tuple[Batch, Draw]]:
-    """Yield the parts that the global batch is computed in, each with its own rows of the update's draws."""
-    settings: TrainingConfig = state.config.training
-    size = settings.batch // settings.accumulate
-    with preserved_generators(state.device):
-        for first in range(0, settings.batch, size):
-            draw = Draw(state.keys, state.step, settings.batch, slice(first, first + size), state.device)
-            batch = examples.batch(rows, index, draw)
-            draw.seed_network()
-            yield batch, draw
