@@ -276,13 +276,19 @@ def test_parts_of_the_global_batch_are_the_global_batch(method: Objective) -> No
 
 
 @pytest.mark.parametrize(("total", "share"), [(256, 0.25), (100, 0.3), (7, 0.5), (10, 0.125)])
-def test_reflow_rows_are_counted_on_the_global_batch_and_spread_over_it(total: int, share: float) -> None:
+def test_reflow_examples_are_counted_on_the_global_batch_and_spread_over_it(total: int, share: float) -> None:
     """Any part of the batch has its share of them, to within one row."""
-    method = LiveReflow(share=share)
-    rows = method.reflow_rows(Draw(Keys(0), 0, total, slice(0, total)))
+    method, networks = LiveReflow(share=share, generation_steps=1), Networks(Toy.make(1))
+    data = torch.zeros(total, WIDTH)
+
+    def reflow(part: slice) -> Tensor:
+        draw, batch = Draw(Keys(0), 0, total, part), Batch(data[part], data[part])
+        return method.targets(networks, batch, draw, PhaseProgress(0, 1)).tag == 1
+
+    rows = reflow(slice(0, total))
     assert int(rows.sum()) == round(total * share)
     for first in range(total):
-        for stop in range(first + 1, total + 1, 5):
-            part = method.reflow_rows(Draw(Keys(0), 0, total, slice(first, stop)))
+        for stop in range(first + 1, total + 1, 17):
+            part = reflow(slice(first, stop))
             assert torch.equal(part, rows[first:stop])
             assert abs(int(part.sum()) - share * (stop - first)) <= 1

@@ -116,7 +116,8 @@ def live(case: str) -> tuple[LiveReflow, Batch, RecordedDraw, Tensor]:
         label_drop=flags["class_dropout_prob"],
         sigma_min=SIGMA_MIN,
     )
-    reflow = method.reflow_rows(recorded_draw(any=torch.zeros(16)))
+    draw = recorded_draw(any=torch.zeros(16))
+    reflow = draw.ours(draw.spread(method.share))
     theirs = torch.where(reflow, reflow.cumsum(0) - 1, 4 + (~reflow).cumsum(0) - 1)
     source = torch.where(theirs < 4, theirs, theirs - 4)  # whose noise, image and label it was
     t = torch.cat([floats(arrays["draw/t_reflow_int"]), floats(arrays["draw/t_int"])])

@@ -5,7 +5,6 @@ Two variants. ``standard`` is the published DiT: logits scaled by 1/sqrt(head_di
 scaled by 1/head_dim, Xavier modulations in the blocks, raw t. Use it to load their weights.
 """
 
-import difflib
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -19,9 +18,6 @@ from anystep.flow.condition import Condition, ConditionSpec
 from anystep.networks.base import VelocityNetwork, VelocityNetworkConfig
 from anystep.networks.blocks import Attention, Block, BlockMlp, FinalLayer, MlpKind, Norm, xavier_, zero_
 from anystep.networks.embeddings import Conditioning, grid_coordinates, rotary_angles, sincos_positions
-
-Variant = Literal["standard", "reference"]
-Positions = Literal["sincos", "rotary"]
 
 #: options that must be the defaults with variant "reference": those of the released weights (time_scale has no effect)
 _FIXED = ("prediction", "qk_norm", "norm", "mlp", "positions", "time_scale")
@@ -47,7 +43,7 @@ class DiTConfig(VelocityNetworkConfig):
     """Side of a square patch, in pixels of the image or latent; both image sides must be multiples of it."""
     mlp_ratio: PositiveFloat = 4.0
     """Hidden units of a block's MLP, as a multiple of hidden."""
-    variant: Variant = "standard"
+    variant: Literal["standard", "reference"] = "standard"
     """The published DiT, or the network that the weights released by Frans et al. 2024 expect."""
     qk_norm: bool = False
     """RMS-normalise queries and keys in each head: keeps logits bounded in long bf16 runs."""
@@ -55,7 +51,7 @@ class DiTConfig(VelocityNetworkConfig):
     """The blocks' norm: LayerNorm, or RMSNorm (no mean subtraction)."""
     mlp: MlpKind = "gelu"
     """The blocks' MLP: tanh GELU, or SwiGLU with 2/3 of the hidden units (equal parameters)."""
-    positions: Positions = "sincos"
+    positions: Literal["sincos", "rotary"] = "sincos"
     """Fixed 2-D sines added to the patches, or 2-D axial rotations of queries and keys."""
 
     def check_combinations(self) -> None:
@@ -161,11 +157,10 @@ DIT_PRESETS: tuple[str, ...] = tuple(f"{size}/{patch}" for size in _SIZES for pa
 def dit_preset(preset: str, **changes: object) -> DiTConfig:
     """Return a DiT of published size: S, B, L or XL, a slash, and the patch 1, 2, 4 or 8; ``changes`` are its fields.
 
-    Raises UsageError for an unknown name, with the nearest ones.
+    Raises UsageError for an unknown name.
     """
     if preset not in DIT_PRESETS:
-        near = difflib.get_close_matches(preset.upper(), DIT_PRESETS, cutoff=0.3) or DIT_PRESETS
-        raise UsageError(f"no DiT preset {preset!r}; nearest: {', '.join(near)}")
+        raise UsageError(f"no DiT preset {preset!r}: it must be one of {', '.join(DIT_PRESETS)}")
     size, patch = preset.split("/")
     hidden, depth, heads = _SIZES[size]
     fields: dict[str, object] = {"hidden": hidden, "depth": depth, "heads": heads, "patch": int(patch), **changes}

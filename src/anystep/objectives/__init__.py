@@ -1,7 +1,4 @@
-"""Methods, one a file. `OBJECTIVES` is the one registry: a name in a config, a recipe or a table is a key of it.
-
-A method's file is imported when it is first used.
-"""
+"""Methods, one per file, each imported when it is first used: their names in configs are the keys of `OBJECTIVES`."""
 
 from typing import TYPE_CHECKING, Any
 

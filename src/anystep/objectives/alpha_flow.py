@@ -17,9 +17,6 @@ from anystep.objectives.base import Batch, Networks, Objective, Targets, drop
 from anystep.objectives.mean_flow import adaptive_error, draw_interval
 from anystep.objectives.shortcut import FLOW, Shortcut
 
-StepDistribution = Literal["logit_normal", "dyadic"]
-Shift = Literal["data", "network"]
-
 
 @dataclass(frozen=True)
 class AlphaFlow(Objective):
@@ -65,9 +62,9 @@ class AlphaFlow(Objective):
     """Fraction of the run after which it has fallen, in (begin, 1] (Table 3: 1 for B/2, 5/6 for XL/2)."""
     temperature: PositiveFloat = 25.0
     """Steepness of the fall, above 0 (section 4.2)."""
-    shift: Shift = "data"
+    shift: Literal["data", "network"] = "data"
     """Velocity of the first part: `data`, x1 - x0, or `network`, its prediction for that part (Table 5a: data)."""
-    interval: StepDistribution = "logit_normal"
+    interval: Literal["logit_normal", "dyadic"] = "logit_normal"
     """Distribution of (t, d): `logit_normal`, two such times, or `dyadic`, a shortcut model's."""
     time_mean: Annotated[float, Finite] = 0.4
     """Mean of the normal distribution of logit(t), with `interval=logit_normal` (Table 3: -0.4 of 1 - t)."""

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Interval
-from torch import Tensor
 
 from anystep.core.errors import UsageError
 from anystep.core.random import Draw
@@ -61,7 +60,7 @@ class LiveReflow(FlowMatching):
     def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: PhaseProgress) -> Targets:
         """Map a batch to velocities of straight paths, to data at d = 0 and to the network's own samples at d = 1."""
         x0, x1 = batch.x0, batch.x1  # [B, ...]
-        reflow = self.reflow_rows(draw)  # [B]
+        reflow = draw.ours(draw.spread(self.share))  # [B]
         t = flow_time(draw.uniform("time"), self.time, self.M)
         condition = drop(networks.online, batch.condition, self.label_drop, draw, kept=reflow)
         index = reflow.nonzero().squeeze(1)
@@ -70,10 +69,6 @@ class LiveReflow(FlowMatching):
         x1 = x1.index_copy(0, index, generated)
         x_t, target = interpolate(x0, x1, t, self.sigma_min), velocity(x0, x1, self.sigma_min)
         return Targets(Query(x_t, t, reflow.to(t.dtype), condition), target, tag=reflow.long())
-
-    def reflow_rows(self, draw: Draw) -> Tensor:
-        """Return which of our examples are reflow examples, bool [B]: spread evenly over the global batch."""
-        return draw.ours(draw.spread(self.share))
 
     def schedule(self, steps: int) -> Schedule:
         """Return one step at d = 1, or equal Euler steps at d = 0."""

@@ -21,10 +21,6 @@ from anystep.objectives.flow_matching import FlowMatching
 #: level of an example that regresses an empirical velocity
 FLOW = -1
 
-LevelSampling = Literal["equal", "random"]
-DropRows = Literal["flow", "all"]
-CfgLevels = Literal["finest", "all"]
-
 
 @dataclass(frozen=True)
 class StepLevels(FlowMatching):
@@ -38,7 +34,7 @@ class StepLevels(FlowMatching):
 
     share: Fraction = 0.25
     """Fraction of self-consistency examples in the global batch, in [0, 1] (Frans et al. 2024, Table 3: 1/4)."""
-    level: LevelSampling = "equal"
+    level: Literal["equal", "random"] = "equal"
     """`equal`: every level has the same number of examples, the remainder goes to d = 1; `random`: drawn uniformly."""
     interval: Fraction = 0.0
     """Time in [0, 1] from which on targets are guided, 0: always (as in Frans et al. 2024)."""
@@ -117,9 +113,9 @@ class Shortcut(StepLevels):
 
     guidance: GuidanceScale = 1.0
     """Guidance scale W built into the targets; 1 means none (Frans et al. 2024, Table 3: 1.5 on ImageNet)."""
-    cfg_levels: CfgLevels = "finest"
+    cfg_levels: Literal["finest", "all"] = "finest"
     """Levels that are guided: `finest`, with half steps at d = 0, or `all`, which compounds to W^log2(M)."""
-    label_drop_rows: DropRows = "flow"
+    label_drop_rows: Literal["flow", "all"] = "flow"
     """Examples whose labels are dropped; with `flow` (as in the authors' code) the null label is untrained at d > 0."""
 
     def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: PhaseProgress) -> Targets:
