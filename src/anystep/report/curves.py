@@ -10,7 +10,7 @@ import numpy as np
 
 from anystep.evaluation.scores import measured
 from anystep.figures.canvas import INK, MUTED, SERIES, colour_scale, legend, panels, title
-from anystep.report.series import LOWER, ScoreRecord, by_series, common_floor, direction, metric_title, series_labels
+from anystep.report.series import ScoreRecord, better, by_series, common_floor, metric_title, series_labels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -119,14 +119,15 @@ def finish_score_axes(
     floor = common_floor(scores, metric)
     if floor is not None:
         axes.axhline(floor, color=MUTED, linestyle=":", linewidth=1.1)
-    key = [direction(metric), "" if floor is None else "dotted: the floor", remarks]
-    title(axes, heading, ", ".join(filter(None, key)))
+    direction = f"{better(metric)} is better" if better(metric) else ""
+    key = filter(None, [direction, "" if floor is None else "dotted: the floor", remarks])
+    title(axes, heading, ", ".join(key))
     steps = steps or sorted({record["steps"] for record in scores})
     axes.set_xscale("log", base=2)
     axes.set_xticks(steps, [str(n) for n in steps])
     axes.minorticks_off()
     axes.set_xlabel("sampling steps")
-    if direction(metric) == LOWER:
+    if better(metric) == "lower":
         _log_scale(axes)
         if axes.get_yscale() == "linear":
             axes.set_ylim(0, 1.1 * axes.dataLim.ymax or 1)

@@ -7,8 +7,6 @@ from typing import Any, NamedTuple
 from anystep.evaluation.metrics import METRICS
 from anystep.figures.methods import display_name
 
-LOWER, HIGHER = "lower is better", "higher is better"
-
 ScoreRecord = Mapping[str, Any]
 
 #: what follows the directory in a record's "run"
@@ -25,10 +23,10 @@ def metric_title(name: str) -> str:
     return metric.title if space == "data" else f"{metric.title} ({space})"
 
 
-def direction(name: str) -> str:
-    """Return whether lower or higher values of a metric are better; "" for an unknown metric."""
+def better(name: str) -> str:
+    """Return which values of a metric are better, "lower" or "higher"; "" for an unknown metric."""
     metric = METRICS.get(name.partition("@")[0])
-    return "" if metric is None else LOWER if metric.better == "lower" else HIGHER
+    return "" if metric is None else metric.better
 
 
 def common_floor(records: Sequence[ScoreRecord], name: str) -> float | None:

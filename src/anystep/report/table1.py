@@ -5,7 +5,7 @@ from math import floor, log10
 from typing import Any
 
 from anystep.figures.methods import by_group, display_name, steps_name
-from anystep.report.series import LOWER, direction, metric_title
+from anystep.report.series import better, metric_title
 
 Row = Mapping[str, Any]
 
@@ -47,7 +47,7 @@ def table_text(summary: Sequence[Row], metric: str, failures: Sequence[Row] = ()
     if floors:
         why = "as many examples drawn from the reference; scores at or below it are equally good"
         notes.append(f"floor {floors[0]:.3g}: {why}")
-    heading = ", ".join(filter(None, [metric_title(metric), direction(metric)]))
+    heading = metric_title(metric) + (f", {better(metric)} is better" if better(metric) else "")
     text = [heading, "", head, "-" * max(map(len, [head, *lines])), *lines]
     return "\n".join([*text, "", *notes] if notes else text)
 
@@ -60,7 +60,7 @@ def _cells(summary: Sequence[Row], metric: str, failures: Sequence[Row]) -> dict
     fewest = min(row["steps"] for row in summary)
     intended = [values[row["method"], fewest] for row in summary if row["steps"] == fewest and row["caution"] is None]
     scored = [value for value in intended if value is not None]
-    best = min(scored) if direction(metric) == LOWER and len(scored) > 1 else None
+    best = min(scored) if better(metric) == "lower" and len(scored) > 1 else None
     bodies, marks = dict[tuple[str, int], str](), dict[tuple[str, int], str]()
     for row in summary:
         key = row["method"], row["steps"]

@@ -7,16 +7,7 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 from anystep.evaluation.scores import measured, parts
-from anystep.report.series import (
-    LOWER,
-    ScoreRecord,
-    ScoreSeries,
-    by_run,
-    by_series,
-    common_floor,
-    direction,
-    metric_title,
-)
+from anystep.report.series import ScoreRecord, ScoreSeries, better, by_run, by_series, common_floor, metric_title
 
 #: fields that differ between the records of a table
 BY_RECORD = ("steps", "schedule", "guidance", "ema")
@@ -70,7 +61,7 @@ def _score_table(records: Sequence[tuple[ScoreSeries, ScoreRecord]], heading: st
     metrics, best = measured(rows), _best(rows)
     columns = []  # heading, arrow, key in a record
     for metric in metrics:
-        arrow = {"": "", LOWER: "↓"}.get(direction(metric), "↑")
+        arrow = {"lower": "↓", "higher": "↑"}.get(better(metric), "")
         columns.append((metric_title(metric), arrow, metric))
         columns += [(part, "", key) for part, key in parts(rows, metric).items() if part != "floor"]
     if any(record.get("seconds") is not None for record in rows):
@@ -124,7 +115,7 @@ def _best(rows: Sequence[ScoreRecord]) -> dict[tuple[int, str], float]:
     values: dict[tuple[int, str], set[float]] = {}
     for name in measured(rows):
         for row in rows:
-            if direction(name) == LOWER and row.get(name) is not None:
+            if better(name) == "lower" and row.get(name) is not None:
                 values.setdefault((row["steps"], name), set()).add(row[name])
     return {key: min(found) for key, found in values.items() if len(found) > 1}
 
