@@ -92,7 +92,7 @@ def test_a_forgotten_step_is_no_step_bit_for_bit_and_can_be_learned(config: Netw
     x, t, _, label = inputs(config)
     d = torch.tensor([0.0, 1 / 128, 0.25, 0.5, 1.0])
     assert not torch.allclose(network(x, t, d, label), stepless(x, t, d, label), atol=1e-3)
-    network.forget("step")
+    network.condition.zero_input("step")
     assert torch.equal(network(x, t, d, label), stepless(x, t, d, label))
     network(x, t, d, label).square().mean().backward()
     step = network.condition.step
@@ -112,7 +112,7 @@ def test_a_forgotten_step_is_no_step_bit_for_bit_and_can_be_learned(config: Netw
 def test_a_network_without_a_step_has_none_to_forget(config: NetworkConfig) -> None:
     network = build(config, step_encoding="none")
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    network.forget("step")
+    network.condition.zero_input("step")
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
@@ -130,7 +130,7 @@ def test_a_network_that_takes_the_scale_begins_independent_of_it_bit_for_bit_and
     assert not torch.isclose(told[1:], network(x, t, d, label)[1:], atol=1e-4).flatten(1).all(1).any()
     fresh = dataclasses.replace(config, guidance_input=True).build(SHAPES[config.name], class_labels(CLASSES))  # type: ignore[type-var]
     assert fresh.condition.guidance is not None and not fresh.condition.guidance(W).any()
-    network.forget("guidance")
+    network.condition.zero_input("guidance")
     assert torch.equal(network(x, t, d, label, W), without(x, t, d, label))
     network(x, t, d, label, W).square().mean().backward()
     embedding = network.condition.guidance

@@ -13,7 +13,7 @@ from anystep.core.fields import PositiveFloat
 from anystep.core.registry import Option
 from anystep.flow.condition import Condition, ConditionSpec
 from anystep.flow.conventions import to_vp, velocity_from_noise
-from anystep.networks.embeddings import TIME_SCALE, Conditioning, Input, StepEncoding
+from anystep.networks.embeddings import TIME_SCALE, Conditioning, StepEncoding
 
 Prediction = Literal["velocity", "noise"]
 
@@ -59,20 +59,6 @@ class VelocityNetwork(nn.Module, ABC):
     @abstractmethod
     def output(self, x: Tensor, t: Tensor, d: Tensor, condition: Condition, guidance: Tensor | None) -> Tensor:
         """Return the last layer's prediction, shaped and typed like ``x``; the arguments are those of `forward`."""
-
-    def forget(self, name: Input) -> None:
-        """Make the output independent of an input until training changes that: its embedding becomes exactly 0.
-
-        For a network that is initialised from weights without this input. The gradient reaches the embedder.
-        """
-        self.condition.forget(name)
-
-    def fold(self, name: Input) -> None:
-        """Fix an input at d = 0 or W = 1: the output no longer depends on it, up to rounding. No-op without the input.
-
-        For weights that are reused without it, or with another encoding of it.
-        """
-        self.condition.fold(name)
 
 
 class NetworkConfig(Option, ABC, section="network"):

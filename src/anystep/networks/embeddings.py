@@ -127,21 +127,27 @@ class Conditioning(nn.Module):
             return self.ladder.index(d) * self.level_scale
         return d * self.time_scale
 
-    def forget(self, name: Input) -> None:
-        """Make an input's embedding exactly zero: its outer layer becomes zero, and can learn."""
+    def zero_input(self, name: Input) -> None:
+        """Make the embedding of an input exactly 0 until training changes it: its outer layer becomes zero.
+
+        For a network that is initialised from weights without this input. The gradient reaches the embedder.
+        """
         embedding = self.step if name == "step" else self.guidance
         if embedding is not None:
             nn.init.zeros_(embedding.outer.weight)
             nn.init.zeros_(embedding.outer.bias)
 
     @torch.no_grad()
-    def fold(self, name: Input) -> None:
-        """Add the embedding of d = 0, or of W = 1, to the bias of the time's, and forget the input."""
+    def drop_input(self, name: Input) -> None:
+        """Fix an input at d = 0 or W = 1: its embedding there goes into the bias of the time's, and then is zero.
+
+        For weights that are reused without the input, or with another encoding of it.
+        """
         embedding = self.step if name == "step" else self.guidance
         if embedding is not None:
             zero = torch.zeros(1, device=self.time.outer.bias.device)  # d, or W - 1
             self.time.outer.bias.add_(embedding(self.step_value(zero) if name == "step" else zero)[0])
-            self.forget(name)
+            self.zero_input(name)
 
     def reset_parameters(self) -> None:
         """Initialise: weights and label table normal(0.02), biases zero, the embedding of W zero."""
@@ -152,7 +158,7 @@ class Conditioning(nn.Module):
                 nn.init.zeros_(module.bias)
             if isinstance(module, FeatureEmbedding):
                 nn.init.normal_(module.null, std=EMBEDDER_STD)
-        self.forget("guidance")
+        self.zero_input("guidance")
 
 
 def grid_coordinates(rows: int, columns: int, device: torch.device) -> Tensor:

@@ -38,7 +38,7 @@ def load_weights(network: nn.Module, config: Config, facts: DataFacts, trained: 
                 old: Any = trained.config.network.build(facts.shape, facts.conditions, trained.config.objective.M)
             old.load_state_dict(weights)
             for name in dropped:
-                old.fold(name)
+                old.condition.drop_input(name)
             prefixes = tuple(INPUTS[name] for name in dropped)
             weights = {name: tensor for name, tensor in old.state_dict().items() if not name.startswith(prefixes)}
         prefixes = tuple(INPUTS[name] for name in added)
@@ -48,7 +48,7 @@ def load_weights(network: nn.Module, config: Config, facts: DataFacts, trained: 
         raise RunError(f"the weights of init.run {trained.run} do not fit: {misfit(error)}") from error
     if isinstance(network, VelocityNetwork):
         for name in added:
-            network.forget(name)
+            network.condition.zero_input(name)
 
 
 def encoding(config: Config | ModelConfig, name: Input) -> tuple[object, ...] | None:
