@@ -134,7 +134,7 @@ USAGE = [
     ("evaluate RUNS/digits --steps 1 --metrics fid", "metrics must be among frechet, .*got 'fid'"),
     ("evaluate RUNS/digits --steps 1 --weights ema emma", "--weights must be ema, raw or .* such as 0.1, got 'emma'"),
     ("evaluate RUNS/digits --steps 1 --weights 0", "weights must be at least 0.001 and at most 0.2886, .* got 0.0"),
-    ("evaluate RUNS/digits --steps 1 --guidance", "guidance must name at least one"),
+    ("evaluate RUNS/digits --steps 1 --guidance", "guidance must have at least one value"),
     ("evaluate RUNS/digits --steps 1 --weights", "--weights needs at least one of ema, raw or a width, e.g. --weights"),
     ("compare", "compare starts with a recipe, e.g. anystep compare digits"),
     ("compare --steps 1", "compare starts with a recipe"),
