@@ -14,6 +14,7 @@ from anystep.core.errors import RunError, reason
 from anystep.evaluation.scores import read_scores
 from anystep.figures.methods import display_name, steps_name
 from anystep.report.series import ScoreRecord, of_run
+from anystep.run.facts import read_json
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,8 @@ class RunSummary:
         """
         root = Path(run)
         name = name or root.resolve().name
-        if not (root / "config.json").exists():
-            raise RunError(f"{root} is not a run directory: it has no config.json")
+        config = read_json(root / "config.json")
         try:
-            config = json.loads((root / "config.json").read_text(encoding="utf-8"))
             scores = read_scores(root / "scores.json") if (root / "scores.json").exists() else []
         except ValueError as error:
             raise RunError(f"cannot read {root}: {reason(error)}") from error

@@ -2,24 +2,21 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anystep.core.fields import Rule, require
+from anystep.core.fields import Rule
 
 #: relative width of a power-function EMA: 12^-1/2 is a plain mean of all parameters; below 0.001 the EMA is close to
 #: the last parameters, and its power, about 1 / width, would overflow in the end
-WIDTH = Rule(lambda width: 0.001 <= width <= 12**-0.5, "at least 0.001 and at most 0.2886, a plain mean")
+Width = Annotated[
+    float, Rule(lambda width: 0.001 <= width <= 12**-0.5, "at least 0.001 and at most 0.2886, a plain mean")
+]
 #: shares that add up to less than this are dropped: as much is lost when the sum is rounded to float32
 NEGLIGIBLE = 2.0**-24
-
-
-def check_width(name: str, sigma_rel: float) -> None:
-    """Raise UsageError that names ``name`` unless ``sigma_rel`` is in [0.001, 0.2886]."""
-    require(WIDTH.holds(sigma_rel), name, sigma_rel, WIDTH.words)
 
 
 @cache

@@ -22,7 +22,7 @@ from anystep.flow.coupling import CouplingConfig
 from anystep.flow.penalties import PENALTIES, WEIGHTS, Haar, NoWeight, Own, Penalty, Weight
 from anystep.networks import NETWORKS, NetworkConfig
 from anystep.objectives import OBJECTIVES, Objective
-from anystep.run.averages import WIDTH
+from anystep.run.averages import Width
 
 Count = Annotated[int, Ge(1)]
 #: decay of a moving average, per update
@@ -71,7 +71,7 @@ class EmaConfig(Checked, section="ema"):
     """Decay per update of the EMA that is sampled from and evaluated (Frans et al. 2024: 0.999)."""
     warmup: bool = True
     """Use decay min(decay, (1 + n) / (10 + n)) at update n, so that the initial weights are forgotten sooner."""
-    profiles: tuple[Annotated[float, WIDTH], ...] = ()
+    profiles: tuple[Width, ...] = ()
     """Relative widths of power averages to store (Karras et al. 2024: 0.05 0.1), so that `--weights` of `sample` and
     `evaluate` can be any width after training. Each takes a network's memory, and on disk a network's size in every
     checkpoint and in every copy."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from anystep.core.errors import RunError
 from anystep.core.fields import check_value
 from anystep.run import checkpoint
-from anystep.run.averages import Mixture, Profile, check_width, mixture, reconstruct
+from anystep.run.averages import Mixture, Profile, Width, mixture, reconstruct
 from anystep.run.config import ModelConfig
 from anystep.run.facts import DataFacts, read_model_config
 
@@ -53,10 +53,7 @@ def read_trained(
     of a power-function EMA. ``imports``: as in `read_config`. Raises UsageError for other ``weights``, and RunError
     when ``run`` is not a run directory, has no such checkpoint, or has no EMAs that the width can be combined from.
     """
-    if isinstance(weights, str):
-        check_value("weights", weights, Literal["ema", "raw"])
-    else:
-        check_width("weights", weights)
+    check_value("weights", weights, Literal["ema", "raw"] if isinstance(weights, str) else Width)
     config, facts = read_model_config(run, imports=imports), DataFacts.read(run)
     found = dict(checkpoint.listing(run / "checkpoints"))
     if not found:
