@@ -39,7 +39,7 @@ def compare(data: str, images: int | None, num: int, out: Path) -> Scores:
             drawn = generator.decode(generator.generate(steps=steps, seed=0, index=range(num)))
             scores[method][steps] = energy_distance(real, drawn)
             points[method][steps] = drawn
-    scatter(points, data=real).savefig(out / "two_d.png", dpi=150)
+    scatter(points, data=real.numpy()).savefig(out / "two_d.png", dpi=150)
     return scores
 
 

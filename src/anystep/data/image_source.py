@@ -72,9 +72,7 @@ class ImageSource(Source):
             shape, skipped = json.loads((entry / "images.json").read_text("utf-8"))
             pixels = np.memmap(entry / "images.raw", np.uint8, "r", shape=tuple(shape))
         except (OSError, ValueError, TypeError) as error:
-            raise DataError(
-                f"the cache entry {entry} is damaged ({error})\ndelete that folder and run again"
-            ) from error
+            raise DataError(f"the cache entry {entry} is damaged ({error})\ndelete it and run again") from error
         if skipped:
             (number, why), count = skipped[0], len(skipped)
             if self.on_bad_image == "error":
