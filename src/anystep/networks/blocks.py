@@ -41,10 +41,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Self-attention over all tokens with logits ``scale q.k``.
-
-    ``qk_norm`` RMS-normalises each head's queries and keys, with a learned gain per channel.
-    """
+    """Self-attention with logits ``scale q.k``; ``qk_norm``: each head's q and k RMS-normalised, with learned gains."""
 
     def __init__(self, width: int, heads: int, scale: float, qk_norm: bool = False) -> None:
         super().__init__()

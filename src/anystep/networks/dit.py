@@ -25,10 +25,7 @@ _FIXED = ("prediction", "qk_norm", "norm", "mlp", "positions", "time_scale")
 
 @dataclass(frozen=True)
 class DiTConfig(VelocityNetworkConfig):
-    """The hyper-parameters of a DiT; the defaults are DiT-B/2.
-
-    Raises UsageError naming the field when a value is out of range, or an option does not go with ``reference``.
-    """
+    """The hyper-parameters of a DiT; the defaults are DiT-B/2. Raises UsageError naming a field out of range."""
 
     name: ClassVar[str] = "dit"
     attends: ClassVar[bool] = True
@@ -76,10 +73,7 @@ class DiTConfig(VelocityNetworkConfig):
 
 
 class DiT(VelocityNetwork):
-    """A diffusion transformer: images [B, C, H, W] in, velocity of the same shape and type out.
-
-    It is built for images of ``shape`` (C, H, W) and takes others whose sides are multiples of the patch.
-    """
+    """Images [B, C, H, W] in, velocity of the same shape and type out; H and W are any multiples of the patch."""
 
     def __init__(self, config: DiTConfig, shape: tuple[int, ...], conditions: ConditionSpec, M: int = 128) -> None:
         super().__init__(conditions, config.prediction)
@@ -150,15 +144,12 @@ def unpatchify(tokens: Tensor, rows: int, columns: int, patch: int) -> Tensor:
 
 #: hidden, depth, heads
 _SIZES = {"S": (384, 12, 6), "B": (768, 12, 12), "L": (1024, 24, 16), "XL": (1152, 28, 16)}
-#: The published sizes times patch 1, 2, 4, 8: "B/2" and so on.
+#: The published sizes S, B, L, XL, a slash, and the patch 1, 2, 4 or 8
 DIT_PRESETS: tuple[str, ...] = tuple(f"{size}/{patch}" for size in _SIZES for patch in (1, 2, 4, 8))
 
 
 def dit_preset(preset: str, **changes: object) -> DiTConfig:
-    """Return a DiT of published size: S, B, L or XL, a slash, and the patch 1, 2, 4 or 8; ``changes`` are its fields.
-
-    Raises UsageError for an unknown name.
-    """
+    """Return a DiT of `DIT_PRESETS`, with the fields ``changes``. Raises UsageError for an unknown name."""
     if preset not in DIT_PRESETS:
         raise UsageError(f"no DiT preset {preset!r}: it must be one of {', '.join(DIT_PRESETS)}")
     size, patch = preset.split("/")

@@ -43,10 +43,7 @@ class ScalarEmbedding(nn.Module):
 
 
 class FeatureEmbedding(nn.Module):
-    """A feature [B, ...] as a vector [B, width]: Linear-SiLU-Linear over all its elements.
-
-    For "nothing given" (NaN) it is a learned vector. Both are always computed: no branch, no unused parameter.
-    """
+    """A feature [B, ...] as a vector [B, width]: Linear-SiLU-Linear, or a learned vector for "nothing given" (NaN)."""
 
     def __init__(self, shape: tuple[int, ...], width: int) -> None:
         super().__init__()
@@ -59,7 +56,7 @@ class FeatureEmbedding(nn.Module):
         flat = value.reshape(len(value), self.inner.in_features).to(self.inner.weight.dtype)
         missing = flat.isnan().any(1, keepdim=True)
         features: Tensor = self.outer(nn.functional.silu(self.inner(flat.nan_to_num())))
-        return torch.where(missing, self.null, features)
+        return torch.where(missing, self.null, features)  # both always computed: no branch, no unused parameter
 
 
 class Conditioning(nn.Module):
@@ -96,10 +93,7 @@ class Conditioning(nn.Module):
         self.guidance = ScalarEmbedding(width) if guidance else None
 
     def forward(self, t: Tensor, d: Tensor, condition: Condition, guidance: Tensor | None = None) -> Tensor:
-        """Return the conditioning vector, [B, width]; computed in float32 under autocast too.
-
-        The arguments are those of `VelocityNetwork.forward`. Raises UsageError for a condition that does not fit.
-        """
+        """Return the conditioning vector, [B, width], in float32 under autocast too. Arguments as of the network."""
         if condition is None:
             condition = self.conditions.nothing(len(t), t.device)
         elif not self.conditions:
@@ -172,9 +166,7 @@ def sincos_positions(coordinates: Tensor, width: int) -> Tensor:
 
     ``coordinates``: [N, 2] (column, row); ``width`` a multiple of 4; returns float32 [N, width].
     """
-    quarter = width // 4
-    frequency = 10000 ** (-torch.arange(quarter, device=coordinates.device) / quarter)
-    angle = coordinates[:, :, None] * frequency  # [N, 2, width/4]
+    angle = rotary_angles(coordinates, width, base=10000.0).reshape(-1, 2, width // 4)
     return torch.cat([angle.sin(), angle.cos()], dim=2).flatten(1)
 
 

@@ -47,8 +47,7 @@ class ImprovedShortcut(StepLevels):
     and the EMA: we read both as typos.
     Unverified, from a reading note and not from the paper: terms of equal weight (equal fractions here), W - 1 in 0,
     1/4, ..., 3.5, interval 0.3. Ours: null labels among the self-consistency examples too, so that null is trained at
-    d > 0.
-    Without classes W = 1 throughout, and guided examples are velocity examples.
+    d > 0. Without classes W = 1 throughout, and guided examples are velocity examples, which `cost` cannot know.
     """
 
     name: ClassVar[str] = "improved_shortcut"
@@ -152,8 +151,5 @@ class ImprovedShortcut(StepLevels):
 
     @property
     def cost(self) -> float:
-        """Cost relative to flow matching, with classes: two passes of the EMA for all but the velocity examples.
-
-        Without classes guided examples need none: (3 + 2 share) / 3, but the data is not known here.
-        """
+        """Cost relative to flow matching, with classes: two passes for all but velocity examples."""
         return (3 + 2 * self.share + 2 * self.guided_share) / 3

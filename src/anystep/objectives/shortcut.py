@@ -54,10 +54,7 @@ class StepLevels(FlowMatching):
             )
 
     def draw_levels(self, draw: Draw) -> Tensor:
-        """Return the level of each of our examples, or FLOW; fractions are counted on the global batch.
-
-        Self-consistency examples are spread evenly over the batch, so that every rank and micro-batch has some.
-        """
+        """Return the level of each of our examples, or FLOW: levels are spread evenly over the global batch."""
         chosen = draw.spread(self.share)  # [total]
         level = torch.full((draw.total,), FLOW)
         level[chosen] = self.ladder.equal_share(int(chosen.sum()))
