@@ -138,13 +138,7 @@ def start_phase(
 
 
 def train_phase(
-    state: State,
-    segment: Segment,
-    examples: Examples,
-    out: Path,
-    log: RunLog,
-    watch: StepCallback,
-    stop: StopRequest,
+    state: State, segment: Segment, examples: Examples, out: Path, log: RunLog, watch: StepCallback, stop: StopRequest
 ) -> bool:
     """Make the updates of a phase; returns whether a signal stopped the run before its end."""
     config, settings = state.config, state.config.training
