@@ -14,7 +14,7 @@ from anystep.networks import DiT
 from anystep.objectives import Networks, PhaseProgress, Shortcut
 from anystep.run.config import OptimizerConfig
 from anystep.training.ema import Ema
-from anystep.training.optimizer import build
+from anystep.training.optimizer import build_optimizer
 
 FILE = load("train_steps")
 FLAGS = json.loads(str(FILE["config"]))
@@ -49,7 +49,7 @@ def test_three_training_steps() -> None:
     online: DiT = network(FILE, "params0", side=4)
     average = Ema(online, FLAGS["target_update_rate"], warmup=False)
     rate, decay = FLAGS["lr"], FLAGS["weight_decay"]
-    optimizer = build(
+    optimizer = build_optimizer(
         online, nn.Module(), OptimizerConfig(lr=rate, betas=(FLAGS["beta1"], FLAGS["beta2"]), weight_decay=decay)
     )
     parameters = list(online.parameters())
