@@ -147,7 +147,7 @@ def test_accuracy_comes_with_recall():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"metrics": ["frechett"]}, "got 'frechett' .did you mean 'frechet'"),
+        ({"metrics": ["frechett"]}, "got 'frechett'; did you mean frechet"),
         ({"metrics": []}, "at least one of frechet"),
         ({"metrics": ["accuracy"]}, "accuracy needs held-out real data"),
         ({"num": 3}, "num must be at least 4 for precision, got 3"),

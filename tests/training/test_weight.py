@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from anystep.core.random import Keys
 from anystep.data import batch_indices
 from anystep.flow.penalties import WEIGHTS, Haar, NoWeight, OwnErrorWeight, Weight
-from anystep.flow.query import PhaseProgress
+from anystep.flow.query import PhaseProgress, Query
 from anystep.objectives import OBJECTIVES, Draw, FlowMatching, ImprovedShortcut, Shortcut
 from anystep.run.config import Config
 from anystep.run.facts import DataFacts
@@ -28,6 +28,7 @@ from anystep.training.state import State
 from anystep.training.trainer import train
 
 CPU = torch.device("cpu")
+UNUSED: Any = None
 
 
 def records(run: Path) -> list[dict[str, Any]]:
@@ -120,7 +121,7 @@ def test_half_a_rise_is_half_of_what_the_factor_adds() -> None:
     state = weight.start((2,), ("flow", "1"), ("1",), CPU)
     state.get_buffer("error").fill_(3.0)
     rows, raw, tag = torch.tensor([5.0, 7.0]), torch.tensor([0.5, 0.5]), torch.tensor([0, 1])
-    charged = weight.rows(state, rows, raw, tag, PhaseProgress(1, 2))
+    charged = weight.rows(state, rows, raw, UNUSED, tag, PhaseProgress(1, 2))
     torch.testing.assert_close(charged, torch.tensor([5.0, 7.0 * (1 + 0.5 * 2.0)]))
 
 
@@ -129,7 +130,7 @@ def test_the_numerator_is_the_mean_of_flow_rows_or_of_all_where_an_update_has_no
     state = weight.start((2,), ("flow", "guided", "1"), ("1",), CPU)
     for tags, mean in (([2, 1, 2], 3.0), ([0, 2, 0], 4.0)):
         raw = torch.tensor([2.0, 1.0, 6.0])
-        sums = weight.statistics(state, raw, torch.tensor(tags))
+        sums = weight.statistics(state, raw, UNUSED, torch.tensor(tags))
         weight.observe(state, {name: value.double() for name, value in sums.items()})
         expected = mean if tags[0] else 0.5 * 3.0 + 0.5 * mean
         assert float(state.get_buffer("error")) == expected
@@ -180,7 +181,9 @@ class Learned(Weight):
         state.u = nn.Parameter(torch.zeros(len(tags), device=device))
         return state
 
-    def rows(self, state: nn.Module, rows: Tensor, raw: Tensor, tag: Tensor, progress: PhaseProgress) -> Tensor:
+    def rows(
+        self, state: nn.Module, rows: Tensor, raw: Tensor, query: Query, tag: Tensor, progress: PhaseProgress
+    ) -> Tensor:
         u = state.get_parameter("u")[tag]
         return torch.exp(-u) * rows + u
 

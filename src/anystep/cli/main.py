@@ -9,10 +9,9 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from typing import cast
 
-from anystep.core.errors import DataError, RunError, UsageError
+from anystep.core.errors import DataError, RunError, UsageError, did_you_mean
 
 #: subcommand -> what it does; each is a module of this package with `run(argv) -> int`
 SUBCOMMANDS = {
@@ -72,9 +71,8 @@ def run_subcommand(words: Sequence[str]) -> int:
         print(f"anystep {version('anystep')}")
         return 0
     if name not in SUBCOMMANDS:
-        near = get_close_matches(name, SUBCOMMANDS, n=2)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"subcommands: {', '.join(SUBCOMMANDS)}"
-        raise UsageError(f"unknown subcommand {name!r}; {hint}")
+        hint = did_you_mean(name, SUBCOMMANDS) or f"; subcommands: {', '.join(SUBCOMMANDS)}"
+        raise UsageError(f"unknown subcommand {name!r}{hint}")
     run = cast(Callable[[Sequence[str]], int], importlib.import_module(f"anystep.cli.{name}").run)
     try:
         return run(words[1:])

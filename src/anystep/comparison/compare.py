@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from anystep.comparison.outcome import Comparison
 from anystep.comparison.processes import attempt_all
 from anystep.comparison.trials import FAILED, Trial, TrialCallback, stored_result
 from anystep.core.device import pick_device
-from anystep.core.errors import RunError, UsageError
+from anystep.core.errors import RunError, UsageError, did_you_mean
 from anystep.data import Dataset
 from anystep.evaluation.metrics import METRICS, build_spaces, choose_metrics, find_metric
 from anystep.objectives import OBJECTIVES
@@ -71,9 +70,7 @@ def check_names(what: str, requested: Sequence[str], names: Iterable[str]) -> li
     """Return the requested names, each once. Raises UsageError without any, or with the nearest names to an unknown."""
     for name in requested:
         if name not in names:
-            near = get_close_matches(name, names, n=2)
-            hint = f"; did you mean {' or '.join(near)}?" if near else ""
-            raise UsageError(f"{what} must be among {', '.join(names)}, got {name!r}{hint}")
+            raise UsageError(f"{what} must be among {', '.join(names)}, got {name!r}{did_you_mean(name, names)}")
     if not requested:
         raise UsageError(f"{what} must name at least one of {', '.join(names)}, got none")
     return list(dict.fromkeys(requested))

@@ -1,5 +1,8 @@
 """Errors that a user can act on, and their causes in few words."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class RunError(RuntimeError):
     """A run cannot start or continue. The message has one or two lines: what, where, and what to do."""
@@ -24,3 +27,9 @@ def misfit(error: BaseException) -> str:
     """Return why parameters do not fit a network, in one line: torch's first complaint, below its headline."""
     lines = [line.strip() for line in reason(error).splitlines()]
     return lines[min(1, len(lines) - 1)]
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """Return the end of a message about an unknown name: the nearest names, or nothing if none is near."""
+    near = get_close_matches(name, list(names), n=2)
+    return f"; did you mean {' or '.join(near)}?" if near else ""

@@ -5,7 +5,6 @@ import json
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -13,7 +12,7 @@ from annotated_types import Ge, Interval
 from torch import nn
 
 from anystep.codecs import CODECS, Auto, Codec
-from anystep.core.errors import UsageError
+from anystep.core.errors import UsageError, did_you_mean
 from anystep.core.fields import Checked, Fraction, PositiveFloat, check_value, field_types, require
 from anystep.core.registry import Registry, check_option, find_class
 from anystep.data import SOURCES, Dataset, Source
@@ -338,8 +337,7 @@ def _section(section: str, values: object, complete: bool) -> Any:
 
 def _check_known(where: str, name: str, allowed: Iterable[str]) -> None:
     if name not in allowed:
-        near = get_close_matches(name, allowed, n=2)
-        raise UsageError(f"unknown field {where}.{name}" + (f"; did you mean {' or '.join(near)}?" if near else ""))
+        raise UsageError(f"unknown field {where}.{name}{did_you_mean(name, allowed)}")
 
 
 def _check_required(where: str, kind: Any, given: Mapping[str, Any]) -> None:

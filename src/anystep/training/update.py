@@ -33,11 +33,11 @@ class UpdateCharge:
             penalties = penalties * targets.weight
         detached = prediction.detach()
         raw = squared_error(detached, target)
-        rows = self.weight.rows(self.loss["weight"], penalties, raw, tag, self.progress)
+        rows = self.weight.rows(self.loss["weight"], penalties, raw, query, tag, self.progress)
         with torch.no_grad():
             statistics = {
                 "penalty": self.penalty.statistics(self.loss["penalty"], detached, target),
-                "weight": self.weight.statistics(self.loss["weight"], raw, tag),
+                "weight": self.weight.statistics(self.loss["weight"], raw, query, tag),
             }
         for part, totals in self.totals.items():
             for name, value in statistics[part].items():

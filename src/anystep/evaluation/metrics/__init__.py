@@ -6,12 +6,11 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 
 import torch
 
 from anystep.codecs import Codec
-from anystep.core.errors import UsageError
+from anystep.core.errors import UsageError, did_you_mean
 from anystep.evaluation.features import FEATURES
 from anystep.evaluation.features.base import FeatureSpace
 from anystep.evaluation.metrics.accuracy import Accuracy
@@ -93,5 +92,4 @@ def build_spaces(
 
 
 def _among(names: Iterable[str], name: str) -> str:
-    near = get_close_matches(name, names, n=1)
-    return f"among {', '.join(names)}, got {name!r}" + (f" (did you mean {near[0]!r}?)" if near else "")
+    return f"among {', '.join(names)}, got {name!r}{did_you_mean(name, names)}"

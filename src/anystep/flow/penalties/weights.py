@@ -11,20 +11,22 @@ from torch import Tensor, nn
 
 from anystep.core.fields import Finite, Fraction, PositiveFloat, require
 from anystep.flow.penalties.base import LossPart, update_mean
-from anystep.flow.query import PhaseProgress
+from anystep.flow.query import PhaseProgress, Query
 
 
 class Weight(LossPart, section="weight"):
     """How much each example's penalty counts. The log shows the loss without it."""
 
     @abstractmethod
-    def rows(self, state: nn.Module, rows: Tensor, raw: Tensor, tag: Tensor, progress: PhaseProgress) -> Tensor:
+    def rows(
+        self, state: nn.Module, rows: Tensor, raw: Tensor, query: Query, tag: Tensor, progress: PhaseProgress
+    ) -> Tensor:
         """Return the penalties ``rows`` [B] with their weights, [B].
 
-        ``raw``: mean squared error of each example, [B], without a gradient.
+        ``raw``: mean squared error of each example, [B], no gradient. ``query``: where the network was evaluated.
         """
 
-    def statistics(self, state: nn.Module, raw: Tensor, tag: Tensor) -> dict[str, Tensor]:
+    def statistics(self, state: nn.Module, raw: Tensor, query: Query, tag: Tensor) -> dict[str, Tensor]:
         """Return sums and counts over a micro-batch, without a gradient; `observe` gets those of the whole update."""
         return {}
 
@@ -35,7 +37,9 @@ class NoWeight(Weight):
 
     name: ClassVar[str] = "none"
 
-    def rows(self, state: nn.Module, rows: Tensor, raw: Tensor, tag: Tensor, progress: PhaseProgress) -> Tensor:
+    def rows(
+        self, state: nn.Module, rows: Tensor, raw: Tensor, query: Query, tag: Tensor, progress: PhaseProgress
+    ) -> Tensor:
         """Return ``rows`` unchanged."""
         return rows
 
@@ -85,7 +89,9 @@ class OwnErrorWeight(Weight):
             state.register_buffer(name, torch.tensor([tag in kinds for tag in tags], device=device), persistent=False)
         return state
 
-    def rows(self, state: nn.Module, rows: Tensor, raw: Tensor, tag: Tensor, progress: PhaseProgress) -> Tensor:
+    def rows(
+        self, state: nn.Module, rows: Tensor, raw: Tensor, query: Query, tag: Tensor, progress: PhaseProgress
+    ) -> Tensor:
         """Return ``rows`` times 1 + rise (w - 1) where they are marked."""
         error, rise = float(state.get_buffer("error")), self.rise(progress.fraction)
         if error == 0 or rise == 0:
@@ -101,7 +107,7 @@ class OwnErrorWeight(Weight):
             return 0.0
         return (fraction - self.none_until) / (self.full_from - self.none_until)
 
-    def statistics(self, state: nn.Module, raw: Tensor, tag: Tensor) -> dict[str, Tensor]:
+    def statistics(self, state: nn.Module, raw: Tensor, query: Query, tag: Tensor) -> dict[str, Tensor]:
         """Return sums and counts of the errors, of flow examples and of all."""
         flow = state.get_buffer("flow")[tag]
         flow_error, rows = torch.where(flow, raw, 0.0).sum(), torch.tensor(len(raw))
