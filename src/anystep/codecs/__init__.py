@@ -7,9 +7,15 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from anystep.codecs.base import Auto, Codec, Looks, RowReader, Rows, sampled, statistic
-from anystep.codecs.pixels import Pixels
-from anystep.codecs.vectors import Vectors
+from anystep.codecs.base import Auto as Auto
+from anystep.codecs.base import Codec as Codec
+from anystep.codecs.base import Looks as Looks
+from anystep.codecs.base import RowReader as RowReader
+from anystep.codecs.base import Rows as Rows
+from anystep.codecs.base import sampled as sampled
+from anystep.codecs.base import statistic as statistic
+from anystep.codecs.pixels import Pixels as Pixels
+from anystep.codecs.vectors import Vectors as Vectors
 from anystep.core.registry import Registry, find_class
 from anystep.flow.condition import Condition, ConditionSpec, flat
 
@@ -55,21 +61,3 @@ def codec_from_json(values: Mapping[str, Any]) -> Codec:
 
 def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
-
-
-__all__ = [
-    "CODECS",
-    "Auto",
-    "Codec",
-    "Looks",
-    "Pixels",
-    "RowReader",
-    "Rows",
-    "Vectors",
-    "codec_from_json",
-    "codec_to_json",
-    "default_codec",
-    "encode_condition",
-    "sampled",
-    "statistic",
-]

@@ -7,16 +7,18 @@ it imports a source's file when it is first used.
 from typing import TYPE_CHECKING, Any
 
 from anystep.core.registry import Registry
-from anystep.data.base import Dataset
-from anystep.data.order import batch_indices
-from anystep.data.source import Source
+from anystep.data.base import Dataset as Dataset
+from anystep.data.order import batch_indices as batch_indices
+from anystep.data.source import Source as Source
 
 if TYPE_CHECKING:
-    from anystep.data.digits import Digits
-    from anystep.data.folder import Folder
-    from anystep.data.hub import Hub
-    from anystep.data.npz import Npz
-    from anystep.data.planar import Checkerboard, EightGaussians, TwoMoons
+    from anystep.data.digits import Digits as Digits
+    from anystep.data.folder import Folder as Folder
+    from anystep.data.hub import Hub as Hub
+    from anystep.data.npz import Npz as Npz
+    from anystep.data.planar import Checkerboard as Checkerboard
+    from anystep.data.planar import EightGaussians as EightGaussians
+    from anystep.data.planar import TwoMoons as TwoMoons
 
 SOURCES: Registry[type[Source]] = Registry(
     {
@@ -33,18 +35,3 @@ SOURCES: Registry[type[Source]] = Registry(
 
 def __getattr__(name: str) -> Any:
     return SOURCES.attribute(__name__, name)
-
-
-__all__ = [
-    "SOURCES",
-    "Checkerboard",
-    "Dataset",
-    "Digits",
-    "EightGaussians",
-    "Folder",
-    "Hub",
-    "Npz",
-    "Source",
-    "TwoMoons",
-    "batch_indices",
-]

@@ -2,25 +2,30 @@
 
 from typing import TYPE_CHECKING, Any
 
-from anystep.core.random import Draw
+from anystep.core.random import Draw as Draw
 from anystep.core.registry import Registry
-from anystep.flow.query import PhaseProgress, Query
-from anystep.objectives.base import Batch, Losses, Networks, Objective, Targets
+from anystep.flow.query import PhaseProgress as PhaseProgress
+from anystep.flow.query import Query as Query
+from anystep.objectives.base import Batch as Batch
+from anystep.objectives.base import Losses as Losses
+from anystep.objectives.base import Networks as Networks
+from anystep.objectives.base import Objective as Objective
+from anystep.objectives.base import Targets as Targets
 
 if TYPE_CHECKING:
-    from anystep.objectives.alpha_flow import AlphaFlow
-    from anystep.objectives.consistency_distillation import ConsistencyDistillation
-    from anystep.objectives.consistency_training import ConsistencyTraining
-    from anystep.objectives.diffusion import Diffusion
-    from anystep.objectives.flow_matching import FlowMatching
-    from anystep.objectives.ict import ImprovedConsistencyTraining
-    from anystep.objectives.imm import IMM
-    from anystep.objectives.improved_shortcut import ImprovedShortcut
-    from anystep.objectives.live_reflow import LiveReflow
-    from anystep.objectives.mean_flow import MeanFlow
-    from anystep.objectives.progressive_distillation import ProgressiveDistillation
-    from anystep.objectives.reflow import Reflow
-    from anystep.objectives.shortcut import Shortcut
+    from anystep.objectives.alpha_flow import AlphaFlow as AlphaFlow
+    from anystep.objectives.consistency_distillation import ConsistencyDistillation as ConsistencyDistillation
+    from anystep.objectives.consistency_training import ConsistencyTraining as ConsistencyTraining
+    from anystep.objectives.diffusion import Diffusion as Diffusion
+    from anystep.objectives.flow_matching import FlowMatching as FlowMatching
+    from anystep.objectives.ict import ImprovedConsistencyTraining as ImprovedConsistencyTraining
+    from anystep.objectives.imm import IMM as IMM
+    from anystep.objectives.improved_shortcut import ImprovedShortcut as ImprovedShortcut
+    from anystep.objectives.live_reflow import LiveReflow as LiveReflow
+    from anystep.objectives.mean_flow import MeanFlow as MeanFlow
+    from anystep.objectives.progressive_distillation import ProgressiveDistillation as ProgressiveDistillation
+    from anystep.objectives.reflow import Reflow as Reflow
+    from anystep.objectives.shortcut import Shortcut as Shortcut
 
 OBJECTIVES: Registry[type[Objective]] = Registry(
     {
@@ -43,29 +48,3 @@ OBJECTIVES: Registry[type[Objective]] = Registry(
 
 def __getattr__(name: str) -> Any:
     return OBJECTIVES.attribute(__name__, name)
-
-
-__all__ = [
-    "IMM",
-    "OBJECTIVES",
-    "AlphaFlow",
-    "Batch",
-    "ConsistencyDistillation",
-    "ConsistencyTraining",
-    "Diffusion",
-    "Draw",
-    "FlowMatching",
-    "ImprovedConsistencyTraining",
-    "ImprovedShortcut",
-    "LiveReflow",
-    "Losses",
-    "MeanFlow",
-    "Networks",
-    "Objective",
-    "PhaseProgress",
-    "ProgressiveDistillation",
-    "Query",
-    "Reflow",
-    "Shortcut",
-    "Targets",
-]

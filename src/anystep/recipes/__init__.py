@@ -5,9 +5,13 @@ from difflib import get_close_matches
 
 from anystep.core.errors import UsageError
 from anystep.objectives import OBJECTIVES
-from anystep.recipes.ablation import PARTS
-from anystep.recipes.families import FAMILIES, example_data, missing_data
-from anystep.recipes.method import family_name, from_run, with_method
+from anystep.recipes.ablation import PARTS as PARTS
+from anystep.recipes.families import FAMILIES as FAMILIES
+from anystep.recipes.families import example_data as example_data
+from anystep.recipes.families import missing_data as missing_data
+from anystep.recipes.method import family_name as family_name
+from anystep.recipes.method import from_run as from_run
+from anystep.recipes.method import with_method as with_method
 from anystep.run.config import Config
 
 
@@ -34,16 +38,3 @@ def find_recipe(name: str) -> Config:
     flow = with_method(main, "flow_matching")
     flow = replace(flow, training=replace(flow.training, images=FAMILIES[family].flow_images))
     return with_method(flow, method)  # in whole updates
-
-
-__all__ = [
-    "FAMILIES",
-    "PARTS",
-    "example_data",
-    "family_name",
-    "find_recipe",
-    "from_run",
-    "missing_data",
-    "recipe_names",
-    "with_method",
-]
