@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from anystep.evaluation.protocol import summarise
 from anystep.figures.methods import by_group, display_name
 from anystep.objectives import OBJECTIVES
 
@@ -171,8 +172,7 @@ def notes(record: Record, methods: Sequence[str], results: Path, told: Sequence[
     seeds = max((row["seeds"] for row in record["summary"]), key=len)
     over = f"mean of seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"seed {seeds[0]}"
     lines = [
-        f"{protocol['num']:,} samples against {protocol['reference_num']:,} of {protocol['reference']}, "
-        f"{protocol['features'].replace('_', ' ')}; {over}; {record['budget']:,} network forward units a run.",
+        f"{summarise(protocol)}; {over}; {record['budget']:,} network forward units a run.",
         *told,
     ]
     if any(row["caution"] for row in record["summary"] if row["method"] in methods):

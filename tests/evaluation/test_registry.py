@@ -21,7 +21,7 @@ from anystep.evaluation.metrics import METRICS, Precision, choose_metrics, find_
 from anystep.evaluation.metrics.base import Metric, Moments, Probabilities
 from anystep.evaluation.metrics.energy import Energy, energy_distance
 from anystep.evaluation.metrics.frechet import Frechet, frechet_distance
-from anystep.evaluation.scores import measured, parts, write_scores
+from anystep.evaluation.scores import keep_scores, measured, parts
 from anystep.model.generator import Generator
 from anystep.objectives import Shortcut
 from anystep.report.curves import score_figure
@@ -88,7 +88,7 @@ def test_a_new_metric_is_in_the_record_the_json_the_table_the_curves_and_the_rep
         "largest": "mean_offset_largest", "floor": "mean_offset_floor",
     }  # fmt: skip
 
-    write_scores(tmp_path / "scores.json", rows)
+    keep_scores(tmp_path / "scores.json", rows)
     assert json.loads((tmp_path / "scores.json").read_text())["scores"] == rows
     print_scores(rows)
     printed = capsys.readouterr().out

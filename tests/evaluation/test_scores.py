@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from anystep.evaluation.scores import keep_scores, read_scores, write_scores
+from anystep.evaluation.scores import keep_scores, read_scores
 
 
 def row(steps, frechet, run="digits, step 10", **protocol):
@@ -14,10 +14,10 @@ def row(steps, frechet, run="digits, step 10", **protocol):
 
 def test_scores_are_written_atomically(tmp_path):
     path = tmp_path / "deep" / "scores.json"
-    write_scores(path, [{"frechet": 0.1 + 0.2}])
+    keep_scores(path, [{"frechet": 0.1 + 0.2}])
     assert json.loads(path.read_text()) == {"scores": [{"frechet": 0.1 + 0.2}]}
     with pytest.raises(ValueError, match="not JSON compliant"):
-        write_scores(path, [{"frechet": math.nan}])
+        keep_scores(path, [{"frechet": math.nan}])
     assert json.loads(path.read_text())["scores"] == [{"frechet": 0.1 + 0.2}]
     assert [file.name for file in path.parent.iterdir()] == ["scores.json"]
 

@@ -12,16 +12,17 @@ from PIL import Image
 
 from anystep.cli.evaluate import MetricNames
 from anystep.cli.files import check_writable, write_json, write_png
-from anystep.cli.parse import ConfigOptions, split_commas
+from anystep.cli.parse import ConfigOptions
 from anystep.cli.progress import ComparisonProgress
 from anystep.cli.sections import configured, parse_with_sections
 from anystep.cli.tables import print_table
-from anystep.comparison.compare import STEPS, Choices, compare, plan_checked, with_earlier
+from anystep.comparison.compare import Choices, compare, plan_checked, with_earlier
 from anystep.comparison.outcome import Comparison, same_noise
 from anystep.comparison.trials import Score, Trial
 from anystep.core.errors import UsageError
 from anystep.core.fields import require
 from anystep.core.files import write_text
+from anystep.evaluation.protocol import summarise
 from anystep.figures.canvas import MISSING, can_draw, to_image
 from anystep.figures.grids import methods_figure
 from anystep.figures.methods import by_group
@@ -56,22 +57,10 @@ WIDTH = 100
 
 
 @dataclass(frozen=True)
-class CompareOptions(ConfigOptions):
+class CompareOptions(ConfigOptions, Choices):
     """Options of `anystep compare` without the sections of the config."""
 
-    methods: tuple[str, ...] | None = None
-    """Methods, by spaces or commas; parts of iSM too, +guidance and so on (anystep recipes). Default: all methods."""
-    without: tuple[str, ...] = ()
-    """Methods to exclude, by spaces or commas."""
-    steps: tuple[int, ...] = STEPS
-    """Numbers of sampling steps, any integers of at least 1."""
-    num: int = 2048
-    """Samples for each number of steps. A Frechet distance depends on it: compare at equal numbers only."""
-    guidance: float | None = None
-    """Guidance scale W of methods that condition on it (improved_shortcut and its parts). Default: 1, none."""
     metrics: MetricNames = None
-    seeds: tuple[int, ...] = (0,)
-    """Seeds of the training runs; two or more give mean and spread."""
     images: int | None = None
     """Short for --training.images: compute of every run, in images that flow matching would be trained on."""
     jobs: int = 1
@@ -86,33 +75,24 @@ def run(argv: Sequence[str]) -> int:
     """Compare, print the table, write the files; returns 0, 1 when a run failed, 128 + n when signal n stopped it."""
     args, base = parse_compare(argv)
     require(args.jobs >= 1, "--jobs", args.jobs, "at least 1")
-    choices = Choices(
-        methods=split_commas(args.methods),
-        without=split_commas(args.without) or (),
-        seeds=args.seeds,
-        steps=args.steps,
-        num=args.num,
-        metrics=split_commas(args.metrics),
-        guidance=args.guidance,
-    )
     out = args.out or Path("runs") / f"compare-{Path(family_name(base)).name}"
     if (out / "config.json").exists():
         raise UsageError(f"{out} is a run directory: the comparison needs a separate folder, another --out")
     if args.dry_run:
-        print_trials(plan_checked(base, out, choices), out)
+        print_trials(plan_checked(base, out, args), out)
         return 0
     check_writable(*(out / name for name in ("compare.json", "table.txt", "scores.png", "samples.png")), args.json)
     if not can_draw():
         print(f"{MISSING}; scores are not plotted", file=sys.stderr)
     with ComparisonProgress() as progress, stop_on_signal(progress.stopping) as stop:
-        comparison = compare(base, out, choices, jobs=args.jobs, imports=args.imports, watch=progress.show, stop=stop)
+        comparison = compare(base, out, args, jobs=args.jobs, imports=args.imports, watch=progress.show, stop=stop)
     command = shlex.join(["anystep", "compare", *argv])
     if stop.signal is not None and not comparison.complete:
         done = sum(bool(result.scores) for result in comparison.results)
         print(f"stopped; {done} of {len(comparison.results)} runs are done, and checkpoints saved", file=sys.stderr)
         print(f"resume with: {command}", file=sys.stderr)
         return 128 + stop.signal
-    comparison, dropped = with_earlier(comparison, out, choices)
+    comparison, dropped = with_earlier(comparison, out, args)
     if dropped:
         why = "runs are gone or changed, or --num, --metrics or --guidance differ"
         print(f"{dropped} earlier scores of {out / 'compare.json'} are dropped: {why}", file=sys.stderr)
@@ -209,13 +189,9 @@ def describe_protocol(comparison: Comparison, scores: Sequence[Score]) -> str:
     cost = f"{comparison.budget:,} forward passes per run, in whole updates; an image costs forward 1, backward 2"
     if not scores:
         return cost
-    protocol = scores[0]["protocol"]
     scales = {result.trial.guidance for result in comparison.results} - {None}
     guidance = "".join(f", guidance {scale:g} where it is an input" for scale in scales)
-    return (
-        f"{protocol['num']:,} samples against {protocol['reference_num']:,} of {protocol['reference']}, "
-        f"{protocol['features'].replace('_', ' ')}, seed {protocol['seed']}{guidance}\n{cost}"
-    )
+    return f"{summarise(scores[0]['protocol'])}, seed {scores[0]['protocol']['seed']}{guidance}\n{cost}"
 
 
 def samples_figure(comparison: Comparison) -> Image.Image | None:

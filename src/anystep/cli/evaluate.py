@@ -10,12 +10,13 @@ import tyro
 from rich.progress import TextColumn
 
 from anystep.cli.files import check_writable, write_json
-from anystep.cli.parse import RunOptions, check_steps, parse, read_weights, split_commas
+from anystep.cli.parse import RunOptions, check_steps, parse, read_weights
 from anystep.cli.progress import RunProgress
 from anystep.cli.tables import print_scores
 from anystep.core.device import pick_device
 from anystep.core.errors import UsageError, reason
 from anystep.core.fields import require
+from anystep.core.registry import split_commas
 from anystep.evaluation.evaluate import evaluate
 from anystep.evaluation.features import FEATURES
 from anystep.evaluation.metrics import METRICS

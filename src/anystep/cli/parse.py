@@ -80,11 +80,6 @@ def parse(options: type[Options], argv: Sequence[str], subcommand: str, descript
     return args
 
 
-def split_commas(words: Sequence[str] | None) -> list[str] | None:
-    """Return names that are separated by spaces or commas; None for None."""
-    return None if words is None else [name for word in words for name in word.split(",") if name]
-
-
 def check_steps(steps: Sequence[int]) -> None:
     """Raise UsageError for no number of steps, or one below 1."""
     if not steps:

@@ -6,17 +6,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
+from rich import progress
 from rich.console import Console, RenderableType
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.text import Text
 
 from anystep.comparison.trials import Trial, TrialEvent
@@ -31,13 +22,14 @@ DOING = {"train": ("training", "images"), "score": ("scoring", "network calls")}
 QUIET = 30.0
 
 
-class RunProgress(Progress):
+class RunProgress(progress.Progress):
     """A bar per run with the time left, and text below them; neither where standard error is no terminal."""
 
-    def __init__(self, *columns: ProgressColumn, transient: bool = False) -> None:
+    def __init__(self, *columns: progress.ProgressColumn, transient: bool = False) -> None:
         self.below: dict[str, str] = {}
         console = Console(stderr=True)
-        bar = [*columns, BarColumn(bar_width=None), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
+        times = progress.TimeElapsedColumn(), progress.TextColumn("left"), progress.TimeRemainingColumn()
+        bar = [*columns, progress.BarColumn(bar_width=None), *times]
         super().__init__(*bar, console=console, expand=True, transient=transient, disable=not console.is_terminal)
 
     def get_renderables(self) -> Iterable[RenderableType]:
@@ -58,10 +50,10 @@ class RunProgress(Progress):
                 os.write(2, f"{STOPPING}\n".encode())
 
 
-class ImagesPerSecond(ProgressColumn):
+class ImagesPerSecond(progress.ProgressColumn):
     """Training examples per second."""
 
-    def render(self, task: Task) -> Text:
+    def render(self, task: progress.Task) -> Text:
         """Return the rate, or a dash before there is one."""
         speed = task.finished_speed or task.speed
         return Text(f"{speed:,.0f} images/s" if speed else "- images/s", style="progress.data.speed")
@@ -71,7 +63,7 @@ class TrainingProgress(RunProgress):
     """The progress of one run: images seen, images per second, and the losses."""
 
     def __init__(self, config: Config) -> None:
-        super().__init__(TextColumn("{task.completed:,.0f} / {task.total:,.0f} images"), ImagesPerSecond())
+        super().__init__(progress.TextColumn("{task.completed:,.0f} / {task.total:,.0f} images"), ImagesPerSecond())
         self.batch, self.total = config.training.batch, config.training.steps * config.training.batch
         self.last: Record = {}
         self.task = self.add_task("train", total=self.total)
@@ -90,9 +82,9 @@ class ComparisonProgress(RunProgress):
     """The progress of the runs of a comparison that are being trained or scored."""
 
     def __init__(self) -> None:
-        done = TextColumn("{task.completed:,.0f} / {task.total:,.0f}")
-        super().__init__(TextColumn("{task.fields[run]}  {task.description}"), done)
-        self.bars: dict[str, TaskID] = {}
+        done = progress.TextColumn("{task.completed:,.0f} / {task.total:,.0f}")
+        super().__init__(progress.TextColumn("{task.fields[run]}  {task.description}"), done)
+        self.bars: dict[str, progress.TaskID] = {}
         self.doing: dict[str, str] = {}
         self.last_said: dict[str, float] = {}
 

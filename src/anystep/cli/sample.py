@@ -110,7 +110,12 @@ def run(argv: Sequence[str]) -> int:
     out.mkdir(parents=True, exist_ok=True)
     if args.format == "npz":
         label = generator.conditions.class_label(condition)
-        write_arrays(out, samples, {} if label is None else {"labels": label.numpy()})
+        labels: dict[str, Any] = {} if label is None else {"labels": label.numpy()}
+        for name, values in by_name(samples).items():
+            content = io.BytesIO()
+            np.savez(content, samples=values, **labels)
+            write_bytes(out / f"{name}.npz", content.getvalue())
+            print(out / f"{name}.npz")
     else:
         write_figures(out, samples, args.interpolate, generator.codec.looks == "picture")
     return 0
@@ -177,15 +182,6 @@ def by_name(samples: Samples) -> dict[str, NDArray[Any]]:
         for scale, by_steps in samples.items()
         for n, values in by_steps.items()
     }
-
-
-def write_arrays(out: Path, samples: Samples, labels: Mapping[str, Any]) -> None:
-    """Write and print one .npz per number of steps and guidance scale."""
-    for name, values in by_name(samples).items():
-        content = io.BytesIO()
-        np.savez(content, samples=values, **labels)
-        write_bytes(out / f"{name}.npz", content.getvalue())
-        print(out / f"{name}.npz")
 
 
 def write_figures(out: Path, samples: Samples, columns: int | None, images: bool) -> None:

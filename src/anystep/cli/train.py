@@ -113,11 +113,7 @@ def print_dry_run(config: Config, path: Path | None) -> None:
     }
     print(json.dumps(values, indent=2))
     pairs = " ({pair_units:,} of them to generate pairs)" if cost["pair_units"] else ""
-    line = (
-        "{updates:,} updates, {images:,} images, {forward_units:,} forward passes"
-        + pairs
-        + ", {parameters:,} parameters"
-    )
-    print(f"{line.format(**cost)}; a dry run trains nothing", file=sys.stderr)
+    line = "{updates:,} updates, {images:,} images, {forward_units:,} forward passes" + pairs
+    print(f"{line}, {{parameters:,}} parameters; a dry run trains nothing".format(**cost), file=sys.stderr)
     if path is not None:
         write_json(path, {"config": values, "cost": cost})

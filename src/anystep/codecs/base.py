@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anystep.core.errors import DataError
 from anystep.core.random import Draw
 from anystep.core.registry import Option
 
@@ -138,7 +137,6 @@ def sampled(rows: RowReader, most: int = STATISTICS_ROWS) -> Rows:
     return rows.read(np.arange(count) * len(rows) // count)
 
 
-def check_rows(fits: bool, rows: Rows, expected: str) -> None:
-    """Raise DataError that says what was ``expected`` and the type and shape of ``rows``, unless they fit."""
-    if not fits:
-        raise DataError(f"{expected}, got {str(rows.dtype).removeprefix('torch.')} {list(rows.shape)}")
+def describe(rows: Rows) -> str:
+    """Return the type and shape of rows in words."""
+    return f"{str(rows.dtype).removeprefix('torch.')} {list(rows.shape)}"

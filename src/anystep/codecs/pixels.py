@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anystep.codecs.base import Codec, Looks, RowReader, Rows, check_rows, sampled, statistic
+from anystep.codecs.base import Codec, Looks, RowReader, Rows, describe, sampled, statistic
 from anystep.core.errors import DataError
 from anystep.core.random import Draw
 
@@ -70,5 +70,6 @@ class Pixels(Codec):
 
 
 def _check_images(rows: Rows, where: str = "") -> None:
-    expected = "uint8 images [n, H, W, C] (vectors: recipes vectors-*)"
-    check_rows(rows.dtype == torch.uint8 and rows.ndim == 4, rows, f"{where}codec pixels expects {expected}")
+    if rows.dtype != torch.uint8 or rows.ndim != 4:
+        expected = "uint8 images [n, H, W, C] (vectors: recipes vectors-*)"
+        raise DataError(f"{where}codec pixels expects {expected}, got {describe(rows)}")

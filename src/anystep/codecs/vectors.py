@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anystep.codecs.base import Codec, Looks, RowReader, Rows, check_rows, sampled, statistic
+from anystep.codecs.base import Codec, Looks, RowReader, Rows, describe, sampled, statistic
 from anystep.core.errors import DataError
 from anystep.core.random import Draw
 
@@ -95,5 +95,6 @@ class Vectors(Codec):
 
 
 def _check_vectors(rows: Rows, width: int | None, where: str = "") -> None:
-    fits = rows.dtype == torch.float32 and rows.ndim == 2 and width in (None, rows.shape[1])
-    check_rows(fits, rows, f"{where}codec vectors expects float32 vectors [n, {'D' if width is None else width}]")
+    if rows.dtype != torch.float32 or rows.ndim != 2 or width not in (None, rows.shape[1]):
+        expected = f"float32 vectors [n, {'D' if width is None else width}]"
+        raise DataError(f"{where}codec vectors expects {expected}, got {describe(rows)}")

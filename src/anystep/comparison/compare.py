@@ -14,6 +14,7 @@ from anystep.comparison.processes import attempt_all
 from anystep.comparison.trials import FAILED, Trial, TrialCallback, stored_result
 from anystep.core.device import pick_device
 from anystep.core.errors import RunError, UsageError, did_you_mean
+from anystep.core.registry import split_commas
 from anystep.data import Dataset
 from anystep.evaluation.metrics import METRICS, build_spaces, choose_metrics, find_metric
 from anystep.objectives import OBJECTIVES
@@ -34,21 +35,23 @@ class Choices:
     """What is compared, and how it is scored. Raises UsageError for values that cannot be."""
 
     methods: Sequence[str] | None = None
-    """Methods, or parts of iSM (`recipes.PARTS`); None is all methods."""
+    """Methods, by spaces or commas; parts of iSM too, +guidance and so on (anystep recipes). Default: all methods."""
     without: Sequence[str] = ()
-    """Methods to exclude."""
+    """Methods to exclude, by spaces or commas."""
     seeds: Sequence[int] = (0,)
-    """Seeds of the training runs."""
+    """Seeds of the training runs; two or more give mean and spread."""
     steps: Sequence[int] = STEPS
-    """Numbers of sampling steps."""
+    """Numbers of sampling steps, any integers of at least 1."""
     num: int = 2048
-    """Number of samples for each number of steps."""
+    """Samples for each number of steps. A Frechet distance depends on it: compare at equal numbers only."""
     metrics: Sequence[str] | None = None
-    """Metrics; None is the usual ones for the kind of data."""
+    """Metrics, by spaces or commas. Default: the usual ones for the kind of data."""
     guidance: float | None = None
-    """Guidance scale W for methods that have it as a network input; the others are sampled as trained."""
+    """Guidance scale W of methods that condition on it (improved_shortcut and its parts). Default: 1, none."""
 
     def __post_init__(self) -> None:
+        for field in ("methods", "without", "metrics"):
+            object.__setattr__(self, field, split_commas(getattr(self, field)))
         if not self.names():
             raise UsageError("without leaves no method to compare")
         metrics = METRICS if self.metrics is None else choose_metrics(self.metrics)

@@ -87,10 +87,9 @@ class Keys:
         return np.asarray(self._numpy(step, stream, None).bit_generator.random_raw(num), dtype=np.uint64)
 
     def torch_seed(self, step: int, stream: str) -> int:
-        """Return a seed of 63 bits for torch's own generators, the same in every version.
+        """Return a seed of 63 bits for torch's own generators (initial weights, dropout), the same in every version.
 
-        It seeds initial weights and a network's dropout. torch's CPU generator keeps 32 bits of it, which suffice for
-        these few draws: a repetition would do no harm.
+        torch's CPU generator keeps 32 bits of it, enough for these few draws: a repetition would do no harm.
         """
         return torch_generator(self.seed, step, stream).initial_seed()
 

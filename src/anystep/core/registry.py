@@ -126,6 +126,11 @@ def check_option(section: str, option: object, base: type, got: str | None = Non
             raise UsageError(f"{where} cannot have init=False: a config holds the arguments of the class")
 
 
+def split_commas(words: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Return names that are separated by spaces or commas; None for None."""
+    return None if words is None else tuple(name for word in words for name in word.split(",") if name)
+
+
 def import_modules(names: Sequence[str]) -> None:
     """Import the user's modules, from the working folder too, so that a config can name their classes.
 

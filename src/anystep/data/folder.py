@@ -27,10 +27,8 @@ class Folder(ImageSource):
 
     path: Name
     """The folder."""
-
     labels: bool = True
     """Use sub-folders as classes; otherwise all images below the folder are one set without classes."""
-
     workers: Annotated[int, Ge(0)] = 0
     """Threads that decode images; 0 means one per core."""
 

@@ -23,16 +23,12 @@ class Hub(ImageSource):
 
     path: Name
     """Hub id such as ylecun/mnist, a .parquet file, or a folder with parquet files or a saved data set."""
-
     config: Name | None = None
     """The hub data set's configuration, for those that have several."""
-
     split: Name = "train"
     """The data set's own split to read; part of it, as in train[:10%], if it is not a saved data set."""
-
     image: Name = "image"
     """Column of the images."""
-
     label: Name | None = "label"
     """Column of the labels: classes, integers from 0, or text; None for a set without classes."""
 

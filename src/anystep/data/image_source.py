@@ -50,13 +50,10 @@ class ImageSource(Source):
 
     size: Annotated[int, Ge(1)] | None = None
     """Side of the square images in pixels: centre crop, then resize. None: images must have one size already."""
-
     channels: Literal["auto", "grey", "rgb"] = "auto"
     """auto: grey if every image is stored as grey, else rgb."""
-
     heldout: HeldOut = 0.0
     """Fraction of the examples held out from training, for evaluation: at least 0 and below 1."""
-
     on_bad_image: Literal["error", "skip"] = "error"
     """What to do with an image that cannot be read or has the wrong size: stop, or skip and count it."""
 

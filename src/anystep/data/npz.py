@@ -27,25 +27,18 @@ class Npz(ImageSource):
 
     path: Name
     """The .npz file."""
-
     images: Name = "images"
     """Key of the images or vectors in the file."""
-
     labels: Name | None = "labels"
     """Key of the labels, integers from 0, one per example; None for a set without classes."""
-
     offsets: Name | None = None
     """Key of n + 1 offsets when the images are PNG, JPEG or WebP files, concatenated in one uint8 array."""
-
     classes: Name | None = None
     """Key of the names of the classes; None calls them 0, 1, ..."""
-
     conditions: tuple[str, ...] = ()
     """Keys of features that examples are conditioned on: numbers [n, ...], one row for each example."""
-
     missing: bool = False
     """Allow NaN in features: an example with NaN lacks that feature."""
-
     drop: bool = True
     """Let training drop features, so that samples can be generated without them, and with guidance."""
 

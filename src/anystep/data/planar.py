@@ -19,7 +19,6 @@ class PlanarSource(Source):
 
     num: Annotated[int, Ge(1)] = 20_000
     """Number of points."""
-
     seed: Annotated[int, Ge(0)] = 0
     """Seed of the points."""
 

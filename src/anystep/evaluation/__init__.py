@@ -1,4 +1,1 @@
-"""How good the samples are: features, metrics, and the record that goes with a score.
-
-A score without its protocol cannot be compared; `evaluate` never gives one without the other.
-"""
+"""How good the samples are: features, metrics, and the protocol without which no score can be compared."""

@@ -158,3 +158,9 @@ def describe_device(device: torch.device) -> str:
     if device.type == "cuda" and torch.cuda.is_available():
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return str(device)
+
+
+def summarise(protocol: Mapping[str, Any]) -> str:
+    """Return in words what records were measured on: samples, reference, feature space."""
+    num, size, features = protocol["num"], protocol["reference_num"], protocol["features"].replace("_", " ")
+    return f"{num:,} samples against {size:,} of {protocol['reference']}, {features}"

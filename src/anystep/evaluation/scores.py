@@ -12,23 +12,16 @@ from anystep.evaluation.metrics import METRICS
 IGNORED = ("code", "torch_version", "key_version")
 
 
-def write_scores(path: str | Path, records: Sequence[Mapping[str, Any]]) -> None:
-    """Write ``{"scores": records}`` atomically, and create the folder if needed.
-
-    Raises OSError, and ValueError for numbers that are not finite.
-    """
-    write_text(Path(path), json.dumps({"scores": list(records)}, indent=2, allow_nan=False) + "\n")
-
-
 def keep_scores(path: str | Path, records: Sequence[Mapping[str, Any]]) -> None:
-    """Add records to those of the file, if it exists; a new record replaces one that measures the same.
+    """Add records to those of the file, which is written atomically; a new one replaces one that measures the same.
 
     The same: equal run and checkpoint, steps and protocol, up to the versions of the code and of torch. Raises OSError,
-    and ValueError for a file without scores, which is not changed.
+    and ValueError for a number that is not finite, or a file without scores; the file is then unchanged.
     """
     earlier = read_scores(Path(path)) if Path(path).exists() else []
     new = {_measurement(record) for record in records}
-    write_scores(path, [*(record for record in earlier if _measurement(record) not in new), *records])
+    scores = [*(record for record in earlier if _measurement(record) not in new), *records]
+    write_text(Path(path), json.dumps({"scores": scores}, indent=2, allow_nan=False) + "\n")
 
 
 def read_scores(path: Path) -> list[dict[str, Any]]:

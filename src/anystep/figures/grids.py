@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from anystep.figures.canvas import INK, MUTED
 from anystep.figures.methods import by_group, display_name, steps_name
 
-INK, MUTED = (28, 36, 48), (105, 115, 134)
 GAP = 3
 MARGIN = 14
 HEAD = 40

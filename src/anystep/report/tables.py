@@ -6,6 +6,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
+from anystep.evaluation.protocol import summarise
 from anystep.evaluation.scores import measured, parts
 from anystep.report.series import ScoreRecord, ScoreSeries, better, by_run, by_series, common_floor, metric_title
 
@@ -123,10 +124,7 @@ def _best(rows: Sequence[ScoreRecord]) -> dict[tuple[int, str], float]:
 def _protocol(record: ScoreRecord) -> dict[str, Any]:
     """Return the protocol that the records of a table share: one line of summary, and all fields by name."""
     shared = _shared(record)
-    summary = (
-        f"{number(shared.get('num'))} samples against {number(shared.get('reference_num'))} of "
-        f"{shared.get('reference')}, {str(shared.get('features')).replace('_', ' ')}, seed {shared.get('seed')}"
-    )
+    summary = f"{summarise(shared)}, seed {shared['seed']}" if "features" in shared else "not recorded"
     return {"facts": shared, "summary": summary}
 
 
