@@ -127,7 +127,7 @@ def table(record: Record, methods: Sequence[str], titles: Mapping[str, str], who
     budgets = sorted({steps for _, steps in rows})
     several = max(len(row["seeds"]) for row in rows.values()) > 1
     heads = [*map(str, budgets), *(["spread"] if several else []), f"recall at {budgets[0]}"]
-    heads += ["forward units"] if whole else []
+    heads += ["forward passes"] if whole else []
     lines = [["Frechet distance at steps", *heads]]
     for part, names in (by_group(methods) if whole else {"": methods}).items():
         lines += [[f"*{part}*", *[""] * len(heads)]] if part else []
@@ -172,7 +172,7 @@ def notes(record: Record, methods: Sequence[str], results: Path, told: Sequence[
     seeds = max((row["seeds"] for row in record["summary"]), key=len)
     over = f"mean of seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"seed {seeds[0]}"
     lines = [
-        f"{summarise(protocol)}; {over}; {record['budget']:,} network forward units a run.",
+        f"{summarise(protocol)}; {over}; {record['budget']:,} network forward passes a run.",
         *told,
     ]
     if any(row["caution"] for row in record["summary"] if row["method"] in methods):

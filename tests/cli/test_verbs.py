@@ -111,7 +111,7 @@ def test_a_run_that_begins_with_another_has_its_network_and_a_step_input(command
     assert read_config(Path("tuned")).training.images == 768
     said = command("train digits-reflow --init-from flow --images 256 --batch 128 --objective.pairs 40 --out straight")
     assert said.code == 0 and "phase" not in said.err and "teacher" not in said.err
-    assert "pairs: 40 x 32 steps, 1,280 network forward units of 2,048 in all" in said.err
+    assert "pairs: 40 x 32 steps, 1,280 network forward passes of 2,048 in all" in said.err
     assert "pairs: 40 of 40" in said.err
     said = command("train digits-mean_flow --init-from tuned --images 128 --batch 128 --out averaged")
     assert said.code == 0 and "network.time_scale stays 1000, that of init.run" in said.err

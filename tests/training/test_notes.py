@@ -55,7 +55,7 @@ def test_pairs_say_what_they_cost() -> None:
     config = replace(find_recipe("digits-reflow"), objective=Reflow(pairs=1000, pair_steps=16, guidance=2))
     whole = 32_000 + 3 * config.training.steps * config.training.batch
     assert forward_units(config) == whole
-    assert list(notes(config)) == [f"pairs: 1,000 x 16 steps, 32,000 network forward units of {whole:,} in all"]
+    assert list(notes(config)) == [f"pairs: 1,000 x 16 steps, 32,000 network forward passes of {whole:,} in all"]
 
 
 def test_a_decay_that_asks_for_more_than_the_run_is_told_what_the_warm_up_reaches() -> None:

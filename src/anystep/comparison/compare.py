@@ -1,4 +1,4 @@
-"""Every method on your data at equal compute, as in Table 1 of Frans et al. 2024 (network forward units)."""
+"""Every method on your data at equal compute, as in Table 1 of Frans et al. 2024 (network forward passes)."""
 
 import json
 from collections.abc import Iterable, Sequence

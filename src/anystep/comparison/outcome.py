@@ -21,14 +21,14 @@ from anystep.run.plan import forward_units
 
 @dataclass(frozen=True)
 class Comparison:
-    """The results of trials that each cost about as many network forward units as ``base``."""
+    """The results of trials that each cost about as many network forward passes as ``base``."""
 
     base: Config
     results: Sequence[TrialResult]
 
     @property
     def budget(self) -> int:
-        """Network forward units of ``base``."""
+        """Network forward passes of ``base``."""
         return forward_units(self.base)
 
     @property
@@ -37,7 +37,7 @@ class Comparison:
         return all(result.scores or result.failed for result in self.results)
 
     def scores(self) -> list[Score]:
-        """Return the score records, with the run's seed, cost in forward units, images and seconds of training."""
+        """Return the score records, with the run's seed, cost in forward passes, images and seconds of training."""
         scores = []
         for trial, result in ((result.trial, result) for result in self.results):
             cost = {

@@ -25,7 +25,7 @@ def table_text(summary: Sequence[Row], metric: str, failures: Sequence[Row] = ()
     units = {row["method"]: f"{row['forward_units']:,}" for row in summary}
     lengths = {n: max(len(text) for (_, m), text in cells.items() if m == n) for _, n in cells}
     heads = {n: max(lengths[n], len(steps_name(n))) for n in sorted(lengths, reverse=True)}
-    first, last = 2 + max(map(len, units)), max(len("forward units"), *map(len, units.values()))
+    first, last = 2 + max(map(len, units)), max(len("forward passes"), *map(len, units.values()))
     room, columns = width - first - last - 2, list[int]()
     for n in sorted(heads, key=lambda n: n not in PAPER):  # stable: most steps first
         room -= heads[n] + 2
@@ -41,7 +41,7 @@ def table_text(summary: Sequence[Row], metric: str, failures: Sequence[Row] = ()
     for group, methods in by_group(units).items():
         lines.append(group)
         lines += [line(f"  {display_name(m)}", [*(cells[m, n] for n in columns), units[m]]) for m in methods]
-    head = line("", [*map(steps_name, columns), "forward units"])
+    head = line("", [*map(steps_name, columns), "forward passes"])
     notes = _notes(summary, failures, "\n".join(lines), sorted(heads.keys() - columns, reverse=True))
     floors = [row["floor"][metric] for row in summary if metric in row.get("floor", {})]
     if floors:

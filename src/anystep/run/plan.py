@@ -92,7 +92,7 @@ def with_budget(config: Config, units: float) -> Config:
     left = units - pair_units(config)
     if left <= 0:
         raise UsageError(
-            f"generating objective.pairs costs {pair_units(config):,} network forward units of a budget of "
+            f"generating objective.pairs costs {pair_units(config):,} network forward passes of a budget of "
             f"{units:,.0f}: lower objective.pairs or objective.pair_steps, or raise the budget"
         )
     per_image = UNITS * sum(phase.share * phase.cost for phase in parts) / sum(phase.share for phase in parts)

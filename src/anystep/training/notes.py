@@ -56,7 +56,7 @@ def notes(config: Config, num_classes: int | None = None) -> Iterator[str]:
         yield "coupling: pairs keep the noise of the teacher; only phases that train on data are coupled"
     if pairs is not None:
         yield (
-            f"pairs: {pairs.num:,} x {pairs.steps} steps, {pair_units(config):,} network forward units of "
+            f"pairs: {pairs.num:,} x {pairs.steps} steps, {pair_units(config):,} network forward passes of "
             f"{forward_units(config):,} in all"
         )
 
