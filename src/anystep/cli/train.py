@@ -101,7 +101,7 @@ def print_dry_run(config: Config, path: Path | None) -> None:
     options that do not fit the data, and DataError.
     """
     facts = DataFacts.of(config.data.open("train"), config.codec)
-    config.check(facts.conditions)
+    config.check(facts.shape, facts.conditions)
     network = config.network.build(facts.shape, facts.conditions, config.objective.M)
     values = to_json(config)
     cost = {

@@ -184,9 +184,7 @@ def check_trials(trials: Sequence[Trial]) -> None:
     with torch.random.fork_rng(devices=[]):
         config.network.build(facts.shape, facts.conditions, config.objective.M)
     for trial in trials:
-        trial.config.check(facts.conditions)
-        for part in (trial.config.penalty, trial.config.weight):
-            part.start(facts.shape, trial.config.objective.tags, trial.config.objective.marked, torch.device("cpu"))
+        trial.config.check(facts.shape, facts.conditions)
         check_run_free(trial, dataset)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+import torch
 from annotated_types import Ge, Interval
 from torch import nn
 
@@ -184,10 +185,12 @@ class Config:
                 "remove training.compile"
             )
 
-    def check(self, conditions: ConditionSpec) -> None:
-        """Raise UsageError when the method or the coupling needs another kind of condition than the data has."""
+    def check(self, shape: tuple[int, ...], conditions: ConditionSpec) -> None:
+        """Raise UsageError unless method, coupling, penalty and weight are for examples of this shape and condition."""
         self.objective.check(conditions)
         self.coupling.check(conditions)
+        for part in (self.penalty, self.weight):
+            part.start(shape, self.objective.tags, self.objective.marked, torch.device("cpu"))
 
     def located(self) -> "Config":
         """Return the same run with absolute paths, so that it can be trained from any folder."""

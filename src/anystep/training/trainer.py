@@ -70,7 +70,7 @@ def train(
     facts = recorded or DataFacts.of(dataset, config.codec)
     check_data(facts, dataset, out)
     config = replace(config, codec=facts.codec)
-    config.check(facts.conditions)
+    config.check(facts.shape, facts.conditions)
     # 2. The state: of the newest checkpoint, of another run's weights, or fresh; then the directory.
     state, settings = State(config, facts, device), config.training
     offset = start(state, out)
