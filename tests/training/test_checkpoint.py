@@ -73,7 +73,7 @@ def test_a_saved_checkpoint_comes_back_exactly(tmp_path: Path) -> None:
     }
     tensors["view"] = tensors["a"].T
     values = {"step": 3, "meter": {"sums": [0.1, 1 / 3, 1e300]}}
-    found = checkpoint.load(checkpoint.save(tmp_path, 3, Checkpoint({"network": tensors}, values)))
+    found = checkpoint.read(checkpoint.save(tmp_path, 3, Checkpoint({"network": tensors}, values)))
     assert found.groups["network"].keys() == tensors.keys()
     for name, tensor in tensors.items():
         assert found.groups["network"][name].dtype == tensor.dtype

@@ -152,7 +152,7 @@ def test_pairs_read_the_conditions_of_their_rows(tmp_path: Path) -> None:
     assert set(pairs) == {"x0", "x1", "row"}
     facts = DataFacts.read(tmp_path / "run")
     teacher = base.network.build(facts.shape, facts.conditions)
-    teacher.load_state_dict(checkpoint.load(checkpoint.listing(tmp_path / "run/checkpoints")[-1][1]).groups["teacher"])
+    teacher.load_state_dict(checkpoint.read(checkpoint.listing(tmp_path / "run/checkpoints")[-1][1]).groups["teacher"])
     given = DataExamples(base.data.open("train"), facts.codec, facts.condition_codecs).condition(pairs["row"].numpy())
     with torch.no_grad():
         again = [sample(teacher, pairs["x0"], steps=instantaneous_schedule(4), condition=c) for c in (given, None)]

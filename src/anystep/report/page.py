@@ -37,7 +37,7 @@ def write_report(
     curves = several and any(record.get(name) is not None for record in scores for name in measured(scores))
     page = TEMPLATES.get_template("page.html").render(
         title=title,
-        tiles=_tiles(runs, names, scores),
+        tiles=_highlights(runs, names, scores),
         images=[_inline(image) for image in [*images, *(image for run in runs for image in run.images)]],
         scores=score_tables(scores),
         score_curves=to_svg(score_figure(scores), "score") if curves else "",
@@ -53,7 +53,9 @@ def write_report(
     return Path(path)
 
 
-def _tiles(runs: Sequence[RunSummary], names: Sequence[str], scores: Sequence[ScoreRecord]) -> list[tuple[str, str]]:
+def _highlights(
+    runs: Sequence[RunSummary], names: Sequence[str], scores: Sequence[ScoreRecord]
+) -> list[tuple[str, str]]:
     """Return the main numbers, with a description: each run's first metric in the fewest and in the most steps.
 
     Of several series of a run (EMAs, guidance scales) the first. Without scores: images seen.

@@ -73,7 +73,7 @@ def save(root: Path, step: int, checkpoint: Checkpoint) -> Path:
     return final
 
 
-def load(path: Path, groups: tuple[str, ...] | None = None, advice: str | None = None) -> Checkpoint:
+def read(path: Path, groups: tuple[str, ...] | None = None, advice: str | None = None) -> Checkpoint:
     """Read a checkpoint directory, all groups or those named.
 
     Raises RunError, with ``advice``, that names the file which is missing, truncated or foreign.

@@ -64,7 +64,7 @@ def read_trained(
     if not isinstance(weights, str):
         return Trained(run, step, config, facts, *power_average(run, config, step, weights))
     group = "ema_evaluation" if weights == "ema" else "network"
-    return Trained(run, step, config, facts, checkpoint.load(found[step], (group,)).groups[group])
+    return Trained(run, step, config, facts, checkpoint.read(found[step], (group,)).groups[group])
 
 
 def power_name(sigma_rel: float) -> str:
@@ -135,7 +135,7 @@ def _advice(path: Path) -> str:
 
 def _updates(path: Path) -> int:
     """Return the number of updates that the EMAs in a directory have seen."""
-    updates = checkpoint.load(path, (), _advice(path)).values.get("updates")
+    updates = checkpoint.read(path, (), _advice(path)).values.get("updates")
     if not isinstance(updates, int):
         raise RunError(f"{path / 'state.json'} does not contain the number of updates; {_advice(path)}")
     return updates
@@ -143,7 +143,7 @@ def _updates(path: Path) -> int:
 
 def _read_average(path: Path, width: float) -> Mapping[str, Tensor]:
     group = f"ema_{power_name(width)}"
-    return checkpoint.load(path, (group,), _advice(path)).groups[group]
+    return checkpoint.read(path, (group,), _advice(path)).groups[group]
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

@@ -141,7 +141,7 @@ class State:
 
     def restore(self, path: Path) -> int:
         """Restore a checkpoint; returns the length of the log then. Raises RunError when it does not fit."""
-        found = checkpoint.load(path)
+        found = checkpoint.read(path)
         groups, values = found.groups, found.values
         try:
             self.network.load_state_dict(groups["network"])
