@@ -16,7 +16,7 @@ from anystep.codecs.base import sampled as sampled
 from anystep.codecs.base import statistic as statistic
 from anystep.codecs.pixels import Pixels as Pixels
 from anystep.codecs.vectors import Vectors as Vectors
-from anystep.core.registry import Registry, find_class
+from anystep.core.registry import Registry
 from anystep.flow.condition import Condition, ConditionSpec, flat
 
 CODECS: Registry[type[Codec]] = Registry({"auto": Auto, "pixels": Pixels, "vectors": Vectors})
@@ -50,10 +50,7 @@ def codec_to_json(codec: Codec) -> dict[str, Any]:
 
 def codec_from_json(values: Mapping[str, Any]) -> Codec:
     """Return the fitted codec of `codec_to_json`. Raises ValueError for an unknown name or field."""
-    name = str(values.get("name"))
-    if name not in CODECS and ":" not in name:
-        raise ValueError(f"codec.name must be one of {', '.join(CODECS)}, got {name!r}")
-    kind: type[Codec] = CODECS[name] if name in CODECS else find_class(name, Codec)  # type: ignore[type-abstract]
+    kind: type[Codec] = CODECS.find(str(values.get("name")), Codec, "codec.name")
     given = {key: _tuples(value) for key, value in values.items() if key != "name"}
     options = {f.name: given.pop(f.name) for f in dataclasses.fields(kind) if f.init and f.name in given}
     return kind(**options).fitted(**given)

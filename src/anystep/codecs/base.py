@@ -133,8 +133,13 @@ class Auto(Codec):
 
 def sampled(rows: RowReader, most: int = STATISTICS_ROWS) -> Rows:
     """Return at most ``most`` rows at a fixed stride; all rows of smaller sets."""
-    count = min(len(rows), most)
-    return rows.read(np.arange(count) * len(rows) // count)
+    return rows.read(stride(len(rows), most))
+
+
+def stride(length: int, most: int = STATISTICS_ROWS) -> NDArray[np.int64]:
+    """Return at most ``most`` numbers below ``length``, at equal distances."""
+    count = min(length, most)
+    return np.arange(count) * length // count
 
 
 def describe(rows: Rows) -> str:

@@ -34,6 +34,12 @@ class Registry(UserDict[str, T]):
         found: T = thing
         return found
 
+    def find(self, name: str, base: type[Any], field: str) -> Any:
+        """Return the thing of a name, or the subclass of ``base`` that "module:Class" names. Raises UsageError."""
+        if name not in self and ":" not in name:
+            raise UsageError(f"{field} must be one of {', '.join(self)}, got {name!r}")
+        return self[name] if name in self else find_class(name, base)
+
     def attribute(self, module: str, name: str) -> T:
         """Return the thing that ``module`` exports as ``name``: for a package's ``__getattr__``."""
         for key, thing in self.data.items():

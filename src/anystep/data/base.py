@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anystep.codecs import Codec, RowReader, Rows, Vectors, default_codec
-from anystep.codecs.base import STATISTICS_ROWS
+from anystep.codecs.base import stride
 from anystep.core.errors import DataError
 from anystep.core.fields import check_value
 from anystep.core.random import torch_generator
@@ -190,9 +190,8 @@ class Dataset:
         Raises DataError for a feature that is constant or that every example lacks.
         """
         codecs: dict[str, Codec] = {}
-        count = min(len(self), STATISTICS_ROWS)
         for entry, stored in self.features.items():
-            values = flat(self.feature(entry, np.arange(count) * len(self) // count))
+            values = flat(self.feature(entry, stride(len(self))))
             given = values[~values.isnan().any(1)]
             if not len(given):
                 raise DataError(f"{stored.name}: every example lacks this feature, there is nothing to learn")

@@ -15,7 +15,7 @@ from torch import nn
 from anystep.codecs import CODECS, Auto, Codec
 from anystep.core.errors import UsageError, did_you_mean
 from anystep.core.fields import Checked, Fraction, PositiveFloat, check_value, field_types, require
-from anystep.core.registry import Registry, check_option, find_class
+from anystep.core.registry import Registry, check_option
 from anystep.data import SOURCES, Dataset, Source
 from anystep.flow.condition import ConditionSpec
 from anystep.flow.coupling import CouplingConfig
@@ -318,9 +318,7 @@ def _section(section: str, values: object, complete: bool) -> Any:
     values, kind = dict(values), SECTIONS[section]
     if section in REGISTRIES:
         name, registry = str(values.pop("name", None)), REGISTRIES[section]
-        if name not in registry and ":" not in name:
-            raise UsageError(f"{section}.name must be one of {', '.join(registry)}, got {name!r}")
-        kind = registry[name] if name in registry else find_class(name, kind)
+        kind = registry.find(name, kind, f"{section}.name")
         if complete and name not in registry and (changed := values.keys() ^ field_types(kind).keys()):
             raise UsageError(
                 f"{section} {name} has changed since the run: restore its fields ({', '.join(sorted(changed))})"
