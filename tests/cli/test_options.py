@@ -1,6 +1,7 @@
 """How command lines become configs: two calls of tyro, `--import`, `--dry-run`, and what starts quickly."""
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,15 +10,16 @@ from pathlib import Path
 import pytest
 
 from anystep.cli.train import parse_train
+from anystep.codecs import CODECS
 from anystep.flow.condition import class_labels
-from anystep.flow.penalties import Squared
+from anystep.flow.penalties import PENALTIES, WEIGHTS, Squared
 from anystep.recipes import find_recipe
 from anystep.run.config import from_json, to_json
 from anystep.run.facts import read_config
 from anystep.run.plan import forward_units
 
 from .conftest import Command
-from .test_mistakes import assert_told, tree
+from .test_mistakes import assert_told, tree, unframed
 
 #: leaves a file for each process that imports it
 MINE = """
@@ -49,9 +51,27 @@ def test_a_verb_that_begins_with_an_option_has_no_recipe(command: Command, verb:
 
 
 def test_help_shows_the_defaults_and_the_fields_of_the_recipe_that_is_named(command: Command) -> None:
-    digits, points = (command(f"train {name}-shortcut --help --resume").out for name in ("digits", "two_moons"))
+    digits, points = (command(f"train {name}-shortcut --help-all --resume").out for name in ("digits", "two_moons"))
     assert "--network.patch" in digits and "--network.patch" not in points
     assert "--resume" in digits and "--no-resume" not in digits
+
+
+@pytest.mark.parametrize("words", ["train --help", "train digits-shortcut --help", "compare --help"])
+def test_help_is_a_screen_that_names_the_rest(command: Command, monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    verb, said = words.split(maxsplit=1)[0], command(words)
+    assert (said.code, said.err) == (0, "")
+    lines = said.out.splitlines()
+    assert len(lines) <= 42 and max(map(len, lines)) <= 80
+    assert lines[-1].endswith(f"anystep {verb} RECIPE --help-all")
+    assert "--network" not in said.out and "--network.hidden INT" in command(f"{words}-all").out
+
+
+def test_help_names_the_classes_of_a_section(command: Command) -> None:
+    text = unframed(command("train --help").out)
+    for names in (CODECS, PENALTIES, WEIGHTS):
+        *first, last = names
+        assert re.search(", ".join(first) + f"(,| or) {last}", re.sub(r" \(.*?\)", "", text))
 
 
 def test_a_named_class_replaces_a_section_of_another_class_only(command: Command) -> None:

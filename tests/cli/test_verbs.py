@@ -33,6 +33,14 @@ def table(said: str) -> list[str]:
     return [before.splitlines()[-1], *after[: re.search(r"^ *$", after, re.MULTILINE).start()].splitlines()]
 
 
+def test_the_command_alone_shows_every_verb_with_an_example(command: Command) -> None:
+    said = command("")
+    assert said.code == 2 and said.out == command("--help").out
+    assert max(map(len, said.out.splitlines())) <= 80
+    for verb, (what, example) in SUBCOMMANDS.items():
+        assert f"  {verb:<8}  {what}\n            anystep {example}\n" in said.out
+
+
 @pytest.mark.parametrize("verb", SUBCOMMANDS)
 def test_every_verb_explains_itself_with_an_example(command: Command, verb: str) -> None:
     said = command(f"{verb} --help")
@@ -42,8 +50,8 @@ def test_every_verb_explains_itself_with_an_example(command: Command, verb: str)
 
 
 def test_a_recipes_help_shows_its_own_defaults(command: Command) -> None:
-    assert re.search(r"--data\.heldout", command("train digits-shortcut --help").out)
-    assert re.search(r"--data\.path", command("train folder-shortcut --help").out)
+    assert re.search(r"--data\.heldout", command("train digits-shortcut --help-all").out)
+    assert re.search(r"--data\.path", command("train folder-shortcut --help-all").out)
 
 
 def test_train_says_what_to_do_next_and_resume_has_nothing_to_do(command: Command, runs: Path) -> None:

@@ -6,17 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import get_terminal_size
+from typing import Annotated
 
 import numpy as np
+import tyro
 from PIL import Image
 
 from anystep.cli.evaluate import MetricNames
 from anystep.cli.files import check_writable, write_json, write_png
-from anystep.cli.parse import ConfigOptions
+from anystep.cli.parse import ConfigOptions, unset
 from anystep.cli.progress import ComparisonProgress
 from anystep.cli.sections import configured, parse_with_sections
 from anystep.cli.tables import print_table
-from anystep.comparison.compare import Choices, compare, plan_checked, with_earlier
+from anystep.comparison.compare import STEPS, Choices, compare, plan_checked, with_earlier
 from anystep.comparison.outcome import Comparison, same_noise
 from anystep.comparison.trials import Score, Trial
 from anystep.core.errors import UsageError
@@ -36,19 +38,13 @@ from anystep.run.facts import DataFacts, read_config
 from anystep.run.plan import forward_units
 from anystep.training.signals import stop_on_signal
 
-DESCRIPTION = """Train every method at equal compute, score each at several numbers of steps, write a table.
-
-In OUT: table.txt, compare.json, scores.png and samples.png, and the runs METHOD-seedK.
-
-What is already trained or scored is not repeated; Ctrl-C saves checkpoints, and the same command resumes.
-
-Sections (--network.hidden, --optimizer.lr, ...) are the same for every method, network inputs excepted.
-
-The method of a config.json or a run directory keeps its options.
+DESCRIPTION = """Train every method at equal compute, with the same network and optimizer, score each, and write
+tables and figures. Ctrl-C saves checkpoints; the same command resumes, and repeats nothing that is done.
 
 example: anystep compare digits
-         anystep compare two_moons --methods shortcut,flow_matching --steps 1 4 128 --seeds 0 1 --jobs 2
-         anystep compare digits --methods shortcut,+guidance,+interval,+wavelet,+ot,+twin_ema --guidance 1.5"""
+         anystep compare digits-shortcut --steps 1 4 --seeds 0 1 --jobs 2
+         anystep compare two_moons --methods shortcut,flow_matching
+         anystep compare digits --methods shortcut,+guidance,+interval"""
 
 #: images, or points, in the figure of samples
 IMAGES, POINTS = 4, 1000
@@ -60,14 +56,27 @@ WIDTH = 100
 class CompareOptions(ConfigOptions, Choices):
     """Options of `anystep compare` without the sections of the config."""
 
+    recipe: Annotated[str, tyro.conf.Positional, unset("RECIPE")] = ""
+    """First: a family (digits), a recipe, config.json or run."""
+    methods: Annotated[Sequence[str] | None, unset("NAME ...")] = None
+    """Methods, by spaces or commas (see anystep recipes)."""
+    without: Annotated[Sequence[str], unset("NAME ...")] = ()
+    seeds: Annotated[Sequence[int], tyro.conf.arg(metavar="N ...")] = (0,)
+    """Seeds; several give mean and spread."""
+    steps: Annotated[Sequence[int], tyro.conf.arg(metavar="N ...")] = STEPS
+    """Numbers of sampling steps."""
+    num: Annotated[int, tyro.conf.arg(metavar="N")] = 2048
+    """Samples per score."""
     metrics: MetricNames = None
-    images: int | None = None
-    """Short for --training.images: compute of every run, in images that flow matching would be trained on."""
-    jobs: int = 1
-    """Runs at a time, in processes that share the cores."""
-    out: Path | None = None
+    guidance: Annotated[float | None, unset("W")] = None
+    """Scale for methods that take it as input. Default: 1."""
+    images: Annotated[int | None, unset("N")] = None
+    """Cost of a run, as flow matching's number of images."""
+    jobs: Annotated[int, tyro.conf.arg(metavar="N")] = 1
+    """Runs at a time, in processes."""
+    out: Annotated[Path | None, unset("DIR")] = None
     """Folder to write. Default: runs/compare-FAMILY."""
-    json: Path | None = None
+    json: Annotated[Path | None, unset("FILE")] = None
     """Write what compare.json contains to this file too."""
 
 

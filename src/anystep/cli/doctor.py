@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Annotated
 
 import torch
 
 from anystep.cli.files import check_writable, write_json
-from anystep.cli.parse import parse
+from anystep.cli.parse import parse, unset
 from anystep.cli.tables import print_table
 
 DESCRIPTION = """Print versions, devices, and what each optional extra would enable.
@@ -31,7 +32,7 @@ CORE = ("torch", "numpy", "safetensors", "scikit-learn", "pillow", "tyro", "rich
 class DoctorOptions:
     """Options of `anystep doctor`."""
 
-    json: Path | None = None
+    json: Annotated[Path | None, unset("FILE")] = None
     """Write the same to this file."""
 
 

@@ -10,7 +10,7 @@ import tyro
 from rich.progress import TextColumn
 
 from anystep.cli.files import check_writable, write_json
-from anystep.cli.parse import RunOptions, check_steps, parse, read_weights
+from anystep.cli.parse import RunOptions, check_steps, parse, read_weights, unset
 from anystep.cli.progress import RunProgress
 from anystep.cli.tables import print_scores
 from anystep.core.device import pick_device
@@ -25,34 +25,34 @@ from anystep.evaluation.scores import keep_scores
 from anystep.model.load import load
 from anystep.run.facts import read_config
 
-DESCRIPTION = """Score samples against the run's own training data. Nothing is downloaded.
+DESCRIPTION = """Score samples against the run's own training data. Nothing is downloaded. Scores are added to
+RUN/scores.json, each with its protocol: a score without it cannot be compared.
 
-Scores are added to RUN/scores.json, each with its protocol: a score without it cannot be compared.
-
-example: anystep evaluate runs/digits --steps 1 2 4 8 128 --num 2048 --json scores.json
-         anystep evaluate runs/digits --steps 1 4 --guidance 1 1.5 2.5             which scale is best
-         anystep evaluate runs/digits --steps 1 128 --weights ema 0.05 0.1 0.15    which EMA is best"""
+example: anystep evaluate runs/digits --steps 1 2 4 8 128 --json scores.json
+         anystep evaluate runs/digits --steps 1 4 --guidance 1 1.5 2.5
+         anystep evaluate runs/digits --steps 1 128 --weights ema 0.05 0.1"""
 
 METRICS_HELP = (
-    f"Among {', '.join(METRICS)}, by spaces or commas; METRIC@SPACE in another feature space "
-    f"({', '.join(FEATURES)}). Default: the usual ones for the kind of data."
+    f"{', '.join(METRICS)}, by spaces or commas; METRIC@SPACE in another feature space "
+    f"({', '.join(FEATURES)}). Default: the usual ones for the data."
 )
-MetricNames = Annotated[tuple[str, ...] | None, tyro.conf.arg(help=METRICS_HELP)]
+MetricNames = Annotated[
+    tuple[str, ...] | None, tyro.conf.arg(metavar="NAME ...", help=METRICS_HELP, help_behavior_hint="")
+]
 
 
 @dataclass(frozen=True)
 class EvaluateOptions(RunOptions):
     """Options of `anystep evaluate`."""
 
-    num: int = 2048
-    """Samples for each number of steps. A Frechet distance depends on it: compare at equal numbers only."""
+    num: Annotated[int, tyro.conf.arg(metavar="N")] = 2048
+    """Samples for each number of steps; compare distances at equal numbers only."""
     metrics: MetricNames = None
-    weights: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ema|raw|WIDTH ...")] = ("ema",)
-    """One or several. ema: the evaluation EMA; raw: the trained parameters; a number such as 0.1: the power EMA of this
-    relative width, of a run trained with --ema.profiles."""
-    batch: int = 256
+    weights: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ("ema",)
+    """One or several: ema, raw, or the width of a power EMA such as 0.1 (--ema.profiles)."""
+    batch: Annotated[int, tyro.conf.arg(metavar="N")] = 256
     """Samples generated at a time."""
-    json: Path | None = None
+    json: Annotated[Path | None, unset("FILE")] = None
     """Write the scores to this file too."""
 
 

@@ -13,15 +13,15 @@ from typing import cast
 
 from anystep.core.errors import DataError, RunError, UsageError, did_you_mean
 
-#: subcommand -> what it does; each is a module of this package with `run(argv) -> int`
+#: subcommand -> what it does, and an example; each is a module of this package with `run(argv) -> int`
 SUBCOMMANDS = {
-    "train": "train a recipe, or resume a run",
-    "sample": "generate samples of a run, in any number of steps",
-    "evaluate": "score a run's samples against its data",
-    "compare": "train and score every method on your data at equal compute",
-    "report": "write figures, tables and an HTML page of one or more runs",
-    "recipes": "list what can be trained by name",
-    "doctor": "print versions, devices, and what each extra would enable",
+    "train": ("train a recipe, or resume a run", "train digits-shortcut --out runs/digits"),
+    "sample": ("generate samples of a run, in any number of steps", "sample runs/digits --steps 1 4 128"),
+    "evaluate": ("score a run's samples against its data", "evaluate runs/digits --steps 1 4 128"),
+    "compare": ("train and score several methods on your data", "compare digits --methods shortcut,flow_matching"),
+    "report": ("write figures, tables and an HTML page of runs", "report runs/digits"),
+    "recipes": ("list what can be trained by name", "recipes digits-shortcut"),
+    "doctor": ("print versions, devices and extras", "doctor"),
 }
 
 USAGE = """usage: anystep SUBCOMMAND ...
@@ -30,11 +30,7 @@ One network, any number of steps.
 
 {subcommands}
 
-example:
-  anystep train digits-shortcut --out runs/digits
-  anystep sample runs/digits --steps 1 4 128
-
-anystep SUBCOMMAND --help shows its options; --debug shows the traceback of an error."""
+anystep SUBCOMMAND --help shows its options. --debug: the traceback of an error."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run_subcommand(words: Sequence[str]) -> int:
     """Run the subcommand that is the first word, or print the usage; returns the exit code."""
     if not words or words[0] in ("-h", "--help"):
-        print(USAGE.format(subcommands="\n".join(f"  {name:<8}  {text}" for name, text in SUBCOMMANDS.items())))
+        lines = (f"  {name:<8}  {what}\n            anystep {example}" for name, (what, example) in SUBCOMMANDS.items())
+        print(USAGE.format(subcommands="\n".join(lines)))
         return 0 if words else 2
     name = words[0]
     if name == "--version":

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import get_terminal_size
+from textwrap import fill, indent
 from typing import Annotated, Literal, TypeVar
 
 import tyro
@@ -14,15 +16,18 @@ from anystep.core.registry import import_modules
 Options = TypeVar("Options")
 
 #: an option that sets True, without a --no- form
-Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
+Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help_behavior_hint="")]
 #: `--import`: the modules to import before a run or a config is opened
 Imports = Annotated[
     tuple[str, ...],
     tyro.conf.UseAppendAction,
-    tyro.conf.arg(
-        name="import", metavar="MODULE", help="Import this module first, for the classes of your own that it defines."
-    ),
+    tyro.conf.arg(name="import", metavar="MODULE", help="Import this module, for your own classes."),
 ]
+
+
+def unset(metavar: str) -> object:
+    """Return the annotation of an option that is None where it is not given; its docstring names the default."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
 
 
 @dataclass(frozen=True)
@@ -31,19 +36,19 @@ class RunOptions:
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run directory."""
-    steps: list[int]
+    steps: Annotated[list[int], tyro.conf.arg(metavar="N ...")]
     """Numbers of sampling steps, any integers of at least 1."""
-    num: int | None = None
-    """Number of samples. Default: 64, or the number of rows in --condition."""
-    guidance: list[float] | None = None
-    """Guidance scales W, 1 for none; each on the same noise. Default: as trained, and built-in guidance not twice."""
+    num: Annotated[int | None, unset("N")] = None
+    """Number of samples. Default: 64, or as many as --condition has rows."""
+    guidance: Annotated[list[float] | None, unset("W ...")] = None
+    """Guidance scales, 1 for none, each on the same noise. Default: as trained."""
     guide_twice: Flag = False
-    """Allow guidance at steps that have it from training, or that were not trained for it."""
-    seed: int = 0
+    """Allow guidance at steps that have it built in, or were not trained for it."""
+    seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
     """Seed of the noise."""
-    checkpoint: int | None = None
-    """Step of the checkpoint to use, one that --checkpoint.keep-every has kept. Default: the newest."""
-    device: str = "auto"
+    checkpoint: Annotated[int | None, unset("STEP")] = None
+    """Step of the checkpoint to use. Default: the newest."""
+    device: Annotated[str, tyro.conf.arg(metavar="NAME")] = "auto"
     """auto, cpu, cuda or mps."""
     imports: Imports = ()
 
@@ -52,32 +57,43 @@ class RunOptions:
 class ConfigOptions:
     """Options of the subcommands that take a config."""
 
-    recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")] = ""
-    """A recipe (`anystep recipes` lists them; compare takes a family too), a config.json, or a run directory."""
-    out: Path | None = None
-    """Run directory to write. Default: runs/RECIPE, or with --resume the run directory that RECIPE is."""
-    images: int | None = None
-    """Short for --training.images: length of the run; may grow with --resume."""
-    batch: int | None = None
-    """Short for --training.batch: images per batch."""
-    device: str | None = None
-    """Short for --training.device: auto, cpu, cuda or mps."""
+    recipe: Annotated[str, tyro.conf.Positional, unset("RECIPE")] = ""
+    """First: a recipe (`anystep recipes` lists them), a config.json or a run directory."""
+    out: Annotated[Path | None, unset("DIR")] = None
+    """Run directory to write. Default: runs/RECIPE."""
+    images: Annotated[int | None, unset("N")] = None
+    """Length of the run in images; may grow with --resume."""
+    batch: Annotated[int | None, unset("N")] = None
+    """Images per batch."""
+    device: Annotated[str | None, unset("NAME")] = None
+    """auto, cpu, cuda or mps."""
     dry_run: Flag = False
-    """Print what would be trained and what it would cost. Trains and writes nothing."""
-    codec: str | None = None
-    """Class of the section `codec`. Default: the recipe's."""
-    penalty: str | None = None
-    """Class of the section `penalty`. Default: the recipe's."""
-    weight: str | None = None
-    """Class of the section `weight`. Default: the recipe's."""
+    """Print what would be trained and its cost, no more."""
+    codec: Annotated[str | None, unset("NAME")] = None
+    """How data becomes network input: auto, pixels, vectors."""
+    penalty: Annotated[str | None, unset("NAME")] = None
+    """Penalty of the error: own (the method's), squared, pseudo_huber or haar."""
+    weight: Annotated[str | None, unset("NAME")] = None
+    """Weight of an example's error: none or own_error."""
+    help_all: Flag = False
+    """Show the config's options too, --section.field."""
     imports: Imports = ()
 
 
 def parse(options: type[Options], argv: Sequence[str], subcommand: str, description: str) -> Options:
     """Return the options of a subcommand without a config. `--import`ed modules are imported."""
-    args = tyro.cli(options, args=list(argv), prog=f"anystep {subcommand}", description=description)
+    args = tyro.cli(options, args=list(argv), prog=f"anystep {subcommand}", description=wrapped(description))
     import_modules(getattr(args, "imports", ()))
     return args
+
+
+def wrapped(description: str) -> str:
+    """Return a description whose first paragraph is wrapped to the terminal's width; the examples below it stay lines.
+
+    The paragraph is indented, as tyro would join lines that start with a letter.
+    """
+    text, _, examples = description.partition("\n\n")
+    return f"{indent(fill(text, get_terminal_size().columns - 2), '  ')}\n\n{examples}"
 
 
 def check_steps(steps: Sequence[int]) -> None:

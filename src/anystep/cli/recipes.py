@@ -12,7 +12,7 @@ import torch
 import tyro
 
 from anystep.cli.files import check_writable, write_json
-from anystep.cli.parse import parse
+from anystep.cli.parse import parse, unset
 from anystep.cli.tables import print_table
 from anystep.core.errors import UsageError
 from anystep.networks import NetworkConfig
@@ -22,9 +22,8 @@ from anystep.run.config import Config, to_json
 from anystep.run.plan import forward_units, pair_units
 from anystep.training.speed import measure
 
-DESCRIPTION = """List the recipes, FAMILY-METHOD; with a NAME, print one: every option's value, its cost and time here.
-
-Any option of a recipe can be changed: anystep train RECIPE --help.
+DESCRIPTION = """List the recipes, FAMILY-METHOD; with a NAME, print one: every option's value, its cost and its
+time here. Any option can be changed: anystep train RECIPE --optimizer.lr 1e-3.
 
 example: anystep recipes
          anystep recipes digits-shortcut"""
@@ -34,12 +33,12 @@ example: anystep recipes
 class RecipesOptions:
     """Options of `anystep recipes`."""
 
-    name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME]")] = None
+    name: Annotated[str | None, tyro.conf.Positional, unset("[NAME]")] = None
     """A recipe to print in full, or a family for its main one. Default: list all."""
-    data: str | None = None
+    data: Annotated[str | None, unset("PATH")] = None
     """Where the data is, for a recipe for your own images or vectors."""
-    json: Path | None = None
-    """Write the complete config to this file, with what it costs; without NAME those of every recipe."""
+    json: Annotated[Path | None, unset("FILE")] = None
+    """Write config and cost to this file; without NAME the configs of all recipes."""
 
 
 def run(argv: Sequence[str]) -> int:

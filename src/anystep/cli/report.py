@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from anystep.cli.files import write_png
-from anystep.cli.parse import Imports, check_steps, parse
+from anystep.cli.parse import Imports, check_steps, parse, unset
 from anystep.cli.tables import print_scores
 from anystep.codecs import sampled
 from anystep.core.errors import DataError, UsageError
@@ -31,7 +31,8 @@ from anystep.run.facts import read_config
 DESCRIPTION = """Write a page (one HTML file that loads nothing) of one run, or of several to compare: the same noise at
 several numbers of steps, scores of `anystep evaluate`, loss curves, configs, the commands to repeat the run.
 
-example: anystep report runs/digits-shortcut runs/digits-flow_matching --out runs/report"""
+example: anystep report runs/digits
+         anystep report runs/digits runs/flow --out runs/report"""
 
 #: images in a row, points or vectors in a plot
 COLUMNS, POINTS = 16, 1000
@@ -42,15 +43,15 @@ SAME_NOISE = "The same noise in 1 to many steps"
 class ReportOptions:
     """Options of `anystep report`."""
 
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN ...")]
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, unset("RUN ...")]
     """Run directories; files among them (RUNS/*) are ignored."""
-    steps: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128)
+    steps: Annotated[tuple[int, ...], tyro.conf.arg(metavar="N ...")] = (1, 2, 4, 8, 16, 32, 64, 128)
     """Numbers of sampling steps to show."""
-    seed: int = 0
+    seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
     """Seed of the noise, the same for every run."""
-    out: Path | None = None
+    out: Annotated[Path | None, unset("DIR")] = None
     """Folder to write. Default: RUN/report of the first run."""
-    device: str = "auto"
+    device: Annotated[str, tyro.conf.arg(metavar="NAME")] = "auto"
     """auto, cpu, cuda or mps."""
     imports: Imports = ()
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anystep.cli.files import write_png
-from anystep.cli.parse import RunOptions, check_steps, parse, read_weights
+from anystep.cli.parse import RunOptions, check_steps, parse, read_weights, unset
 from anystep.core.errors import UsageError, reason
 from anystep.core.fields import require
 from anystep.core.files import write_bytes
@@ -37,35 +37,31 @@ DESCRIPTION = """Generate samples. Sample i is determined by (seed, i): more ste
 consistency models, which re-noise between steps, they give another one.
 
 example: anystep sample runs/digits --steps 1 4 128 --num 64
-         anystep sample runs/digits --steps 1 4 --guidance 1 1.5 2.5      every scale, the same noise
-         anystep sample runs/digits --steps 128 --refine 3 17     two of them again, sharper
-         anystep sample runs/digits --steps 1 --interpolate 9     between pairs of noises"""
+         anystep sample runs/digits --steps 128 --refine 3 17    (two, sharper)
+         anystep sample runs/digits --steps 1 4 --guidance 1 1.5 2.5
+         anystep sample runs/digits --steps 1 --interpolate 9"""
 
 
 @dataclass(frozen=True)
 class SampleOptions(RunOptions):
     """Options of `anystep sample`."""
 
-    label: int | None = None
-    """One class for all samples. Default: the classes take turns."""
-    condition: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npz")] = None
-    """Features to condition on, one row per sample, in the data's unit: arrays [n, ...] with the names of the data's
-    conditions (a single one: feature, or the only array). Default: none."""
-    refine: list[int] | None = None
-    """Generate these samples only, by number from 0: the same noise again, with more steps."""
-    interpolate: int | None = None
-    """Generate this many points between pairs of noises (Frans et al. 2024, eq. 6): one pair per row, --num / points
-    rows."""
-    order: Order | None = None
-    """Where the small steps are if the number of steps is no power of two. Default: as the run's objective."""
-    weights: Annotated[str, tyro.conf.arg(metavar="ema|raw|WIDTH")] = "ema"
-    """ema: the evaluation EMA; raw: the trained parameters; a number such as 0.1: the power EMA of this relative width,
-    of a run trained with --ema.profiles."""
-    out: Path | None = None
+    label: Annotated[int | None, unset("CLASS")] = None
+    """One class, by number, for all samples. Default: the classes take turns."""
+    condition: Annotated[Path | None, unset("FILE")] = None
+    """Features to condition on (.npz): a row per sample, arrays named as the data's conditions."""
+    refine: Annotated[list[int] | None, unset("I ...")] = None
+    """Generate these samples only, by number from 0: the same noise again, in more steps."""
+    interpolate: Annotated[int | None, unset("N")] = None
+    """Generate N points between pairs of noises (Frans et al. 2024, eq. 6), a pair per row."""
+    order: Annotated[Order | None, unset("NAME")] = None
+    """small_last or small_first, if the number of steps is no power of two. Default: as the run."""
+    weights: Annotated[str, tyro.conf.arg(metavar="NAME")] = "ema"
+    """ema (for evaluation), raw (as trained), or the width of a power EMA such as 0.1 (--ema.profiles)."""
+    out: Annotated[Path | None, unset("DIR")] = None
     """Folder to write. Default: RUN/samples."""
     format: Literal["png", "npz"] = "png"
-    """png: images or plots; npz: samples_<steps>.npz with samples (uint8 [n, H, W, C] or float32 [n, D]) and labels,
-    or samples_<steps>_w<W>.npz for several guidance scales W."""
+    """png: images or plots; npz: samples_STEPS.npz, or samples_STEPS_wW.npz for several guidance scales W."""
 
 
 def run(argv: Sequence[str]) -> int:

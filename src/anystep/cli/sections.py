@@ -2,7 +2,7 @@
 
 They are read in two calls of tyro. Which fields a config has depends on some of the subcommand's own options (the
 recipe, `--init-from`, `--penalty`): the first call reads those and ignores the rest. The second reads the whole command
-line against the config that they select.
+line against the config that they select. `--help` is the help of the first, `--help-all` that of the second.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from anystep.cli.parse import ConfigOptions
+from anystep.cli.parse import ConfigOptions, wrapped
 from anystep.core.errors import UsageError
 from anystep.core.registry import import_modules
 from anystep.recipes import missing_data
@@ -43,14 +43,20 @@ def parse_with_sections(
     the first word; without one, help shows the fields of the recipe ``example``, and anything else raises UsageError.
     `--import`ed modules are imported.
     """
-    prog = f"anystep {subcommand}"
-    args, _ = tyro.cli(options, args=list(argv), prog=prog, return_unknown_args=True, add_help=False)
+    prog, description = f"anystep {subcommand}", wrapped(description)
+    try:
+        args, _ = tyro.cli(options, args=list(argv), prog=prog, description=description, return_unknown_args=True)
+    except SystemExit as end:
+        if not end.code:
+            print(f"More options, --section.field of the config: {prog} RECIPE --help-all")
+        raise
     import_modules(args.imports)
     recipe_first = list(argv[:1]) == [args.recipe]
     config = with_classes(find_config(args if recipe_first else options(recipe=example)), args)
     names = [f.name for f in fields(Config) if f.name not in ("recipe", *without)]
     default = Command(options(), {name: getattr(config, name) for name in names})
-    command = tyro.cli(Command, args=list(argv), default=default, prog=prog, description=description)
+    words = ["--help"] if args.help_all else list(argv)
+    command = tyro.cli(Command, args=words, default=default, prog=prog, description=description)
     if not recipe_first:
         raise UsageError(
             f"{subcommand} starts with a recipe, e.g. anystep {subcommand} {example}; anystep recipes lists them"

@@ -6,9 +6,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from anystep.cli.files import check_writable, write_json
-from anystep.cli.parse import ConfigOptions, Flag
+from anystep.cli.parse import ConfigOptions, Flag, unset
 from anystep.cli.progress import TrainingProgress
 from anystep.cli.sections import configured, parse_with_sections
 from anystep.core.errors import UsageError
@@ -19,11 +20,11 @@ from anystep.run.plan import forward_units, pair_units
 from anystep.training.signals import stop_on_signal
 from anystep.training.trainer import train
 
-DESCRIPTION = """Train a recipe into a run directory. Every field of its config is an option, --section.field VALUE.
+DESCRIPTION = """Train a recipe into a run directory. Options that are not given have the recipe's values, which
+anystep recipes RECIPE prints. Ctrl-C saves a checkpoint and stops; --resume continues as if it had not.
 
-Ctrl-C and SIGTERM save a checkpoint and stop; --resume continues, with the same result as if it had not stopped.
-
-example: anystep train digits-shortcut --out runs/digits --images 100000 --optimizer.lr 1e-3
+example: anystep train digits-shortcut --out runs/digits --optimizer.lr 1e-3
+         anystep train folder32-shortcut --data.path pictures --out runs/own
          anystep train digits-shortcut --dry-run > own.json"""
 
 
@@ -32,13 +33,13 @@ class TrainOptions(ConfigOptions):
     """Options of `anystep train` without the sections of the config."""
 
     resume: Flag = False
-    """Continue from the newest checkpoint in --out; starts the run if there is none."""
-    init_from: Path | None = None
-    """Initialise the network with the weights of this run, and take its kind and size (fine-tuning, or a teacher)."""
-    seed: int | None = None
-    """Short for --training.seed."""
-    json: Path | None = None
-    """Write the last log record and the run directory to this file; with --dry-run the config and the cost."""
+    """Continue the run in --out (RECIPE, if that is a run); start it if there is none."""
+    init_from: Annotated[Path | None, unset("RUN")] = None
+    """Start from this run's weights, with its network, to fine-tune or distil it."""
+    seed: Annotated[int | None, unset("N")] = None
+    """Seed of the run."""
+    json: Annotated[Path | None, unset("FILE")] = None
+    """Write the last log record to this file (--dry-run: config and cost)."""
 
 
 def run(argv: Sequence[str]) -> int:

@@ -30,6 +30,7 @@ def misfit(error: BaseException) -> str:
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """Return the end of a message about an unknown name: the nearest names, or nothing if none is near."""
-    near = get_close_matches(name, list(names), n=2)
+    """Return the end of a message about an unknown name: the nearest names or those that contain it, or nothing."""
+    names = list(names)
+    near = get_close_matches(name, names, n=2) or [each for each in names if len(name) > 2 and name in each][:2]
     return f"; did you mean {' or '.join(near)}?" if near else ""

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar, TypeVar
 
-from anystep.core.errors import UsageError
+from anystep.core.errors import UsageError, did_you_mean
 from anystep.core.fields import Checked, check_fields
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ class Registry(UserDict[str, T]):
     def find(self, name: str, base: type[Any], field: str) -> Any:
         """Return the thing of a name, or the subclass of ``base`` that "module:Class" names. Raises UsageError."""
         if name not in self and ":" not in name:
-            raise UsageError(f"{field} must be one of {', '.join(self)}, got {name!r}")
+            raise UsageError(f"{field} must be one of {', '.join(self)}, got {name!r}{did_you_mean(name, self)}")
         return self[name] if name in self else find_class(name, base)
 
     def attribute(self, module: str, name: str) -> T:
@@ -95,11 +95,14 @@ def find_class(path: str, base: type[T]) -> type[T]:
     name, _, attributes = path.partition(":")
     if name not in sys.modules and name != main_name():
         raise UsageError(f"{path} is in a module that is not imported: --import {name}, in Python imports=[{name!r}]")
-    found: Any = sys.modules.get(name) or sys.modules["__main__"]
+    module: Any = sys.modules.get(name) or sys.modules["__main__"]
+    found = module
     for part in attributes.split("."):
         found = vars(found).get(part) if isinstance(found, ModuleType | type) else None
     if found is None:
-        raise UsageError(f"{name} has no class {attributes}: renamed or removed, or another module of this name")
+        near = did_you_mean(attributes, (key for key, thing in vars(module).items() if isinstance(thing, type)))
+        hint = near or ": renamed or removed, or another module of this name"
+        raise UsageError(f"{name} has no class {attributes}{hint}")
     if not (isinstance(found, type) and issubclass(found, base) and not inspect.isabstract(found)):
         raise UsageError(f"{path} is not a subclass of {base.__name__} that can be used here")
     check_decorated(found)

@@ -12,7 +12,7 @@ from annotated_types import Ge
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anystep.core.errors import UsageError
+from anystep.core.errors import UsageError, did_you_mean
 from anystep.core.fields import PositiveFloat, require
 from anystep.flow.condition import Condition, ConditionSpec
 from anystep.networks.base import VelocityNetwork, VelocityNetworkConfig
@@ -151,7 +151,8 @@ DIT_PRESETS: tuple[str, ...] = tuple(f"{size}/{patch}" for size in _SIZES for pa
 def dit_preset(preset: str, **changes: object) -> DiTConfig:
     """Return a DiT of `DIT_PRESETS`, with the fields ``changes``. Raises UsageError for an unknown name."""
     if preset not in DIT_PRESETS:
-        raise UsageError(f"no DiT preset {preset!r}: it must be one of {', '.join(DIT_PRESETS)}")
+        hint = did_you_mean(preset, DIT_PRESETS)
+        raise UsageError(f"no DiT preset {preset!r}: it must be one of {', '.join(DIT_PRESETS)}{hint}")
     size, patch = preset.split("/")
     hidden, depth, heads = _SIZES[size]
     fields: dict[str, object] = {"hidden": hidden, "depth": depth, "heads": heads, "patch": int(patch), **changes}

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from anystep.core.errors import UsageError
+from anystep.core.errors import UsageError, did_you_mean
 from anystep.networks import NetworkConfig
 from anystep.objectives import OBJECTIVES, Objective
 from anystep.recipes.ablation import PARTS, with_parts
@@ -46,7 +46,8 @@ def network_for(config: Config, objective: Objective) -> NetworkConfig:
 def named_objective(config: Config, method: str) -> Objective:
     """Return a method with the settings of ``config``'s family, or its defaults. Raises UsageError."""
     if method not in OBJECTIVES:
-        raise UsageError(f"no method {method!r}; methods: {', '.join(OBJECTIVES)}, and parts: {', '.join(PARTS)}")
+        names = f"methods: {', '.join(OBJECTIVES)}, and parts: {', '.join(PARTS)}"
+        raise UsageError(f"no method {method!r}; {names}{did_you_mean(method, [*OBJECTIVES, *PARTS])}")
     family = FAMILIES.get(family_name(config))
     settings = {} if family is None else {**family.settings, family.main.objective.name: family.main.objective}
     return settings.get(method) or OBJECTIVES[method]()
