@@ -1,11 +1,11 @@
 """Five short runs whose losses and samples are recorded, so that a change of the code that must not alter results can
 show that it does not.
 
-    python -m tests.golden.runs              compare with both files, bit for bit
+    python -m tests.golden.runs              compare with all files, bit for bit
     python -m tests.golden.runs --record 2   write recorded_2.json
 
 `recorded.json` was written by anystep 0.1.0 and holds the runs with version 1 of the random keys, `recorded_2.json`
-those with version 2. Equal bits are expected on the processor and torch release that a file names; elsewhere products
+those with version 2, `recorded_bfloat16.json` these in bfloat16, which precision auto means on some machines. Equal bits are expected on the processor and torch release that a file names; elsewhere products
 are rounded differently, and `test_golden.py` compares with a tolerance.
 """
 
@@ -14,6 +14,7 @@ import json
 import platform
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -29,8 +30,12 @@ from anystep.networks import DiTConfig, MLPConfig
 from anystep.objectives import IMM, ImprovedConsistencyTraining, ImprovedShortcut, Reflow, Shortcut
 from anystep.run.config import CheckpointConfig, Config, EmaConfig, LogConfig, OptimizerConfig, TrainingConfig
 
-#: version of the random keys -> what its runs gave
-RECORDED = {1: Path(__file__).with_name("recorded.json"), 2: Path(__file__).with_name("recorded_2.json")}
+#: what its runs gave, the version of their random keys, their precision
+RECORDED = {
+    "1": (Path(__file__).with_name("recorded.json"), 1, "float32"),
+    "2": (Path(__file__).with_name("recorded_2.json"), 2, "float32"),
+    "bfloat16": (Path(__file__).with_name("recorded_bfloat16.json"), 2, "bfloat16"),
+}
 UPDATES, BATCH = 12, 64
 STEPS = (1, 3, 8)
 SHOWN = 6  # values of each set of samples that are recorded as numbers
@@ -82,13 +87,14 @@ def configs() -> dict[str, Config]:
     }
 
 
-def measured(name: str, run: Path, keys: int) -> dict[str, Any]:
-    """Train one run and return its losses, a hash of its weights, and its samples as a hash and a few numbers.
-
-    ``keys`` is the version of its random keys.
+def measured(name: str, run: Path, version: str) -> dict[str, Any]:
+    """Train one run as `RECORDED[version]` was; return its losses, a hash of its weights, and its samples as a hash and
+    a few numbers.
     """
+    _, keys, precision = RECORDED[version]
+    trained = configs()[name]
     with patch.object(random, "KEY_VERSION", keys):
-        train(configs()[name], run)
+        train(replace(trained, training=replace(trained.training, precision=precision)), run)
     losses = [json.loads(line)["loss"] for line in (run / "log.jsonl").read_text().splitlines()]
     generator = load(run, device="cpu")
     result: dict[str, Any] = {"losses": losses, "weights": digest(*generator.network.state_dict().values())}
@@ -119,20 +125,20 @@ def machine() -> str:
 
 def main() -> int:
     """Record one version, or compare all and name every difference."""
-    versions = [int(sys.argv[2])] if sys.argv[1:2] == ["--record"] else list(RECORDED)
+    versions = sys.argv[2:3] if sys.argv[1:2] == ["--record"] else list(RECORDED)
     different = []
-    for keys in versions:
+    for version in versions:
         with tempfile.TemporaryDirectory() as folder:
-            now = {name: measured(name, Path(folder) / name, keys) for name in configs()}
+            now = {name: measured(name, Path(folder) / name, version) for name in configs()}
         if "--record" in sys.argv:
-            RECORDED[keys].write_text(json.dumps({"machine": machine(), "runs": now}, indent=1) + "\n")
+            RECORDED[version][0].write_text(json.dumps({"machine": machine(), "runs": now}, indent=1) + "\n")
             return 0
-        recorded = json.loads(RECORDED[keys].read_text())
+        recorded = json.loads(RECORDED[version][0].read_text())
         if recorded["machine"] != machine():
             print(f"recorded on {recorded['machine']}, this is {machine()}")
         runs = recorded["runs"]
         different += [
-            f"keys {keys} {name} {key}" for name, was in runs.items() for key in was if now[name][key] != was[key]
+            f"{version} {name} {key}" for name, was in runs.items() for key in was if now[name][key] != was[key]
         ]
     print("\n".join(different) if different else f"{len(versions) * len(configs())} runs are equal, bit for bit")
     return 1 if different else 0

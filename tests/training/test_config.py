@@ -49,7 +49,7 @@ def test_values_left_out_are_the_defaults(small: Config) -> None:
         ("optimizer.momentum", 0.9, "unknown field optimizer.momentum"),
         ("optimizer.weight_decy", 0.9, "unknown field optimizer.weight_decy; did you mean weight_decay?"),
         ("training.images", 1e6, "training.images must be an integer, got 1000000.0"),
-        ("training.precision", "float16", "training.precision must be one of float32, bfloat16, got 'float16'"),
+        ("training.precision", "float16", "training.precision must be one of auto, float32, bfloat16, got 'float16'"),
         ("training.accumulate", 5, r"training.accumulate must be a divisor of training.batch \(32\), got 5"),
         ("network.heads", 3, r"network.hidden must be a multiple of heads \(3\), got 16"),
         ("network.name", "unet", "network.name must be one of dit, mlp, got 'unet'"),

@@ -1,6 +1,5 @@
 """Files that the subcommands write. Each appears whole or not at all; raises OSError."""
 
-import io
 import json
 import os
 from pathlib import Path
@@ -10,6 +9,7 @@ from PIL import Image
 
 from anystep.core.errors import RunError
 from anystep.core.files import write_bytes, write_text
+from anystep.figures.canvas import png
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -19,9 +19,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_png(path: Path, image: Image.Image) -> None:
     """Write an image; creates the folder."""
-    content = io.BytesIO()
-    image.save(content, format="PNG")
-    write_bytes(path, content.getvalue())
+    write_bytes(path, png(image))
 
 
 def check_writable(*paths: Path | None) -> None:

@@ -20,7 +20,7 @@ from anystep.evaluation.metrics import METRICS, build_spaces, choose_metrics, fi
 from anystep.objectives import OBJECTIVES
 from anystep.recipes import PARTS, with_method
 from anystep.run.config import Config
-from anystep.run.directory import check_data, difference
+from anystep.run.directory import FREE, check_data, difference
 from anystep.run.facts import DataFacts, read_config
 from anystep.run.plan import segments
 from anystep.training.signals import StopRequest
@@ -192,7 +192,7 @@ def check_run_free(trial: Trial, dataset: Dataset) -> None:
     """Raise UsageError or RunError unless the run directory is free, or holds this run on this data."""
     run = trial.run
     if (run / "config.json").exists():
-        if other := difference(read_config(run), trial.config, {"training.device"}):
+        if other := difference(read_config(run), trial.config, FREE):
             name, before, after = other
             raise UsageError(
                 f"{run} holds a run with {name} {before}, not {after}: "

@@ -83,6 +83,13 @@ def to_image(figure: "Figure", dpi: int = 160) -> Image.Image:
         return image.convert("RGB")
 
 
+def png(image: Image.Image) -> bytes:
+    """Return the image as a PNG file."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
 def to_svg(figure: "Figure", key: str) -> str:
     """Return the figure as an `<svg>` element without a background, coloured by the CSS variables of a page.
 

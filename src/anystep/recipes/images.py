@@ -1,7 +1,6 @@
 """Recipes for your own images: a folder, arrays in an `.npz`, or a Hugging Face / parquet data set.
 
-A recipe does not depend on the device. On a GPU add `--training.precision bfloat16`; on a CPU without bfloat16 units
-that is slower than float32.
+`folder`, `npz` and `hub` want a GPU. Their `...32` forms are for a CPU.
 """
 
 from collections.abc import Mapping

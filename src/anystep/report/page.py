@@ -1,7 +1,6 @@
 """A run, or a comparison of runs, on one HTML page that loads nothing and runs no scripts."""
 
 import base64
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from PIL import Image
 
 from anystep.core.files import write_text
 from anystep.evaluation.scores import measured
-from anystep.figures.canvas import to_svg
+from anystep.figures.canvas import png, to_svg
 from anystep.figures.methods import steps_name
 from anystep.report.curves import loss_figure, score_figure
 from anystep.report.run import ReportImage, RunSummary, run_names
@@ -91,9 +90,8 @@ def _inline(image: ReportImage) -> tuple[ReportImage, str, bool]:
     """Return an image, its PNG as a `data:` address, and whether it is narrow. Raises ValueError for another file."""
     try:
         opened = Image.open(image.image) if isinstance(image.image, Path) else image.image
-        buffer = io.BytesIO()
-        opened.save(buffer, format="PNG", optimize=True)
+        content = png(opened)
     except OSError as error:
         raise ValueError(f"cannot read the image {image.image}: {error}") from error
-    data = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    data = "data:image/png;base64," + base64.b64encode(content).decode("ascii")
     return image, data, opened.width <= NARROW

@@ -8,7 +8,7 @@ sections penalty and weight, if they have one. With `ema.profiles` there are ``e
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,13 +93,20 @@ def read(path: Path, groups: tuple[str, ...] | None = None, advice: str | None =
     return Checkpoint(tensors, values)
 
 
-def prune(root: Path, config: CheckpointConfig, batch: int) -> None:
-    """Delete all but the newest ``keep_last`` and the first after each multiple of ``keep_every`` images."""
+def prune(root: Path, config: CheckpointConfig, batch: int, scheduled: Callable[[int], bool], last: int) -> None:
+    """Delete all but the newest ``keep_last`` and the first after each multiple of ``keep_every`` images.
+
+    Checkpoints at steps that are not ``scheduled``, by the clock or by a signal, are counted separately, so that the
+    others are the same in every run; after the ``last`` step they are deleted.
+    """
+    found = listing(root)
+    planned = [step for step, _ in found if scheduled(step)]
+    newest = {*planned[-config.keep_last :], *(step for step, _ in found[-config.keep_last :] if found[-1][0] < last)}
     kept = 0
-    for step, path in listing(root)[: -config.keep_last]:
-        multiples = 0 if config.keep_every is None else step * batch // config.keep_every
-        if multiples > kept:
-            kept = multiples
+    for step, path in found:
+        multiples = 0 if config.keep_every is None or step not in planned else step * batch // config.keep_every
+        if multiples > kept or step in newest:
+            kept = max(kept, multiples)
             continue
         with suppress(OSError):  # renamed first: a kill half-way leaves nothing that looks like a checkpoint
             shutil.rmtree(path.rename(path.with_name(f".partial-{path.name}")))

@@ -99,8 +99,9 @@ class TrainingConfig(Checked, section="training"):
     """Seed of every random quantity of the run."""
     device: str = "auto"
     """`auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`, `mps`."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """`bfloat16` computes the network under autocast; parameters, averages and losses stay float32."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """`bfloat16` computes the network under autocast; parameters, averages and losses stay float32. `auto`: bfloat16
+    where the device has it in hardware and the method allows it; decided when the run starts, and kept on resume."""
     matmul_precision: Literal["highest", "high", "medium"] = "highest"
     """float32 matrix products; `high` allows TF32 on GPUs. On CPUs `medium` may be faster or slower: measure."""
     compile: bool = False
@@ -125,6 +126,9 @@ class CheckpointConfig(Checked, section="checkpoint"):
 
     every: Count = 250_000
     """Images between checkpoints; there is also one at the end of the run and after a stop by a signal."""
+    minutes: PositiveFloat | None = 10.0
+    """Longest time without a checkpoint; the first comes after a minute. Those by the clock change nothing in the run,
+    and are gone when it is complete. None: only those of `every`."""
     keep_last: Count = 2
     """Number of newest checkpoints to keep."""
     keep_every: Count | None = None
@@ -132,11 +136,21 @@ class CheckpointConfig(Checked, section="checkpoint"):
 
 
 @dataclass(frozen=True)
+class PreviewConfig(Checked, section="preview"):
+    """Samples that are drawn while a run trains, in `RUN/previews`."""
+
+    num: Annotated[int, Ge(0)] | None = None
+    """Samples of the same noises in 1, 4 and M steps after each checkpoint; None: 8 images or 512 vectors; 0: no
+    previews. They change nothing in the run, and take at most a twentieth of its time."""
+
+
+@dataclass(frozen=True)
 class LogConfig(Checked, section="log"):
     """What is logged; the run's own `log.jsonl` is always written."""
 
     every: Count = 10_000
-    """Images between log records; a record holds means over the updates since the last."""
+    """Images between log records, which hold means over the updates since the last. Before the first of these there are
+    records of updates 1, 2, 4, 8, ..."""
     tensorboard: bool = False
     """Write TensorBoard events too (extra `tensorboard`)."""
 
@@ -158,6 +172,7 @@ class Config:
     ema: EmaConfig = field(default_factory=EmaConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    preview: PreviewConfig = field(default_factory=PreviewConfig)
     log: LogConfig = field(default_factory=LogConfig)
 
     def __post_init__(self) -> None:

@@ -14,6 +14,9 @@ from anystep.run.config import Config, to_json
 from anystep.run.facts import DataFacts, read_config
 from anystep.run.plan import phases
 
+#: what may differ in a resumed run: it changes no result
+FREE = frozenset({"training.device", "checkpoint.minutes", "preview.num"})
+
 
 def check_directory(config: Config, out: Path, resume: bool) -> DataFacts | None:
     """Return the recorded facts of the data of the run to resume, None for a new run.
@@ -50,27 +53,32 @@ def write_run(config: Config, facts: DataFacts, notes: Sequence[str], out: Path)
 
 
 def check_unchanged(stored: Config, config: Config, out: Path) -> None:
-    """Raise UsageError unless the resumed run differs at most in its device, and in its length if that is allowed."""
+    """Raise UsageError unless the resumed run differs in `FREE` options alone, and in its length if that is allowed."""
     count, objective = len(phases(config)), config.objective
     why = f"the {count} phases of {objective.name} are fractions of it" if count > 1 else None
     if objective.scheduled:
         why = f"the targets of {objective.name} depend on it"
     if why is not None and stored.training.steps != config.training.steps:
         raise UsageError(f"--images cannot change with --resume: {why} ({stored.training.images} images in {out})")
-    if other := difference(stored, config, {"training.images", "training.device"}):
+    if other := difference(stored, config, FREE | {"training.images"}):
         name, before, after = other
         raise UsageError(
             f"--resume continues {out} as it was configured: {name} is {before}, not {after}; "
-            "only --images and --device may change"
+            "only --images, --device, --checkpoint.minutes and --preview.num may change"
         )
 
 
 def difference(stored: Config, config: Config, free: Container[str]) -> tuple[str, Any, Any] | None:
-    """Return (name, stored value, new value) of the first option that differs, ignoring ``free``; else None."""
+    """Return (name, stored value, new value) of the first option that differs, ignoring ``free``; else None.
+
+    A codec or a precision that is left to be decided equals what was decided.
+    """
     before, after = options(stored), options(config)
-    auto = isinstance(stored.codec, Auto) or isinstance(config.codec, Auto)  # the data set's codec, whatever that is
+    auto = isinstance(stored.codec, Auto) or isinstance(config.codec, Auto)
+    undecided = "auto" in {stored.training.precision, config.training.precision}
     for name, value in after.items():
-        if value != before.get(name) and name not in free and not (auto and name.startswith("codec.")):
+        decided = (auto and name.startswith("codec.")) or (undecided and name == "training.precision")
+        if value != before.get(name) and name not in free and not decided:
             return name, before.get(name), value
     return None
 

@@ -25,7 +25,7 @@ def notes(config: Config, num_classes: int | None = None) -> Iterator[str]:
     pairs = next((phase.pairs for phase in phases(config) if phase.pairs is not None), None)
     if objective.uses_jvp and network.attends:
         yield f"{objective.name} differentiates in forward mode: attention is computed unfused (math)"
-    if objective.exact and config.training.precision != "float32":
+    if objective.exact and config.training.precision == "bfloat16":
         yield f"{objective.name} is always computed in float32: training.precision has no effect"
     if config.init.run is not None and objective.any_step and network.time_scale > SMOOTH:
         yield (

@@ -16,7 +16,7 @@ from anystep.run.facts import DataFacts
 from anystep.run.plan import UNITS, Segment, segments
 from anystep.training.examples import DataExamples
 from anystep.training.state import State
-from anystep.training.trainer import matmul_precision
+from anystep.training.trainer import decide_precision, matmul_precision
 from anystep.training.update import update
 
 #: fewest examples that are computed at a time
@@ -78,8 +78,8 @@ def measure(config: Config, dataset: Dataset, within: float = 2.0) -> Speed:
 
 def extrapolate(config: Config, dataset: Dataset, within: float) -> Speed:
     """Return the run's speed from its own micro-batches, for about ``within`` seconds."""
-    facts, training = DataFacts.of(dataset, config.codec), config.training
-    state = State(config, facts, pick_device(training.device))
+    facts, training, device = DataFacts.of(dataset, config.codec), config.training, pick_device(config.training.device)
+    state = State(decide_precision(config, device), facts, device)
     examples = DataExamples(dataset, facts.codec, facts.condition_codecs)
     parts = segments(config)
     kinds = [(type(part.phase.objective), part.phase.cost) for part in parts]

@@ -65,10 +65,10 @@ class State:
         return Networks(*(cast(Network, network) for network in (self.network, target, self.teacher)))
 
     def autocast(self) -> AbstractContextManager[object]:
-        """Return the context that the network is computed in: autocast, unless the method needs float32."""
-        if self.config.training.precision == "float32" or self.config.objective.exact:
-            return nullcontext()
-        return torch.autocast(self.device.type, torch.bfloat16)
+        """Return the network's context: autocast for bfloat16, unless the method needs float32."""
+        if self.config.training.precision == "bfloat16" and not self.config.objective.exact:
+            return torch.autocast(self.device.type, torch.bfloat16)
+        return nullcontext()
 
     def apply(self, rate: float) -> None:
         """Step the optimizer with the present gradients, then the EMAs."""

@@ -1,7 +1,8 @@
 """The training loop: phases, updates, records, checkpoints. What an update does is in `update.py`.
 
 A run directory holds `config.json` (complete, re-runnable), `run.json` (facts of the data, versions), `log.jsonl`,
-`timing.jsonl`, `checkpoints/` and, with `ema.profiles`, `profiles/`.
+`timing.jsonl`, `checkpoints/`, `previews/` and, with `ema.profiles`, `profiles/`. Two runs of one config have equal
+files, but for `timing.jsonl`, `previews/` and, while they train, the checkpoints that are written by the clock.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,13 +14,13 @@ from typing import Any
 
 import torch
 
-from anystep.core.device import pick_device
+from anystep.core.device import has_bfloat16, pick_device
 from anystep.core.errors import UsageError
 from anystep.data import Dataset
 from anystep.run import checkpoint
 from anystep.run.config import Config
 from anystep.run.directory import check_data, check_directory, write_run
-from anystep.run.facts import DataFacts
+from anystep.run.facts import DataFacts, read_config
 from anystep.run.log import RunLog, summary_writer
 from anystep.run.plan import Segment, phases, segments
 from anystep.run.weights import read_trained
@@ -27,6 +28,8 @@ from anystep.training.coupling import CoupledExamples
 from anystep.training.examples import DataExamples, Examples
 from anystep.training.notes import data_notes, notes
 from anystep.training.pairs import make_pairs
+from anystep.training.preview import Previews
+from anystep.training.saver import Saver
 from anystep.training.signals import StopRequest
 from anystep.training.state import State
 from anystep.training.update import update
@@ -65,6 +68,7 @@ def train(
     # 1. What can fail without touching the disk.
     device, parts = pick_device(config.training.device), segments(config)
     recorded = check_directory(config, out, resume)
+    config = decide_precision(config, device, out)
     board_class = summary_writer() if config.log.tensorboard else None
     dataset = config.data.open("train")
     facts = recorded or DataFacts.of(dataset, config.codec)
@@ -82,14 +86,27 @@ def train(
         say(warning)
     # 3. Phase by phase.
     board = board_class and board_class(str(out / "tensorboard"), purge_step=state.step * settings.batch + 1)
+    saver = Saver(state, parts, out, Previews(state, dataset, out / "previews", say))
     with RunLog(out, offset, state.step, board) as log, matmul_precision(settings.matmul_precision):
         for segment in parts:
             if state.step >= segment.last:
                 continue  # trained before
             examples = start_phase(state, segment, dataset, out, say, stop)
-            if examples is None or train_phase(state, segment, examples, out, log, watch, stop):
+            if examples is None or train_phase(state, segment, examples, saver, log, watch, stop):
                 return TrainResult(state.step, stop.signal)
     return TrainResult(state.step)
+
+
+def decide_precision(config: Config, device: torch.device, out: Path | None = None) -> Config:
+    """Return the run with a precision: that of the run in ``out``, if there is one, or what `auto` means here."""
+    training, objective = config.training, config.objective
+    if training.precision != "auto":
+        return config
+    decided = "auto" if out is None or not (out / "config.json").exists() else read_config(out).training.precision
+    if decided == "auto":
+        low = has_bfloat16(device) and not objective.exact and not objective.uses_jvp
+        decided = "bfloat16" if low else "float32"
+    return replace(config, training=replace(training, precision=decided))
 
 
 @contextmanager
@@ -138,27 +155,25 @@ def start_phase(
 
 
 def train_phase(
-    state: State, segment: Segment, examples: Examples, out: Path, log: RunLog, watch: StepCallback, stop: StopRequest
+    state: State,
+    segment: Segment,
+    examples: Examples,
+    saver: Saver,
+    log: RunLog,
+    watch: StepCallback,
+    stop: StopRequest,
 ) -> bool:
     """Make the updates of a phase; returns whether a signal stopped the run before its end."""
-    config, settings = state.config, state.config.training
-    copies = config.ema.profile_every or config.checkpoint.every
-    log_every, save_every, copy_every = (
-        max(1, images // settings.batch) for images in (config.log.every, config.checkpoint.every, copies)
-    )
+    settings = state.config.training
+    log_every = max(1, state.config.log.every // settings.batch)
     while state.step < segment.last:
         update(state, examples, segment)
         record, stopping = None, stop.signal is not None  # read once: a later signal waits for the next update
-        if state.step % log_every == 0 or state.step == segment.last:
+        power_of_two = state.step & (state.step - 1) == 0
+        if state.step % log_every == 0 or (power_of_two and state.step < log_every) or state.step == segment.last:
             record = write_record(state, log, segment)
-        last_phase = segment.last == settings.steps
-        if config.ema.profiles and last_phase and state.step % copy_every == 0 and state.updates:
-            # before the checkpoint of this update: a run that is killed between the two stores them again
-            checkpoint.save(out / "profiles", state.step, state.profiles())
-        if stopping or state.step % save_every == 0 or state.step == segment.last:
-            checkpoint.save(out / "checkpoints", state.step, state.snapshot(log.sync()))
-            checkpoint.prune(out / "checkpoints", config.checkpoint, settings.batch)
         watch(state.step, record)
+        saver.after_update(segment, log, stopping, stop)
         if stopping and state.step < settings.steps:
             return True
     return False
