@@ -5,8 +5,9 @@ show that it does not.
     python -m tests.golden.runs --record 2   write recorded_2.json
 
 `recorded.json` was written by anystep 0.1.0 and holds the runs with version 1 of the random keys, `recorded_2.json`
-those with version 2, `recorded_bfloat16.json` these in bfloat16, which precision auto means on some machines. Equal bits are expected on the processor and torch release that a file names; elsewhere products
-are rounded differently, and `test_golden.py` compares with a tolerance.
+those with version 2, and `recorded_bfloat16.json` these in bfloat16, which precision auto is on some machines. Equal
+bits are expected on the processor and torch release that a file names; elsewhere products are rounded differently, and
+`test_golden.py` compares with a tolerance.
 """
 
 import hashlib
@@ -28,7 +29,15 @@ from anystep.flow.coupling import CouplingConfig
 from anystep.flow.penalties import Haar
 from anystep.networks import DiTConfig, MLPConfig
 from anystep.objectives import IMM, ImprovedConsistencyTraining, ImprovedShortcut, Reflow, Shortcut
-from anystep.run.config import CheckpointConfig, Config, EmaConfig, LogConfig, OptimizerConfig, TrainingConfig
+from anystep.run.config import (
+    CheckpointConfig,
+    Config,
+    EmaConfig,
+    LogConfig,
+    OptimizerConfig,
+    PreviewConfig,
+    TrainingConfig,
+)
 
 #: what its runs gave, the version of their random keys, their precision
 RECORDED = {
@@ -50,6 +59,7 @@ def config(name: str, **sections: Any) -> Config:
         "ema": EmaConfig(target=0.9, evaluation=0.99),
         "training": TrainingConfig(images=UPDATES * BATCH, batch=BATCH, seed=3, device="cpu"),
         "checkpoint": CheckpointConfig(every=5 * BATCH),
+        "preview": PreviewConfig(num=0),
         "log": LogConfig(every=BATCH),
     }
     return Config(recipe=name, **(usual | sections))

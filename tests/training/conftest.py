@@ -7,7 +7,15 @@ import pytest
 from anystep.data import Digits
 from anystep.networks import DiTConfig
 from anystep.objectives import Shortcut
-from anystep.run.config import CheckpointConfig, Config, EmaConfig, LogConfig, OptimizerConfig, TrainingConfig
+from anystep.run.config import (
+    CheckpointConfig,
+    Config,
+    EmaConfig,
+    LogConfig,
+    OptimizerConfig,
+    PreviewConfig,
+    TrainingConfig,
+)
 
 
 @pytest.fixture
@@ -19,8 +27,9 @@ def small() -> Config:
         objective=Shortcut(guidance=1.5),
         optimizer=OptimizerConfig(lr=1e-3, warmup=64, decay=0.5, clip_norm=1.0),
         ema=EmaConfig(target=0.9, evaluation=0.99),
-        training=TrainingConfig(images=32 * 24, batch=32, seed=3, device="cpu"),
+        training=TrainingConfig(images=32 * 24, batch=32, seed=3, device="cpu", precision="float32"),
         checkpoint=CheckpointConfig(every=32 * 5),
+        preview=PreviewConfig(num=0),
         log=LogConfig(every=32 * 3),
     )
 

@@ -49,8 +49,20 @@ def test_the_newest_are_kept_and_one_for_each_multiple(
     config = CheckpointConfig(keep_last=keep_last, keep_every=None if keep_every is None else keep_every * batch)
     for step in range(1, 13):
         checkpoint.save(tmp_path / "checkpoints", step, SMALL)
-        checkpoint.prune(tmp_path / "checkpoints", config, batch)
+        checkpoint.prune(tmp_path / "checkpoints", config, batch, lambda step: True, 12)
     assert steps(tmp_path) == kept
+
+
+def test_checkpoints_by_the_clock_do_not_replace_planned_ones_and_are_gone_at_the_end(tmp_path: Path) -> None:
+    """Planned at multiples of 4 and at the end, 14; the others come by the clock or by a signal."""
+    root, config, seen = tmp_path / "checkpoints", CheckpointConfig(keep_last=2), {}
+    for step in (1, 3, 4, 6, 7, 8, 9, 10, 12, 13, 14):
+        checkpoint.save(root, step, SMALL)
+        checkpoint.prune(root, config, 1, lambda step: step % 4 == 0 or step == 14, 14)
+        seen[step] = steps(tmp_path)
+    assert (seen[3], seen[4], seen[6]) == ([1, 3], [3, 4], [4, 6])
+    assert (seen[8], seen[10], seen[12]) == ([4, 7, 8], [4, 8, 9, 10], [8, 10, 12])
+    assert seen[14] == [12, 14]
 
 
 def test_a_checkpoint_that_a_kill_cut_short_is_ignored_and_replaced(small: Config, tmp_path: Path) -> None:

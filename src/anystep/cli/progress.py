@@ -62,11 +62,12 @@ class ImagesPerSecond(progress.ProgressColumn):
 class TrainingProgress(RunProgress):
     """The progress of one run: images seen, images per second, and the losses."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, done: int = 0) -> None:
+        """Start after ``done`` updates."""
         super().__init__(progress.TextColumn("{task.completed:,.0f} / {task.total:,.0f} images"), ImagesPerSecond())
         self.batch, self.total = config.training.batch, config.training.steps * config.training.batch
         self.last: Record = {}
-        self.task = self.add_task("train", total=self.total)
+        self.task = self.add_task("train", total=self.total, completed=done * self.batch)
 
     def show(self, step: int, record: Record | None) -> None:
         """Show ``step`` updates as done, and the log record if one was written."""
@@ -74,8 +75,9 @@ class TrainingProgress(RunProgress):
         if record is not None:
             self.last, self.below["losses"] = record, losses(record)
             if self.disable:
-                elapsed = self.tasks[0].elapsed or 0.0
-                self.say(f"{step * self.batch:,} / {self.total:,} images  {elapsed:.0f} s  {losses(record)}")
+                elapsed, left = self.tasks[0].elapsed or 0.0, self.tasks[0].time_remaining
+                times = f"{elapsed:.0f} s" + ("" if left is None else f", {left:.0f} s left")
+                self.say(f"{step * self.batch:,} / {self.total:,} images  {times}  {losses(record)}")
 
 
 class ComparisonProgress(RunProgress):

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Annotated
 
 from anystep.cli.files import check_writable, write_json
+from anystep.cli.header import print_header, trained_steps
 from anystep.cli.parse import ConfigOptions, Flag, unset
 from anystep.cli.progress import TrainingProgress
 from anystep.cli.sections import configured, parse_with_sections
 from anystep.core.errors import UsageError
 from anystep.recipes import find_recipe, from_run
 from anystep.run.config import Config, to_json
+from anystep.run.directory import check_directory
 from anystep.run.facts import DataFacts, read_config
 from anystep.run.plan import forward_units, pair_units
 from anystep.training.signals import stop_on_signal
@@ -50,7 +52,9 @@ def run(argv: Sequence[str]) -> int:
         print_dry_run(config, args.json)
         return 0
     out = args.out or default_out(args.recipe, args.resume)
-    with TrainingProgress(config) as progress, stop_on_signal(progress.stopping) as stop:
+    check_directory(config, out, args.resume)
+    print_header(config, out)
+    with TrainingProgress(config, trained_steps(out)) as progress, stop_on_signal(progress.stopping) as stop:
         outcome = train(config, out, resume=args.resume, watch=progress.show, say=progress.say, stop=stop)
     if args.json is not None:
         write_json(args.json, {"run": str(out), "step": outcome.step, **progress.last})
@@ -59,8 +63,20 @@ def run(argv: Sequence[str]) -> int:
         print(f"stopped at step {outcome.step} of {config.training.steps}; {saved}", file=sys.stderr)
         print(f"resume with: {shlex.join(['anystep', 'train', str(out), '--resume'])}", file=sys.stderr)
         return 128 + outcome.stopped
-    print(f"trained {outcome.step} steps: {out}\nsample it with: anystep sample {out} --steps 1 4 128")
+    print(f"trained {outcome.step} steps: {out}\n{next_commands(config, out)}")
     return 0
+
+
+def next_commands(config: Config, out: Path) -> str:
+    """Return the commands to go on with, which work for the data of this run."""
+    conditions, run = DataFacts.read(out).conditions, shlex.quote(str(out))
+    features = any(not conditions.entries[name].drop for name in conditions.features)  # never trained without them
+    given = " --condition FEATURES.npz" if features else ""
+    return (
+        f"samples of it:  anystep sample {run} --steps 1 4 {config.objective.M}{given}\n"
+        f"its scores:     anystep evaluate {run} --steps 1 4 {config.objective.M}\n"
+        f"a page of both: anystep report {run}"
+    )
 
 
 def parse_train(argv: Sequence[str]) -> tuple[TrainOptions, Config]:

@@ -50,9 +50,13 @@ class Previews:
             self.num = 0
 
     def draw(self, objective: Objective, stop: StopRequest) -> None:
-        """Write a preview of the evaluation EMA, unless there are none, they take too long, or a signal stops it."""
+        """Write a preview of the evaluation EMA, unless there are none, they take too long, or a signal stops it.
+
+        There is always one of the complete run.
+        """
         started = time.monotonic()
-        if not self.num or started < self.not_before:
+        complete = self.state.step == self.state.config.training.steps
+        if not self.num or (started < self.not_before and not complete):
             return
         generator, samples = self.generator(objective), dict[int, NDArray[np.generic]]()
         for steps in sorted({1, 4, objective.M}):

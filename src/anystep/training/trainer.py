@@ -172,8 +172,8 @@ def train_phase(
         power_of_two = state.step & (state.step - 1) == 0
         if state.step % log_every == 0 or (power_of_two and state.step < log_every) or state.step == segment.last:
             record = write_record(state, log, segment)
-        watch(state.step, record)
         saver.after_update(segment, log, stopping, stop)
+        watch(state.step, record)
         if stopping and state.step < settings.steps:
             return True
     return False
