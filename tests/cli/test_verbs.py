@@ -297,6 +297,30 @@ def test_vectors_of_any_length_have_a_picture_of_their_columns(command: Command)
     assert said.code == 0 and "note: the data is not shown: " in said.err
 
 
+def test_vectors_without_a_format_are_plotted_where_all_columns_show_else_arrays(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sampled(width: int, words: str = "") -> tuple[list[str], str]:
+        said = command(f"sample v{width} --steps 1 4 --num 6 --out out{width} {words}")
+        assert said.code == 0
+        return [Path(line).name for line in said.out.splitlines()], said.err
+
+    for width in (3, 17):
+        np.savez("own.npz", vectors=np.random.default_rng(0).normal(size=(64, width)))
+        words = "--data.path own.npz --data.labels None --network.hidden 8 --images 64 --batch 32 --device cpu"
+        assert command(f"train vectors-flow_matching {words} --out v{width}").code == 0
+    arrays = ["samples_1.npz", "samples_4.npz"]
+    assert sampled(3) == (["samples.png"], "")
+    assert sampled(17) == (arrays, "note: vectors of 17 columns are written as arrays; --format png plots them\n")
+    assert sampled(17, "--format png") == (["samples.png"], "")
+    assert sampled(17, "--format npz") == (arrays, "")
+    with np.load("out17/samples_4.npz") as file:
+        assert file["samples"].shape == (6, 17) and file["samples"].dtype == np.float32
+    monkeypatch.setattr("anystep.cli.sample.can_draw", lambda: False)
+    names, note = sampled(3)
+    assert names == arrays and note.startswith("note: vectors without matplotlib are written as arrays")
+
+
 def test_order_is_the_objectives(command: Command) -> None:
     """The default named is the default; the other one makes other samples of a budget that is no power of two."""
 

@@ -19,9 +19,9 @@ from anystep.cli.parse import RunOptions, check_steps, parse, read_weights, unse
 from anystep.core.errors import UsageError, reason
 from anystep.core.fields import require
 from anystep.core.files import write_bytes
-from anystep.figures.canvas import to_image
+from anystep.figures.canvas import can_draw, to_image
 from anystep.figures.grids import grid, guidance_figure, steps_figure
-from anystep.figures.marginals import marginals
+from anystep.figures.marginals import COLUMNS, marginals
 from anystep.figures.scatter import scatter
 from anystep.flow.condition import Condition, ConditionSpec
 from anystep.flow.condition import rows as some
@@ -60,26 +60,14 @@ class SampleOptions(RunOptions):
     """ema (for evaluation), raw (as trained), or the width of a power EMA such as 0.1 (--ema.profiles)."""
     out: Annotated[Path | None, unset("DIR")] = None
     """Folder to write. Default: RUN/samples."""
-    format: Literal["png", "npz"] = "png"
-    """png: images or plots; npz: samples_STEPS.npz, or samples_STEPS_wW.npz for several guidance scales W."""
+    format: Annotated[Literal["png", "npz"] | None, unset("png|npz")] = None
+    """png: images or plots; npz: arrays. Default: png, for vectors that are hard to plot npz."""
 
 
 def run(argv: Sequence[str]) -> int:
     """Generate and write samples; returns 0."""
     args = parse(SampleOptions, argv, "sample", DESCRIPTION)
-    check_steps(args.steps)
-    if args.guidance == []:
-        raise UsageError("--guidance needs at least one scale, e.g. --guidance 1 1.5 2.5")
-    require(args.num is None or args.num >= 1, "--num", args.num, "at least 1")
-    require(args.interpolate is None or args.interpolate >= 2, "--interpolate", args.interpolate, "at least 2")
-    if args.refine is not None:
-        require(min(args.refine, default=-1) >= 0, "--refine", args.refine, "numbers of samples, from 0")
-    generator = load(args.run, weights=read_weights(args.weights), device=args.device, step=args.checkpoint)
-    if args.order is not None:
-        objective: Any = generator.objective
-        if not hasattr(objective, "order"):
-            raise UsageError(f"--order is for methods that condition on the step size; {objective.name} does not")
-        generator = replace(generator, objective=replace(objective, order=args.order))
+    generator = open_generator(args)
     features = {} if args.condition is None else read_features(args.condition, generator.conditions)
     num = args.num or max(map(len, features.values()), default=64)
     index = args.refine or list(range(num))
@@ -104,17 +92,30 @@ def run(argv: Sequence[str]) -> int:
     }
     out = args.out or args.run / "samples"
     out.mkdir(parents=True, exist_ok=True)
-    if args.format == "npz":
-        label = generator.conditions.class_label(condition)
-        labels: dict[str, Any] = {} if label is None else {"labels": label.numpy()}
-        for name, values in by_name(samples).items():
-            content = io.BytesIO()
-            np.savez(content, samples=values, **labels)
-            write_bytes(out / f"{name}.npz", content.getvalue())
-            print(out / f"{name}.npz")
+    images = generator.codec.looks == "picture"
+    if (args.format or ("png" if images else vector_format(samples))) == "png":
+        write_figures(out, samples, args.interpolate, images)
     else:
-        write_figures(out, samples, args.interpolate, generator.codec.looks == "picture")
+        write_arrays(out, samples, generator.conditions.class_label(condition))
     return 0
+
+
+def open_generator(args: SampleOptions) -> Generator:
+    """Return the run's generator with the weights and the order of the options. Raises UsageError for bad options."""
+    check_steps(args.steps)
+    if args.guidance == []:
+        raise UsageError("--guidance needs at least one scale, e.g. --guidance 1 1.5 2.5")
+    require(args.num is None or args.num >= 1, "--num", args.num, "at least 1")
+    require(args.interpolate is None or args.interpolate >= 2, "--interpolate", args.interpolate, "at least 2")
+    if args.refine is not None:
+        require(min(args.refine, default=-1) >= 0, "--refine", args.refine, "numbers of samples, from 0")
+    generator = load(args.run, weights=read_weights(args.weights), device=args.device, step=args.checkpoint)
+    if args.order is None:
+        return generator
+    objective: Any = generator.objective
+    if not hasattr(objective, "order"):
+        raise UsageError(f"--order is for methods that condition on the step size; {objective.name} does not")
+    return replace(generator, objective=replace(objective, order=args.order))
 
 
 def read_features(path: Path, conditions: ConditionSpec) -> dict[str, Tensor]:
@@ -178,6 +179,26 @@ def by_name(samples: Samples) -> dict[str, NDArray[Any]]:
         for scale, by_steps in samples.items()
         for n, values in by_steps.items()
     }
+
+
+def vector_format(samples: Samples) -> Literal["png", "npz"]:
+    """Return the format of vectors without --format: plots that show all columns, else arrays, with a note."""
+    columns = next(iter(next(iter(samples.values())).values()))[0].size
+    if can_draw() and columns <= COLUMNS:
+        return "png"
+    why = "without matplotlib" if columns <= COLUMNS else f"of {columns} columns"
+    print(f"note: vectors {why} are written as arrays; --format png plots them", file=sys.stderr)
+    return "npz"
+
+
+def write_arrays(out: Path, samples: Samples, label: Tensor | None) -> None:
+    """Write samples_STEPS.npz per guidance scale: samples, uint8 [n, H, W, C] or float32 [n, D], and labels."""
+    labels: dict[str, Any] = {} if label is None else {"labels": label.numpy()}
+    for name, values in by_name(samples).items():
+        content = io.BytesIO()
+        np.savez(content, samples=values, **labels)
+        write_bytes(out / f"{name}.npz", content.getvalue())
+        print(out / f"{name}.npz")
 
 
 def write_figures(out: Path, samples: Samples, columns: int | None, images: bool) -> None:
