@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from anystep.cli import compare, sections, train
+from anystep.cli import compare, data_inspect, sections, train
+from anystep.cli.data import VERBS
 from anystep.cli.doctor import DoctorOptions
 from anystep.cli.evaluate import EvaluateOptions
 from anystep.cli.main import SUBCOMMANDS
@@ -14,6 +15,7 @@ from anystep.cli.parse import parse
 from anystep.cli.recipes import RecipesOptions
 from anystep.cli.report import ReportOptions
 from anystep.cli.sample import SampleOptions
+from anystep.data import Folder
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -45,11 +47,15 @@ def test_there_are_commands_to_look_at() -> None:
 def test_a_command_that_is_shown_is_accepted(page: str, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train, "from_run", lambda config, run: config)  # the run to start from is not here
     monkeypatch.setattr(sections, "missing_data", lambda config: None)  # nor is the data
+    monkeypatch.setattr(data_inspect, "find_source", lambda path: ("folder32", Folder(path=str(path))))
     _, verb, *words = shlex.split(line, comments=True)
     if verb == "train":
         train.parse_train(words)
     elif verb == "compare":
         compare.parse_compare(words)
+    elif verb == "data":
+        assert words.pop(0) in VERBS
+        data_inspect.parse_inspect(words)
     else:
         parse(OPTIONS[verb], words, verb, "")
 

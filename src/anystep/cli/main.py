@@ -20,6 +20,7 @@ SUBCOMMANDS = {
     "evaluate": ("score a run's samples against its data", "evaluate runs/digits --steps 1 4 128"),
     "compare": ("train and score several methods on your data", "compare digits --methods shortcut,flow_matching"),
     "report": ("write figures, tables and an HTML page of runs", "report runs/digits"),
+    "data": ("show what a run would see of a folder or file", "data inspect pictures"),
     "recipes": ("list what can be trained by name", "recipes digits-shortcut"),
     "doctor": ("print versions, devices and extras", "doctor"),
 }

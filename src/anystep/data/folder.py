@@ -1,6 +1,8 @@
 """A folder of images; sub-folders are classes."""
 
 import os
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, NoReturn
@@ -9,8 +11,7 @@ import numpy as np
 from annotated_types import Ge
 
 from anystep.core.errors import DataError
-from anystep.data.base import Dataset, Split, select_split
-from anystep.data.image_source import EncodedImages, ImageSource
+from anystep.data.image_source import Contents, EncodedImages, ImageSource
 from anystep.data.images import EXTENSIONS
 from anystep.data.source import Name
 
@@ -32,10 +33,10 @@ class Folder(ImageSource):
     workers: Annotated[int, Ge(0)] = 0
     """Threads that decode images; 0 means one per core."""
 
-    def open(self, split: Split = "train") -> Dataset:
-        """Return the folder's images, decoded now or found in the cache."""
+    def contents(self) -> Contents:
+        """Return the folder's images, labelled by sub-folder."""
         root = Path(self.path).expanduser().resolve()
-        files = _list_images(root)
+        files, _ = list_images(root)
         folders = [path.partition("/")[0] if "/" in path else "" for path, _, _ in files]
         names = sorted({*folders} - {""}) if self.labels else []
         if names and "" in folders:
@@ -49,16 +50,16 @@ class Folder(ImageSource):
             read=lambda start, stop: [root / path for path, _, _ in files[start:stop]],
             where=lambda number: str(root / files[number][0]),
             key=[self.name, str(root), *files],
+            workers=self.workers,
         )
-        images, kept = self.decode_all(encoded, self.workers)
-        labels = np.searchsorted(names, folders)[kept] if names else None
-        return select_split(Dataset.from_arrays(root.name, images, labels, names or None), self.heldout, split)
+        return Contents(root.name, encoded, np.searchsorted(names, folders) if names else None, names or None)
 
 
-def _list_images(root: Path) -> list[tuple[str, int, int]]:
+def list_images(root: Path) -> tuple[list[tuple[str, int, int]], list[str]]:
     """Return (path below ``root``, size, time of modification in ns) of each image file, in order of path.
 
-    Links are followed, except one to a folder that contains it. Raises DataError if there are no images.
+    And the paths of the other files, which are ignored; hidden folders are not entered. Links are followed, except one
+    to a folder that contains it. Raises DataError if there are no images.
     """
 
     def fail(error: OSError) -> NoReturn:
@@ -67,19 +68,29 @@ def _list_images(root: Path) -> list[tuple[str, int, int]]:
     if not root.is_dir():
         raise DataError(f"{root}: {'not a folder' if root.exists() else 'no such folder'}")
     files: list[tuple[str, int, int]] = []
+    others: list[str] = []
     for place, folders, names in os.walk(root, followlinks=True, onerror=fail):
         here = Path(place)
         containing = {folder.resolve() for folder in (here, *here.parents)}
         folders[:] = [name for name in folders if name[0] != "." and (here / name).resolve() not in containing]
         for name in names:
-            if name[0] == "." or not name.lower().endswith(EXTENSIONS):
-                continue
             path = str(here.relative_to(root) / name)
+            if name[0] == "." or not name.lower().endswith(EXTENSIONS):
+                others.append(path)
+                continue
             try:
                 stat = (here / name).stat()
                 files.append((path, stat.st_size, stat.st_mtime_ns))
             except FileNotFoundError:  # a link to a missing file: decoding reports it
                 files.append((path, -1, -1))
     if not files:
-        raise DataError(f"{root}: no images in this folder; looked for {', '.join(EXTENSIONS)}")
-    return sorted(files)
+        found = f", found {by_kind(others)}" if others else ""
+        raise DataError(f"{root}: no images in this folder; looked for {', '.join(EXTENSIONS)}{found}")
+    return sorted(files), sorted(others)
+
+
+def by_kind(files: Sequence[str]) -> str:
+    """Return how many files of each extension there are, the most first: "7 .gif, 1 .txt"."""
+    kinds = Counter(Path(file).suffix.lower() or Path(file).name for file in files)
+    shown = [f"{count} {kind}" for kind, count in kinds.most_common(4)]
+    return ", ".join(shown) + (", ..." if len(kinds) > len(shown) else "")

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anystep.core.errors import DataError, reason
-from anystep.data.base import Dataset, Split, check_classes, select_split
-from anystep.data.image_source import EncodedImages, ImageSource
+from anystep.data.base import check_classes
+from anystep.data.image_source import Contents, EncodedImages, ImageSource
 from anystep.data.images import Encoded
 from anystep.data.source import Name
 
@@ -32,8 +32,8 @@ class Hub(ImageSource):
     label: Name | None = "label"
     """Column of the labels: classes, integers from 0, or text; None for a set without classes."""
 
-    def open(self, split: Split = "train") -> Dataset:
-        """Return the data set's images, decoded now or found in the cache."""
+    def contents(self) -> Contents:
+        """Return the images of the table, with their labels."""
         table = self._load()
         for field, column in (("image", self.image), ("label", self.label)):
             if column is not None and column not in table.column_names:
@@ -48,9 +48,7 @@ class Hub(ImageSource):
             where=lambda number: f"{self.path} ({self.split}), {self.image}, row {number}",
             key=[self.name, table._fingerprint, self.image],
         )
-        images, kept = self.decode_all(encoded)
-        labels = None if labels is None else labels[kept]
-        return select_split(Dataset.from_arrays(Path(self.path).stem, images, labels, names), self.heldout, split)
+        return Contents(Path(self.path).stem, encoded, labels, names)
 
     def _load(self) -> Any:
         """Return a `datasets.Dataset`. Raises DataError of two lines, whatever `datasets` or the network raises."""

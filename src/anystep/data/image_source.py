@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from anystep.core.errors import DataError
 from anystep.core.files import sync
+from anystep.data.base import Dataset, Split, select_split
 from anystep.data.cache import cached
 from anystep.data.images import BadImageError, Encoded, decode_image, stored_grey
 from anystep.data.source import HeldOut, Source
@@ -34,7 +36,7 @@ class EncodedImages(NamedTuple):
     """Encoded images by number, from 0 to ``num - 1``.
 
     ``title`` names all of them in messages, ``where(number)`` one. ``read(start, stop)`` returns a range of them. When
-    ``key`` changes, they are decoded again.
+    ``key`` changes, they are decoded again, by ``workers`` threads (0: one per core).
     """
 
     title: str
@@ -42,6 +44,16 @@ class EncodedImages(NamedTuple):
     read: Callable[[int, int], Sequence[Encoded]]
     where: Callable[[int], str]
     key: Sequence[object]
+    workers: int = 0
+
+
+class Contents(NamedTuple):
+    """The images of a source before they are decoded, the label of each and the names of the classes, or None."""
+
+    name: str
+    images: EncodedImages
+    labels: NDArray[np.int64] | None
+    class_names: Sequence[str] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,19 +69,26 @@ class ImageSource(Source):
     on_bad_image: Literal["error", "skip"] = "error"
     """What to do with an image that cannot be read or has the wrong size: stop, or skip and count it."""
 
-    def decode_all(self, images: EncodedImages, workers: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Return the decoded images, a memory-mapped uint8 [n, H, W, C], and the numbers [n] of those not skipped.
+    @abstractmethod
+    def contents(self) -> Contents | None:
+        """Return the images before they are decoded; None for data that is no images. Raises DataError."""
 
-        ``workers`` threads (0: one per core) decode them into the cache, once. Raises DataError for a bad image unless
-        those are skipped (one warning counts them), if all are bad, and if the cache cannot be written.
+    def open(self, split: Split = "train") -> Dataset:
+        """Return the images, decoded now or found in the cache."""
+        contents = self.contents()
+        assert contents is not None, f"{type(self).__name__} needs its own open"
+        images, kept = self.decode_all(contents.images)
+        labels = None if contents.labels is None else contents.labels[kept]
+        return select_split(
+            Dataset.from_arrays(contents.name, images, labels, contents.class_names), self.heldout, split
+        )
+
+    def decode_all(self, images: EncodedImages) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Return the decoded images and the numbers [n] of those that are not skipped.
+
+        Raises what `decode` raises, and DataError for a bad image unless those are skipped: one warning counts them.
         """
-        key = [_VERSION, self.size, self.channels, *images.key]
-        entry = cached(key, lambda folder: self._build(folder, images, workers))
-        try:
-            shape, skipped = json.loads((entry / "images.json").read_text("utf-8"))
-            pixels = np.memmap(entry / "images.raw", np.uint8, "r", shape=tuple(shape))
-        except (OSError, ValueError, TypeError) as error:
-            raise DataError(f"the cache entry {entry} is damaged ({error})\ndelete it and run again") from error
+        pixels, skipped = self.decode(images)
         if skipped:
             (number, why), count = skipped[0], len(skipped)
             if self.on_bad_image == "error":
@@ -78,18 +97,32 @@ class ImageSource(Source):
             logger.warning("%s: skipped %d of %d images, first %s", images.title, count, images.num, first)
         return pixels, np.setdiff1d(np.arange(images.num), [number for number, _ in skipped], assume_unique=True)
 
-    def _build(self, folder: Path, images: EncodedImages, workers: int) -> None:
+    def decode(self, images: EncodedImages) -> tuple[NDArray[np.uint8], list[tuple[int, str]]]:
+        """Return the good images, a memory-mapped uint8 [n, H, W, C], and the number of each bad one with its fault.
+
+        They are decoded into the cache, once. Raises DataError if all are bad, if the cache cannot be written, and,
+        when bad images are errors, for the first that is met.
+        """
+        key = [_VERSION, self.size, self.channels, *images.key]
+        entry = cached(key, lambda folder: self._build(folder, images))
+        try:
+            shape, skipped = json.loads((entry / "images.json").read_text("utf-8"))
+            pixels = np.memmap(entry / "images.raw", np.uint8, "r", shape=tuple(shape))
+        except (OSError, ValueError, TypeError) as error:
+            raise DataError(f"the cache entry {entry} is damaged ({error})\ndelete it and run again") from error
+        return pixels, [(number, why) for number, why in skipped]
+
+    def _build(self, folder: Path, images: EncodedImages) -> None:
         """Fill a cache entry: ``images.raw``, and ``images.json`` with its shape and the skipped images."""
         logger.info("%s: decoding %d images into the cache", images.title, images.num)
         skipped: list[tuple[int, str]] = []
         shape: tuple[int, ...] | None = None
         first = ""
-        threads = ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="anystep-decode")
-        with threads as pool, (folder / "images.raw").open("wb") as file:
+        with decoding_threads(images) as pool, (folder / "images.raw").open("wb") as file:
             grey = self.channels == "grey"
             if self.channels == "auto":
-                grey = not any(stored is False for stored in _attempts(pool, images, stored_grey))
-            for number, result in enumerate(_attempts(pool, images, partial(decode_image, size=self.size, grey=grey))):
+                grey = not any(stored is False for stored in attempts(pool, images, stored_grey))
+            for number, result in enumerate(attempts(pool, images, partial(decode_image, size=self.size, grey=grey))):
                 if isinstance(result, str):
                     why = result
                 elif shape is None or result.shape == shape:
@@ -114,7 +147,12 @@ def _bad_image(where: str, why: str) -> DataError:
     return DataError(f"{where}: {why}\nrepair or remove it, or skip such images: --data.on-bad-image skip")
 
 
-def _attempts(pool: ThreadPoolExecutor, images: EncodedImages, work: Callable[[Encoded], T]) -> Iterator[T | str]:
+def decoding_threads(images: EncodedImages) -> ThreadPoolExecutor:
+    """Return the threads that read these images."""
+    return ThreadPoolExecutor(images.workers or os.cpu_count() or 1, thread_name_prefix="anystep-decode")
+
+
+def attempts(pool: ThreadPoolExecutor, images: EncodedImages, work: Callable[[Encoded], T]) -> Iterator[T | str]:
     """Yield the result of ``work`` for each image in order; for a bad image, what is wrong with it."""
 
     def attempt(encoded: Encoded) -> T | str:

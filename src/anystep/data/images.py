@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from anystep.core.errors import reason
 
@@ -40,6 +40,17 @@ def stored_grey(encoded: Encoded) -> bool:
     """
     with _open_image(encoded) as image:
         return image.mode in _GREY_MODES
+
+
+def stored_form(encoded: Encoded) -> tuple[str, int, int]:
+    """Return the image's mode (RGB, L, P, ...), width and height as it is shown; only its header is read.
+
+    Raises BadImageError.
+    """
+    with _open_image(encoded) as image:
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)  # by a quarter
+        width, height = image.size[::-1] if turned else image.size
+        return image.mode, width, height
 
 
 def _flatten(image: Image.Image) -> Image.Image:

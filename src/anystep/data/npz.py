@@ -1,17 +1,18 @@
 """Arrays in an .npz file: images as pixels or as encoded files, or vectors."""
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from anystep.core.errors import DataError, UsageError, reason
 from anystep.data.base import Dataset, Split, check_classes, check_feature, select_split
-from anystep.data.image_source import EncodedImages, ImageSource
+from anystep.data.image_source import Contents, EncodedImages, ImageSource
 from anystep.data.images import Encoded
 from anystep.data.source import Name
 
@@ -51,6 +52,28 @@ class Npz(ImageSource):
 
     def open(self, split: Split = "train") -> Dataset:
         """Return the examples of the file."""
+        file = self._read()
+        wanted = {"auto": (1, 3), "grey": (1,), "rgb": (3,)}[self.channels]
+        array: NDArray[Any] = file.array
+        kept: NDArray[np.int64] | slice = slice(None)
+        right_size = self.size is None or array.shape[1:3] == (self.size, self.size)
+        if not (array.ndim == 2 or (array.ndim == 4 and right_size and array.shape[3] in wanted)):
+            array, kept = self.decode_all(self._encoded(file))  # else vectors, or pixels that need no change
+        labels = None if file.labels is None else file.labels[kept]
+        features: dict[str, Any] = {key: values[kept] for key, values in file.features.items()}
+        options: dict[str, Any] = {"conditions": features, "drop": self.drop, "missing": self.missing}
+        dataset = Dataset.from_arrays(str(file.path), array, labels, file.class_names, **options)
+        return select_split(replace(dataset, name=file.path.stem), self.heldout, split)
+
+    def contents(self) -> Contents | None:
+        """Return the file's images; None for vectors."""
+        file = self._read()
+        if file.array.ndim == 2:
+            return None
+        return Contents(file.path.stem, self._encoded(file), file.labels, file.class_names)
+
+    def _read(self) -> "_File":
+        """Return the arrays, checked. Raises DataError."""
         path = Path(self.path).expanduser().resolve()
         fields = [(field, getattr(self, field)) for field in ("images", "labels", "offsets", "classes")]
         keys = [*fields, *(("conditions", key) for key in self.conditions)]
@@ -68,15 +91,10 @@ class Npz(ImageSource):
         labels = None
         if self.labels is not None:
             labels, names = check_classes(arrays[self.labels], names, count, f"{path}, {self.labels}")
-        features: dict[str, Any] = {key: arrays[key] for key in self.conditions}
+        features = {key: arrays[key] for key in self.conditions}
         for key, values in features.items():
             check_feature(values, count, f"{path}, {key}")
-        array, kept = self._decode(path, array, offsets, count)
-        labels = None if labels is None else labels[kept]
-        features = {key: values[kept] for key, values in features.items()}
-        options: dict[str, Any] = {"conditions": features, "drop": self.drop, "missing": self.missing}
-        dataset = Dataset.from_arrays(str(path), array, labels, names, **options)
-        return select_split(replace(dataset, name=path.stem), self.heldout, split)
+        return _File(path, array, offsets, count, labels, names, features)
 
     def _vectors(self, array: NDArray[Any], where: str) -> NDArray[np.float32]:
         if self.size is not None or self.channels != "auto":
@@ -89,29 +107,52 @@ class Npz(ImageSource):
             raise DataError(f"{where}: row {row} has {array[row, column]} in column {column}, expected finite float32")
         return vectors
 
-    def _decode(
-        self, path: Path, array: NDArray[Any], offsets: NDArray[Any] | None, count: int
-    ) -> tuple[NDArray[Any], NDArray[np.int64] | slice]:
-        """Return the array to train on, and the numbers of its examples in the file."""
-        wanted = {"auto": (1, 3), "grey": (1,), "rgb": (3,)}[self.channels]
-        right_size = self.size is None or array.shape[1:3] == (self.size, self.size)
-        if array.ndim == 2 or (array.ndim == 4 and right_size and array.shape[3] in wanted):
-            return array, slice(None)  # vectors, or pixels that need no change
+    def _encoded(self, file: "_File") -> EncodedImages:
+        """Return the images, pixels or the bytes of files, for decoding."""
+        array, offsets = file.array, file.offsets
 
         def read(start: int, stop: int) -> list[Encoded]:
             if offsets is None:
                 return list(array[start:stop])
             return [array[offsets[n] : offsets[n + 1]].tobytes() for n in range(start, stop)]
 
-        stat = path.stat()
-        encoded = EncodedImages(
+        path, stat = file.path, file.path.stat()
+        return EncodedImages(
             title=str(path),
-            num=count,
+            num=file.count,
             read=read,
             where=lambda number: f"{path}, {self.images}, row {number}",
             key=[self.name, str(path), stat.st_size, stat.st_mtime_ns, self.images, self.offsets],
         )
-        return self.decode_all(encoded)
+
+
+@dataclass(frozen=True)
+class _File:
+    """The arrays of a file, checked: ``array`` is pixels [n, H, W, C], vectors [n, D], or images at ``offsets``."""
+
+    path: Path
+    array: NDArray[Any]
+    offsets: NDArray[Any] | None
+    count: int
+    labels: NDArray[np.int64] | None
+    class_names: Sequence[str] | None
+    features: Mapping[str, NDArray[Any]]
+
+
+def array_forms(path: Path) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
+    """Return type and shape of each array of an .npz file by name, without reading the arrays. Raises DataError."""
+    _read_arrays(path, [])
+    forms = {}
+    with zipfile.ZipFile(path) as file:
+        for entry in file.namelist():
+            with file.open(entry) as array:
+                try:
+                    first = npy.read_magic(array) == (1, 0)
+                    shape, _, dtype = (npy.read_array_header_1_0 if first else npy.read_array_header_2_0)(array)
+                except ValueError:  # another kind of file
+                    continue
+                forms[entry.removesuffix(".npy")] = (dtype, shape)
+    return forms
 
 
 def _read_arrays(path: Path, keys: Sequence[tuple[str, str]]) -> dict[str, NDArray[Any]]:

@@ -73,6 +73,11 @@ def guidance_figure(samples: Mapping[float, Mapping[int, NDArray[Any]]], cell: i
     return _table([("", rows)], cell, columns=True)
 
 
+def classes_figure(samples: Mapping[str, NDArray[Any]], cell: int = 64) -> Image.Image:
+    """Return images of a data set, a row per class. ``samples[name]``: uint8 [n, H, W, C]. Raises ValueError."""
+    return _table([("", {name: {1: images} for name, images in samples.items()})], cell)
+
+
 def _table(blocks: Sequence[tuple[str, Samples]], cell: int, columns: bool = False) -> Image.Image:
     """Draw blocks of labelled rows under their titles; a row has images by number of steps.
 
