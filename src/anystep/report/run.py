@@ -17,6 +17,10 @@ from anystep.report.series import ScoreRecord, of_run
 from anystep.run.facts import read_json
 
 
+#: largest number of previews of a run
+PREVIEWS = 4
+
+
 @dataclass(frozen=True)
 class ReportImage:
     """An image for the page with its title and a caption."""
@@ -41,8 +45,8 @@ class RunSummary:
     def read(cls, run: str | Path, name: str = "") -> "RunSummary":
         """Read a run directory; ``name``: by default the directory's.
 
-        Everything but config.json may be missing. Images are the PNG files in the directory and in samples/. Raises
-        RunError without config.json, or naming a file (and line) that is not JSON.
+        Everything but config.json may be missing. Images are the PNG files in the directory and in samples/, and a few
+        of previews/. Raises RunError without config.json, or naming a file (and line) that is not JSON.
         """
         root = Path(run)
         name = name or root.resolve().name
@@ -61,7 +65,8 @@ class RunSummary:
                 ReportImage(path, _image_title(path.stem))
                 for folder in (root, root / "samples")
                 for path in sorted(folder.glob("*.png"), key=_image_order)
-            ],
+            ]
+            + _previews(root / "previews", config),
             commands=[
                 f"anystep train {shlex.quote(f'{root}/config.json')} --out {again}",
                 f"anystep sample {again} --steps 1 2 4 8 128",
@@ -104,6 +109,14 @@ def _image_title(stem: str) -> str:
 def _image_order(path: Path) -> tuple[bool, str]:
     """Sort steps.png first, then by name with 2 before 128."""
     return path.stem != "steps", re.sub(r"\d+", lambda number: number[0].zfill(9), path.stem)
+
+
+def _previews(folder: Path, config: Mapping[str, Any]) -> list[ReportImage]:
+    """Return at most `PREVIEWS` of a run's previews, from the first to the last."""
+    found = [(path, int(path.stem.removeprefix("step-"))) for path in sorted(folder.glob("step-*.png"))]
+    count, batch = min(len(found), PREVIEWS), int(config.get("training", {}).get("batch", 1))
+    shown = [found[round(n * (len(found) - 1) / max(1, count - 1))] for n in range(count)]
+    return [ReportImage(path, f"Preview after {step * batch:,} images") for path, step in shown]
 
 
 def _read_log(path: Path) -> list[dict[str, Any]]:
