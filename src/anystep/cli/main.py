@@ -4,12 +4,15 @@ Exit codes: 0 success, 2 bad usage, 1 a failed run, 128 + n stopped by signal n.
 torch, so that help and an unknown subcommand answer at once.
 """
 
+import codecs
 import importlib
+import io
 import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import cast
+from unicodedata import normalize
 
 from anystep.core.errors import DataError, RunError, UsageError, did_you_mean
 
@@ -39,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    print_anywhere(sys.stdout, sys.stderr)
     try:
         code = run_subcommand([word for word in words if word != "--debug"])
         sys.stdout.flush()  # here, where a broken pipe is expected
@@ -54,6 +58,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         message, code = explain(error)
     print(f"anystep: {message}", file=sys.stderr)
     return code
+
+
+def print_anywhere(*streams: object) -> None:
+    """Let streams that are not UTF-8 print every text: accents are dropped, file names keep their bytes."""
+    codecs.register_error("plain", plain)
+    for stream in streams:
+        if isinstance(stream, io.TextIOWrapper) and codecs.lookup(stream.encoding).name != "utf-8":
+            stream.reconfigure(errors="plain")
+
+
+def plain(error: UnicodeError) -> tuple[bytes, int]:
+    """Return what to print for the first character that an encoding lacks: an error handler of `codecs`."""
+    assert isinstance(error, UnicodeEncodeError)
+    char = error.object[error.start]
+    if "\udc80" <= char <= "\udcff":  # a byte of a file name, as Python reads it
+        printed = char.encode("ascii", "surrogateescape")
+    else:
+        printed = {"–": b"-", "×": b"x"}.get(char) or normalize("NFKD", char).encode("ascii", "ignore") or b"?"
+    return printed, error.start + 1
 
 
 def run_subcommand(words: Sequence[str]) -> int:

@@ -18,6 +18,8 @@ from anystep.training.trainer import Record
 STOPPING = "stopping after this update; once more stops now"
 #: what a run of a comparison does, and what it counts
 DOING = {"train": ("training", "images"), "score": ("scoring", "network calls")}
+#: columns of a terminal below which only what is done and the time left are shown
+NARROW = 72
 #: seconds between lines about a run's losses in a comparison
 QUIET = 30.0
 
@@ -28,8 +30,10 @@ class RunProgress(progress.Progress):
     def __init__(self, *columns: progress.ProgressColumn, transient: bool = False) -> None:
         self.below: dict[str, str] = {}
         console = Console(stderr=True)
-        times = progress.TimeElapsedColumn(), progress.TextColumn("left"), progress.TimeRemainingColumn()
-        bar = [*columns, progress.BarColumn(bar_width=None), *times]
+        left = progress.TextColumn("left"), progress.TimeRemainingColumn()
+        bar = [*columns, progress.BarColumn(bar_width=None), progress.TimeElapsedColumn(), *left]
+        if console.width < NARROW:
+            bar = [columns[0], left[0], progress.TimeRemainingColumn(compact=True)]
         super().__init__(*bar, console=console, expand=True, transient=transient, disable=not console.is_terminal)
 
     def get_renderables(self) -> Iterable[RenderableType]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import Annotated, Any
 
 import numpy as np
@@ -101,22 +102,23 @@ def print_cost(config: Config) -> dict[str, Any]:
 def print_list() -> None:
     """Print the families, the methods and the parts of iSM."""
     configs = {name: find_recipe(f"{name}-flow_matching") for name in FAMILIES}
-    print_table(
-        {
-            "family": configs,
-            "data": [config.data.name for config in configs.values()],
-            "network": [describe_network(config.network) for config in configs.values()],
-            "images": [f"{config.training.images:,}" for config in configs.values()],
-            "batch": [str(config.training.batch) for config in configs.values()],
-        },
-        numbers=("images", "batch"),
-    )
+    columns = {
+        "family": list(configs),
+        "data": [config.data.name for config in configs.values()],
+        "network": [describe_network(config.network) for config in configs.values()],
+        "images": [f"{config.training.images:,}" for config in configs.values()],
+        "batch": [str(config.training.batch) for config in configs.values()],
+    }
+    if get_terminal_size().columns < 72:
+        columns = {head: columns[head] for head in ("family", "images")}
+    print_table(columns, numbers=("images", "batch"), whole=("family",))
     print("images: flow matching's; the other methods have as many as cost the same\n")
     summaries = [" ".join((method.__doc__ or "").partition("\n\n")[0].split()) for method in OBJECTIVES.values()]
-    print_table({"method": OBJECTIVES, "": [re.sub(r" \([^)]*\)", "", text) for text in summaries]})  # no sources
+    without_sources = [re.sub(r" \([^)]*\)", "", text) for text in summaries]
+    print_table({"method": OBJECTIVES, "": without_sources}, whole=("method",))
     print("a recipe is FAMILY-METHOD: anystep train digits-shortcut; all methods of a family: anystep compare digits")
     print("one recipe in full, with its cost and time on this machine: anystep recipes digits-shortcut")
-    print_table({"part of iSM": PARTS, "": PARTS.values()})
+    print_table({"part of iSM": PARTS, "": PARTS.values()}, whole=("part of iSM",))
     print("one after the other: anystep compare digits --methods shortcut,+guidance,+interval,+wavelet,+ot,+twin_ema")
 
 

@@ -13,12 +13,21 @@ from anystep.report.series import by_run, by_series
 from anystep.report.tables import number
 
 
-def print_table(columns: Mapping[str, Iterable[str]], numbers: Container[str] = (), padding: int = 1) -> None:
-    """Print columns by their heads; those in ``numbers`` are aligned right, the others may take several lines."""
+def print_table(
+    columns: Mapping[str, Iterable[str]],
+    numbers: Container[str] = (),
+    padding: int = 1,
+    whole: Container[str] = (),
+) -> None:
+    """Print columns by their heads; those in ``numbers`` are aligned right.
+
+    The others may take several lines, unless they are in ``whole``.
+    """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, padding))
     for head in columns:
         right = head in numbers
-        table.add_column(head, justify="right" if right else "left", no_wrap=right, overflow="fold")
+        no_wrap = right or head in whole
+        table.add_column(head, justify="right" if right else "left", no_wrap=no_wrap, overflow="fold")
     for cells in zip(*columns.values(), strict=True):
         table.add_row(*cells)
     Console(markup=False, emoji=False, highlight=False).print(table)

@@ -17,8 +17,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text as UTF-8, as `write_bytes` does."""
-    write_bytes(path, text.encode("utf-8"))
+    """Write text as UTF-8, as `write_bytes` does; the undecoded bytes of a file name in it stay as they are."""
+    write_bytes(path, text.encode("utf-8", "surrogateescape"))
 
 
 def sync(path: Path) -> None:

@@ -66,7 +66,8 @@ def list_images(root: Path) -> tuple[list[tuple[str, int, int]], list[str]]:
         raise DataError(f"{error.filename}: cannot list the folder ({error.strerror})") from error
 
     if not root.is_dir():
-        raise DataError(f"{root}: {'not a folder' if root.exists() else 'no such folder'}")
+        hint = "; arrays have the recipes npz32-* and vectors-*" if root.suffix == ".npz" else ""
+        raise DataError(f"{root}: {'not a folder' if root.exists() else 'no such folder'}{hint}")
     files: list[tuple[str, int, int]] = []
     others: list[str] = []
     for place, folders, names in os.walk(root, followlinks=True, onerror=fail):

@@ -157,6 +157,8 @@ def array_forms(path: Path) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
 
 def _read_arrays(path: Path, keys: Sequence[tuple[str, str]]) -> dict[str, NDArray[Any]]:
     """Return the arrays of ``keys``, (field of `Npz`, key in the file), by key."""
+    if path.is_dir():
+        raise DataError(f"{path}: a folder, expected an .npz file; folders of images have the recipes folder32-*")
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     if not zipfile.is_zipfile(path):
