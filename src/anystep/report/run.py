@@ -16,7 +16,6 @@ from anystep.figures.methods import display_name, steps_name
 from anystep.report.series import ScoreRecord, of_run
 from anystep.run.facts import read_json
 
-
 #: largest number of previews of a run
 PREVIEWS = 4
 
