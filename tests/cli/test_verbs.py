@@ -60,7 +60,9 @@ def test_train_says_what_to_do_next_and_resume_has_nothing_to_do(command: Comman
     assert said.code == 0
     assert said.out.splitlines() == [
         f"trained 10 steps: {runs}/points",
-        f"sample it with: anystep sample {runs}/points --steps 1 4 128",
+        f"samples of it:  anystep sample {runs}/points --steps 1 4 128",
+        f"its scores:     anystep evaluate {runs}/points --steps 1 4 128",
+        f"a page of both: anystep report {runs}/points",
     ]
     assert json.loads(Path("last.json").read_text()) == {"run": f"{runs}/points", "step": 10}
     assert tree(runs / "points") == before
@@ -158,7 +160,7 @@ def test_options_reach_the_config(command: Command) -> None:
     assert (config.training.seed, config.training.images, config.training.batch) == (7, 320, 32)
     assert config.optimizer.betas == (0.8, 0.9)
     assert config.data.labels is True and config.ema.warmup is False and config.objective.clip == 4.0
-    assert len(Path("run/log.jsonl").read_text().splitlines()) == 5
+    assert len(Path("run/log.jsonl").read_text().splitlines()) == 6  # of updates 1, 2, 4, 6, 8, 10
 
 
 def test_samples_are_one_array_a_budget(command: Command) -> None:

@@ -33,7 +33,7 @@ def test_every_recipe_comes_back_from_its_json(name: str) -> None:
 
 def test_values_left_out_are_the_defaults(small: Config) -> None:
     values = to_json(small)
-    for section in ("optimizer", "ema", "training", "checkpoint", "log"):
+    for section in ("optimizer", "ema", "training", "checkpoint", "preview", "log"):
         del values[section]
     assert from_json(values) == Config(small.recipe, small.data, small.network, small.objective)
 

@@ -1,8 +1,7 @@
 """What `anystep train` prints before it trains: what is trained on what, for how long, and where it goes."""
 
 import shlex
-import sys
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,6 @@ from anystep.recipes import find_recipe
 from anystep.recipes.method import family_name
 from anystep.run import checkpoint
 from anystep.run.config import Config
-from anystep.run.facts import DataFacts
 from anystep.training.speed import Speed, measure
 from anystep.training.trainer import decide_precision
 
@@ -24,18 +22,11 @@ from anystep.training.trainer import decide_precision
 LONG, SHORT = 2 * 3600, 20 * 60
 
 
-def print_header(config: Config, out: Path) -> None:
-    """Print the block to standard error, unless the run in ``out`` is complete. Takes about two seconds.
-
-    Raises what `train` does for data and options that do not fit.
-    """
+def print_header(config: Config, out: Path, say: Callable[[str], None]) -> None:
+    """Say the lines of the block. Takes about two seconds. The config was checked against its data."""
     training, done = config.training, trained_steps(out)
-    if done >= training.steps:
-        return
     device, dataset = pick_device(training.device), config.data.open("train")
-    facts = DataFacts.of(dataset, config.codec)
-    config = decide_precision(replace(config, codec=facts.codec), device, out)
-    config.check(facts.shape, facts.conditions)
+    config = decide_precision(config, device, out)
     speed = expected(config, dataset)
     seconds = speed.seconds * (1 - done / training.steps)
     threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" and torch.get_num_threads() > 1 else ""
@@ -52,7 +43,7 @@ def print_header(config: Config, out: Path) -> None:
     if device.type == "cpu" and seconds > LONG and not done:
         lines["shorter"] = f"about {duration(SHORT)} with {shorter(config, speed)}"
     for name, text in lines.items():
-        print(f"{name:<11}  {text}", file=sys.stderr)
+        say(f"{name:<11}  {text}")
 
 
 def trained_steps(out: Path) -> int:

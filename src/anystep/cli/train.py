@@ -5,6 +5,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,6 @@ from anystep.cli.sections import configured, parse_with_sections
 from anystep.core.errors import UsageError
 from anystep.recipes import find_recipe, from_run
 from anystep.run.config import Config, to_json
-from anystep.run.directory import check_directory
 from anystep.run.facts import DataFacts, read_config
 from anystep.run.plan import forward_units, pair_units
 from anystep.training.signals import stop_on_signal
@@ -52,10 +52,9 @@ def run(argv: Sequence[str]) -> int:
         print_dry_run(config, args.json)
         return 0
     out = args.out or default_out(args.recipe, args.resume)
-    check_directory(config, out, args.resume)
-    print_header(config, out)
     with TrainingProgress(config, trained_steps(out)) as progress, stop_on_signal(progress.stopping) as stop:
-        outcome = train(config, out, resume=args.resume, watch=progress.show, say=progress.say, stop=stop)
+        begin = partial(print_header, config, out, progress.say)
+        outcome = train(config, out, resume=args.resume, watch=progress.show, say=progress.say, begin=begin, stop=stop)
     if args.json is not None:
         write_json(args.json, {"run": str(out), "step": outcome.step, **progress.last})
     if outcome.stopped is not None:

@@ -54,12 +54,14 @@ def train(
     resume: bool = False,
     watch: StepCallback | None = None,
     say: MessageCallback | None = None,
+    begin: Callable[[], None] | None = None,
     stop: StopRequest | None = None,
 ) -> TrainResult:
     """Train as ``config`` describes into the run directory ``out``; with ``resume`` from its newest checkpoint.
 
     ``watch(step, record)`` is called after every update, with the log record if one was written; ``say(text)`` with
-    warnings and progress. ``stop`` ends the run after the current update. Raises RunError (disk, checkpoint,
+    warnings and progress; ``begin()`` once, before the first
+    update and after all checks. ``stop`` ends the run after the current update. Raises RunError (disk, checkpoint,
     divergence), DataError (data) and UsageError (a config that does not fit the data, or that differs from the resumed
     run in more than its length and device); on the last two nothing has been written.
     """
@@ -82,6 +84,8 @@ def train(
     write_run(config, facts, warnings, out)
     if state.step == settings.steps:
         return TrainResult(state.step)
+    if begin is not None:
+        begin()
     for warning in warnings:
         say(warning)
     # 3. Phase by phase.
