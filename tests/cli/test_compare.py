@@ -339,7 +339,7 @@ def test_a_phase_that_is_announced_does_not_hide_what_is_trained(capsys: pytest.
 
 
 def test_help_fits_and_has_the_sections_that_methods_share(command: Command) -> None:
-    said = command("compare two_moons --help")
+    said = command("compare two_moons --help-all")
     assert max(map(len, said.out.splitlines())) <= 108  # the longest is what tyro makes of a list of choices
     assert "--network.hidden" in said.out and "--objective." not in said.out and "--init." not in said.out
 
