@@ -341,7 +341,10 @@ def test_guidance_of_a_bare_network_says_what_is_missing() -> None:
 
 def test_texts_are_paths(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    made = config(data=anystep.find_recipe("two_moons-shortcut").data, training=TrainingConfig(64, 64, device="cpu"))
+    made = config(
+        data=anystep.find_recipe("two_moons-shortcut").data,
+        training=TrainingConfig(64, 64, device="cpu", precision="float32"),
+    )
     assert anystep.train(made, "run").step == 1
     drawn = anystep.load("run").generate(steps=4)
     assert torch.equal(drawn, anystep.load(Path("run")).generate(steps=4, seed=0, index=range(16)))

@@ -13,6 +13,7 @@ What is made smaller, always in the same way:
 import re
 import shlex
 import shutil
+import sys
 import tomllib
 from collections.abc import Iterator
 from itertools import takewhile
@@ -192,6 +193,8 @@ def test_the_blocks_of_a_page_run_in_order(page: Path, here: Path, monkeypatch: 
         except BaseException as error:
             error.add_note(f"{page.relative_to(ROOT)}, line {block.line}")
             raise
+        finally:
+            sys.modules.pop("mine", None)  # the page's own module, which other tests have another of
 
 
 def test_no_block_is_left_out() -> None:

@@ -20,7 +20,7 @@ from anystep.recipes.method import network_for
 from anystep.run import checkpoint
 from anystep.run.config import CheckpointConfig, Config, PreviewConfig
 from anystep.run.facts import read_config
-from anystep.training import preview, saver, trainer
+from anystep.training import preview, trainer
 from anystep.training.trainer import decide_precision, train
 
 CPU = torch.device("cpu")
@@ -33,7 +33,7 @@ def with_previews(config: Config, num: int | None = 3) -> Config:
 @pytest.fixture
 def restless(monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock by which a checkpoint and a preview are due after every update."""
-    monkeypatch.setattr(saver, "FIRST", 0.0)
+    monkeypatch.setattr(trainer, "FIRST", 0.0)
     monkeypatch.setattr(preview, "SHARE", float("inf"))
 
 

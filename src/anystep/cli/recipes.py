@@ -126,4 +126,5 @@ def describe_network(config: NetworkConfig) -> str:
     """Return a network's kind and size in few words."""
     sizes = asdict(config)  # type: ignore[call-overload]
     patch = f", patch {sizes['patch']}" if "patch" in sizes else ""
-    return f"{config.name} {sizes['hidden']} x {sizes['depth']}{patch}"
+    size = " x ".join(str(sizes[name]) for name in ("hidden", "depth") if name in sizes)
+    return f"{config.name} {size}{patch}"
