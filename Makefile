@@ -14,7 +14,7 @@ demo: $(STAMP)report  ## train a one-step model on digits beside flow matching, 
 	$(BIN)/anystep report $(DEMO)/shortcut-seed0 $(DEMO)/flow_matching-seed0 --out $(DEMO)/report
 	@echo
 	@echo "The report: $(DEMO)/report/report.html   The pictures: $(DEMO)/samples.png, $(DEMO)/report/"
-	@echo "Next, a model of your own pictures, in about 20 minutes on two cores:"
+	@echo "Next, a model of your own pictures; it prints how long that takes:"
 	@echo "  . $(BIN)/activate"
 	@echo "  anystep train folder32-shortcut --data.path FOLDER --out runs/mine"
 

@@ -43,7 +43,7 @@ def images(data: ImageSource) -> Config:
 
 
 def images32(data: ImageSource) -> Config:
-    """Return the run of a shortcut model on images of 32 x 32 pixels that two CPU cores train in about 20 minutes.
+    """Return the run of a shortcut model on images of 32 x 32 pixels, for a CPU.
 
     A small DiT on 64 patches, small batches and a high learning rate: short runs want many updates. For better images
     train longer, `--images`, and on a GPU with a larger network, e.g. `--network.hidden 384 --network.depth 12`.
