@@ -18,7 +18,7 @@ from anystep.cli.parse import ConfigOptions, unset
 from anystep.cli.progress import ComparisonProgress
 from anystep.cli.sections import configured, parse_with_sections
 from anystep.cli.tables import print_table
-from anystep.comparison.compare import STEPS, Choices, compare, plan_checked, with_earlier
+from anystep.comparison.compare import Choices, compare, plan_checked, with_earlier
 from anystep.comparison.outcome import Comparison, same_noise
 from anystep.comparison.trials import Score, Trial
 from anystep.core.errors import UsageError
@@ -61,11 +61,11 @@ class CompareOptions(ConfigOptions, Choices):
     methods: Annotated[Sequence[str] | None, unset("NAME ...")] = None
     """Methods, by spaces or commas (see anystep recipes)."""
     without: Annotated[Sequence[str], unset("NAME ...")] = ()
-    seeds: Annotated[Sequence[int], tyro.conf.arg(metavar="N ...")] = (0,)
+    seeds: Annotated[Sequence[int], tyro.conf.arg(metavar="N ...")] = Choices.seeds
     """Seeds; several give mean and spread."""
-    steps: Annotated[Sequence[int], tyro.conf.arg(metavar="N ...")] = STEPS
+    steps: Annotated[Sequence[int], tyro.conf.arg(metavar="N ...")] = Choices.steps
     """Numbers of sampling steps."""
-    num: Annotated[int, tyro.conf.arg(metavar="N")] = 2048
+    num: Annotated[int, tyro.conf.arg(metavar="N")] = Choices.num
     """Samples per score."""
     metrics: MetricNames = None
     guidance: Annotated[float | None, unset("W")] = None

@@ -1,6 +1,6 @@
 """Options of the subcommands, read by tyro, which prints help and errors itself and then raises SystemExit (0 or 2)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import get_terminal_size
@@ -9,9 +9,11 @@ from typing import Annotated, Literal, TypeVar
 
 import tyro
 
+from anystep.codecs import CODECS
 from anystep.core.errors import UsageError
 from anystep.core.fields import require
 from anystep.core.registry import import_modules
+from anystep.flow.penalties import PENALTIES, WEIGHTS
 
 Options = TypeVar("Options")
 
@@ -28,6 +30,11 @@ Imports = Annotated[
 def unset(metavar: str) -> object:
     """Return the annotation of an option that is None where it is not given; its docstring names the default."""
     return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
+
+
+def one_of(what: str, names: Iterable[str]) -> object:
+    """Return the annotation of an option that takes a name of a registry."""
+    return tyro.conf.arg(metavar="NAME", help=f"{what}: {', '.join(names)}.", help_behavior_hint="")
 
 
 @dataclass(frozen=True)
@@ -69,12 +76,9 @@ class ConfigOptions:
     """auto, cpu, cuda or mps."""
     dry_run: Flag = False
     """Print what would be trained and its cost, no more."""
-    codec: Annotated[str | None, unset("NAME")] = None
-    """How data becomes network input: auto, pixels, vectors."""
-    penalty: Annotated[str | None, unset("NAME")] = None
-    """Penalty of the error: own (the method's), squared, pseudo_huber or haar."""
-    weight: Annotated[str | None, unset("NAME")] = None
-    """Weight of an example's error: none or own_error."""
+    codec: Annotated[str | None, one_of("How data becomes network input", CODECS)] = None
+    penalty: Annotated[str | None, one_of("Penalty of the error (own: the method's)", PENALTIES)] = None
+    weight: Annotated[str | None, one_of("Weight of an example's error", WEIGHTS)] = None
     help_all: Flag = False
     """Show the config's options too, --section.field."""
     imports: Imports = ()

@@ -66,12 +66,15 @@ class ImagesPerSecond(progress.ProgressColumn):
 class TrainingProgress(RunProgress):
     """The progress of one run: images seen, images per second, and the losses."""
 
-    def __init__(self, config: Config, done: int = 0) -> None:
-        """Start after ``done`` updates."""
+    def __init__(self, config: Config) -> None:
         super().__init__(progress.TextColumn("{task.completed:,.0f} / {task.total:,.0f} images"), ImagesPerSecond())
         self.batch, self.total = config.training.batch, config.training.steps * config.training.batch
         self.last: Record = {}
-        self.task = self.add_task("train", total=self.total, completed=done * self.batch)
+        self.task = self.add_task("train", total=self.total)
+
+    def begin(self, done: int) -> None:
+        """Start the clock, after ``done`` updates of earlier."""
+        self.reset(self.task, completed=done * self.batch)
 
     def show(self, step: int, record: Record | None) -> None:
         """Show ``step`` updates as done, and the log record if one was written."""

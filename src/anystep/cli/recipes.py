@@ -16,6 +16,7 @@ from anystep.cli.files import check_writable, write_json
 from anystep.cli.parse import parse, unset
 from anystep.cli.tables import print_table
 from anystep.core.errors import UsageError
+from anystep.data import Dataset
 from anystep.networks import NetworkConfig
 from anystep.objectives import OBJECTIVES
 from anystep.recipes import FAMILIES, PARTS, example_data, find_recipe, recipe_names
@@ -90,9 +91,7 @@ def print_cost(config: Config) -> dict[str, Any]:
         print("parameters  depend on the data, which is not here, and so does the time: add --data PATH")
         return cost
     speed = measure(config, dataset)
-    classes = f"{dataset.num_classes} classes" if dataset.num_classes else "no classes"
-    shape = " x ".join(map(str, dataset.read(np.zeros(1, np.int64)).shape[1:]))
-    print(f"parameters  {speed.parameters:,}, for {dataset.name} of {shape}, {classes}")
+    print(f"parameters  {speed.parameters:,}, for {dataset.name} of {describe_examples(dataset)}")
     threads = f", threads: {torch.get_num_threads()}" if speed.device == "cpu" else ""
     duration = timedelta(seconds=max(1, round(speed.seconds)))
     print(f"time        about {duration} ({speed.device}{threads}; measured on {speed.images:,} images)")
@@ -120,6 +119,13 @@ def print_list() -> None:
     print("one recipe in full, with its cost and time on this machine: anystep recipes digits-shortcut")
     print_table({"part of iSM": PARTS, "": PARTS.values()}, whole=("part of iSM",))
     print("one after the other: anystep compare digits --methods shortcut,+guidance,+interval,+wavelet,+ot,+twin_ema")
+
+
+def describe_examples(dataset: Dataset) -> str:
+    """Return the size of a data set's examples, and how many classes they have."""
+    classes = f"{dataset.num_classes} classes" if dataset.num_classes else "no classes"
+    shape = " x ".join(map(str, dataset.read(np.zeros(1, np.int64)).shape[1:]))
+    return f"{shape}, {classes}"
 
 
 def describe_network(config: NetworkConfig) -> str:

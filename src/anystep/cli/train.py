@@ -5,16 +5,16 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 from anystep.cli.files import check_writable, write_json
-from anystep.cli.header import print_header, trained_steps
+from anystep.cli.header import print_header
 from anystep.cli.parse import ConfigOptions, Flag, unset
 from anystep.cli.progress import TrainingProgress
 from anystep.cli.sections import configured, parse_with_sections
 from anystep.core.errors import UsageError
+from anystep.data import Dataset
 from anystep.recipes import find_recipe, from_run
 from anystep.run.config import Config, to_json
 from anystep.run.facts import DataFacts, read_config
@@ -52,9 +52,13 @@ def run(argv: Sequence[str]) -> int:
         print_dry_run(config, args.json)
         return 0
     out = args.out or default_out(args.recipe, args.resume)
-    with TrainingProgress(config, trained_steps(out)) as progress, stop_on_signal(progress.stopping) as stop:
-        begin = partial(print_header, config, out, progress.say)
-        outcome = train(config, out, resume=args.resume, watch=progress.show, say=progress.say, begin=begin, stop=stop)
+    with TrainingProgress(config) as progress, stop_on_signal(progress.stopping) as stop:
+
+        def begin(config: Config, dataset: Dataset, done: int) -> None:
+            print_header(out, progress.say, config, dataset, done)
+            progress.begin(done)
+
+        outcome = train(config, out, resume=args.resume, begin=begin, watch=progress.show, say=progress.say, stop=stop)
     if args.json is not None:
         write_json(args.json, {"run": str(out), "step": outcome.step, **progress.last})
     if outcome.stopped is not None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from anystep.core.errors import DataError
-from anystep.data.base import Dataset
+from anystep.data.base import Dataset, select_split
 from anystep.data.folder import Folder, list_images
 from anystep.data.image_source import Contents, ImageSource, attempts, decoding_threads
 from anystep.data.images import stored_form
@@ -65,8 +65,9 @@ def inspect(source: ImageSource) -> Inspection:
     contents = source.contents()
     lenient = replace(source, on_bad_image="skip")
     with without_warnings():  # of skipped images, which the inspection has
-        dataset = lenient.open("train")
-        heldout = len(lenient.open("heldout")) if source.heldout else 0
+        whole = replace(lenient, heldout=0.0).open("train")
+    dataset = select_split(whole, source.heldout, "train")
+    heldout = len(whole) - len(dataset)
     if contents is None:  # vectors
         return Inspection(len(dataset) + heldout, {}, {}, [], [], dataset, heldout, None)
     sizes, modes = stored_forms(contents)

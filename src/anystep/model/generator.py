@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from anystep.flow.ladder import Schedule
 from anystep.flow.query import Network
 from anystep.flow.sampling import Callback, sample
 from anystep.objectives.base import Objective
+from anystep.run.facts import DataFacts
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,12 @@ class Generator:
     key_version: int = KEY_VERSION
     condition_codecs: Mapping[str, Codec] = field(default_factory=dict)
     usual: Callable[[Sequence[int]], Condition] | None = None
+
+    @classmethod
+    def of(cls, facts: DataFacts, **rest: Any) -> Self:
+        """Return the generator for data with these facts; ``rest``: the other fields."""
+        names = ("codec", "shape", "conditions", "condition_codecs", "key_version")
+        return cls(**{name: getattr(facts, name) for name in names}, **rest)
 
     def __post_init__(self) -> None:
         if isinstance(self.network, nn.Module):

@@ -46,16 +46,12 @@ def load(
         source += f", phase {phase}"
         cautions.insert(0, f"this checkpoint is of phase {phase}: no {config.objective.name} model yet")
     average = {"ema": f"{config.ema.evaluation:g}", "raw": "none"}
-    return Generator(
+    return Generator.of(
+        facts,
         network=cast(Network, network.to(place).requires_grad_(False)),
         objective=config.objective,
-        codec=facts.codec,
-        shape=facts.shape,
-        conditions=facts.conditions,
-        condition_codecs=facts.condition_codecs,
         device=place,
         source=source,
         ema=average[weights] if isinstance(weights, str) else f"power {weights:g}",
-        key_version=facts.key_version,
         caution="; ".join(filter(None, cautions)) or None,
     )

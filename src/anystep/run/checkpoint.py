@@ -101,10 +101,12 @@ def prune(root: Path, config: CheckpointConfig, batch: int, scheduled: Callable[
     """
     found = listing(root)
     planned = [step for step, _ in found if scheduled(step)]
-    newest = {*planned[-config.keep_last :], *(step for step, _ in found[-config.keep_last :] if found[-1][0] < last)}
+    newest = planned[-config.keep_last :]
+    if found[-1][0] < last:
+        newest += [step for step, _ in found[-config.keep_last :]]
     kept = 0
     for step, path in found:
-        multiples = 0 if config.keep_every is None or step not in planned else step * batch // config.keep_every
+        multiples = step * batch // config.keep_every if config.keep_every and step in planned else 0
         if multiples > kept or step in newest:
             kept = max(kept, multiples)
             continue

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from anystep.codecs.base import stride
+from anystep.codecs import sampled
 from anystep.core.errors import RunError, reason
 from anystep.core.files import write_bytes
 from anystep.data import Dataset
@@ -73,23 +73,15 @@ class Previews:
     def generator(self, objective: Objective) -> Generator:
         """Return the evaluation EMA, ready to sample from with a phase's objective."""
         state, facts, data = self.state, self.state.facts, self.dataset
-        return Generator(
-            network=cast(Network, state.averages["evaluation"].network),
-            objective=objective,
-            codec=facts.codec,
-            shape=facts.shape,
-            conditions=facts.conditions,
-            condition_codecs=facts.condition_codecs,
-            device=state.device,
-            key_version=facts.key_version,
-            usual=(lambda index: data.condition(np.asarray(index) % len(data))) if facts.conditions.features else None,
-        )
+        network = cast(Network, state.averages["evaluation"].network)
+        usual = (lambda index: data.condition(np.asarray(index) % len(data))) if facts.conditions.features else None
+        return Generator.of(facts, network=network, objective=objective, device=state.device, usual=usual)
 
     def figure(self, samples: dict[int, NDArray[np.generic]]) -> Image.Image:
         """Return images in a row per number of steps, or vectors as points or histograms in front of the data."""
         if self.pictures:
             return steps_figure({"samples": samples})
-        rows = self.state.facts.codec.view(self.dataset.read(stride(len(self.dataset), VECTORS)))
-        data = rows.numpy().reshape(len(rows), -1)
+        rows = self.state.facts.codec.view(sampled(self.dataset, VECTORS))
+        data = rows.flatten(1).numpy()
         flat = {steps: values.reshape(len(values), -1) for steps, values in samples.items()}
         return to_image(scatter({"samples": flat}, data) if data.shape[1] == 2 else marginals(flat, data), dpi=100)

@@ -64,21 +64,21 @@ def measure(config: Config, dataset: Dataset, within: float = 2.0) -> Speed:
     Raises UsageError for a network that does not fit the data.
     """
     config = replace(config, optimizer=replace(config.optimizer, lr=1e-9))  # as fast, and safe far into the run
-    training = config.training
+    training, facts = config.training, DataFacts.of(dataset, config.codec)
     size, group = training.batch // training.accumulate, config.objective.group
     parts = [4**n for n in range(10) if size % 4**n == 0 and size // 4**n >= SMALLEST and size // 4**n % group == 0]
     with matmul_precision(training.matmul_precision):
         for part in reversed(parts[1:]):
             small = replace(config, training=replace(training, accumulate=training.accumulate * part))
-            speed = extrapolate(small, dataset, within / 8)
+            speed = extrapolate(small, dataset, facts, within / 8)
             if speed.seconds / training.steps / part > within / 4:  # four times as many at a time would take too long
-                return extrapolate(small, dataset, within)
-        return extrapolate(config, dataset, within)
+                return extrapolate(small, dataset, facts, within)
+        return extrapolate(config, dataset, facts, within)
 
 
-def extrapolate(config: Config, dataset: Dataset, within: float) -> Speed:
+def extrapolate(config: Config, dataset: Dataset, facts: DataFacts, within: float) -> Speed:
     """Return the run's speed from its own micro-batches, for about ``within`` seconds."""
-    facts, training, device = DataFacts.of(dataset, config.codec), config.training, pick_device(config.training.device)
+    training, device = config.training, pick_device(config.training.device)
     state = State(decide_precision(config, device), facts, device)
     examples = DataExamples(dataset, facts.codec, facts.condition_codecs)
     parts = segments(config)

@@ -5,6 +5,7 @@ A run directory holds `config.json` (complete, re-runnable), `run.json` (facts o
 files, but for `timing.jsonl`, `previews/` and, while they train, the checkpoints that are written by the clock.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -34,10 +35,11 @@ from anystep.training.signals import StopRequest
 from anystep.training.state import State
 from anystep.training.update import update
 
-Record = dict[str, Any]
 #: seconds until the first checkpoint by the clock
 FIRST = 60.0
 
+Record = dict[str, Any]
+BeginCallback = Callable[[Config, Dataset, int], None]
 StepCallback = Callable[[int, Record | None], None]
 MessageCallback = Callable[[str], None]
 
@@ -57,16 +59,17 @@ def train(
     resume: bool = False,
     watch: StepCallback | None = None,
     say: MessageCallback | None = None,
-    begin: Callable[[], None] | None = None,
+    begin: BeginCallback | None = None,
     stop: StopRequest | None = None,
 ) -> TrainResult:
     """Train as ``config`` describes into the run directory ``out``; with ``resume`` from its newest checkpoint.
 
-    ``watch(step, record)`` is called after every update, with the log record if one was written; ``say(text)`` with
-    warnings and progress; ``begin()`` once, before the first
-    update and after all checks. ``stop`` ends the run after the current update. Raises RunError (disk, checkpoint,
-    divergence), DataError (data) and UsageError (a config that does not fit the data, or that differs from the resumed
-    run in more than its length and device); on the last two nothing has been written.
+    ``begin(config, dataset, step)`` is called once, after all checks: with the run's precision and fitted codec, and
+    the updates that it resumes after. ``watch(step, record)`` is called after every update, with the log record if one
+    was written; ``say(text)`` with warnings and progress. ``stop`` ends the run after the current update. Raises
+    RunError (disk, checkpoint, divergence), DataError (data) and UsageError (a config that does not fit the data, or
+    that differs from the resumed run in more than its length and what changes no result); on the last two nothing has
+    been written.
     """
     out = Path(out)
     watch, say, stop = watch or (lambda step, record: None), say or (lambda text: None), stop or StopRequest()
@@ -88,7 +91,7 @@ def train(
     if state.step == settings.steps:
         return TrainResult(state.step)
     if begin is not None:
-        begin()
+        begin(config, dataset, state.step)
     for warning in warnings:
         say(warning)
     # 3. Phase by phase.
@@ -166,34 +169,33 @@ class Saver:
 
     def __init__(self, state: State, segments: Sequence[Segment], out: Path, previews: Previews) -> None:
         self.state, self.out, self.previews = state, out, previews
-        self.ends = {segment.last for segment in segments}
-        self.minutes = state.config.checkpoint.minutes
-        self.due = time.monotonic() + min(FIRST, 60 * (self.minutes or FIRST))
+        self.ends = [segment.last for segment in segments]
+        minutes = state.config.checkpoint.minutes
+        self.interval = math.inf if minutes is None else 60 * minutes
+        self.due = time.monotonic() + (math.inf if minutes is None else min(FIRST, self.interval))
 
     def after_update(self, segment: Segment, log: RunLog, stopping: bool, stop: StopRequest) -> None:
         """Save what is due after an update. ``stop`` ends a preview early. Raises RunError."""
-        state, config = self.state, self.state.config
+        state, config, last = self.state, self.state.config, self.ends[-1]
         copies = config.ema.profile_every or config.checkpoint.every
-        if config.ema.profiles and segment.last == max(self.ends) and self.every(copies) and state.updates:
+        if config.ema.profiles and segment.last == last and self.is_multiple(state.step, copies) and state.updates:
             # before the checkpoint of this update: a run that is killed between the two stores them again
             checkpoint.save(self.out / "profiles", state.step, state.profiles())
-        by_clock = self.minutes is not None and time.monotonic() >= self.due
-        if not (stopping or by_clock or self.scheduled(state.step)):
+        if not (stopping or self.scheduled(state.step) or time.monotonic() >= self.due):
             return
-        checkpoints, batch = self.out / "checkpoints", config.training.batch
+        checkpoints = self.out / "checkpoints"
         checkpoint.save(checkpoints, state.step, state.snapshot(log.sync()))
-        checkpoint.prune(checkpoints, config.checkpoint, batch, self.scheduled, max(self.ends))
-        self.due = time.monotonic() + 60 * (self.minutes or 0)
+        checkpoint.prune(checkpoints, config.checkpoint, config.training.batch, self.scheduled, last)
+        self.due = time.monotonic() + self.interval
         if not stopping:
             self.previews.draw(segment.phase.objective, stop)
 
     def scheduled(self, step: int) -> bool:
         """Return whether every run of this config has a checkpoint at this step."""
-        return step in self.ends or self.every(self.state.config.checkpoint.every, step)
+        return step in self.ends or self.is_multiple(step, self.state.config.checkpoint.every)
 
-    def every(self, images: int, step: int | None = None) -> bool:
-        """Return whether a step, by default the present one, is a multiple of so many images, in whole updates."""
-        step = self.state.step if step is None else step
+    def is_multiple(self, step: int, images: int) -> bool:
+        """Return whether a step is a multiple of so many images, in whole updates."""
         return step % max(1, images // self.state.config.training.batch) == 0
 
 
