@@ -77,7 +77,7 @@ USAGE = [
     ("train digits-shortcut --penalty haar --penalty.levels 4", "penalty.levels must be at most 3 for 8 x 8"),
     ("train digits-shortcut --penalty haar --penalty.bands fixed --penalty.weights 1 2", "weights must be 4, .* got 2"),
     ("train digits-ict --penalty haar", "haar replaces the squared error, and ict has another error: remove the"),
-    ("train digits-shortcut --weight own", r"weight.name must be one of none, own_error, got 'own'"),
+    ("train digits-shortcut --weight own", r"weight.name must be one of none, own_error, .*, got 'own'"),
     ("train digits-shortcut --weight own_error --weight.cap 0", "weight.cap must be at least 1 and"),
     ("train digits-imm --weight own_error", "weight own_error acts on the error of each example, and imm compares gr"),
     ("train digits-imm --penalty squared", "acts on the error of each example, and imm compares gr"),

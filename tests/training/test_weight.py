@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from tests.training.same import assert_same, assert_same_tensors, kept_gradients, stopping
 from torch import Tensor, nn
 
+from anystep.core.errors import UsageError
 from anystep.core.random import Keys
 from anystep.data import batch_indices
 from anystep.flow.penalties import WEIGHTS, Haar, NoWeight, OwnErrorWeight, Weight
@@ -23,7 +24,6 @@ from anystep.run.facts import DataFacts
 from anystep.run.plan import segments
 from anystep.training import update
 from anystep.training.examples import DataExamples
-from anystep.training.notes import notes
 from anystep.training.state import State
 from anystep.training.trainer import train
 
@@ -143,11 +143,17 @@ def test_a_weight_acts_on_rows_that_regress_a_prediction() -> None:
         assert set(method().marked) == set(method().tags) - {"flow", "guided"}
 
 
-def test_a_run_of_flow_rows_only_is_noted(small: Config) -> None:
+@pytest.mark.parametrize("kind", [kind for kind in WEIGHTS.values() if kind is not NoWeight])
+def test_a_run_of_flow_rows_only_is_refused_with_a_weight(small: Config, kind: type[Weight]) -> None:
     network = replace(small.network, step_encoding="none")  # type: ignore[type-var]
-    config = replace(small, objective=FlowMatching(), network=network, weight=OwnErrorWeight())
-    assert list(notes(config)) == ["weight own_error has no effect: flow_matching trains on empirical velocities only"]
-    assert not list(notes(replace(config, weight=NoWeight())))
+    facts = DataFacts.of(small.data.open("train"))
+    for config in (
+        replace(small, objective=FlowMatching(), network=network),
+        replace(small, objective=Shortcut(share=0)),
+    ):
+        with pytest.raises(UsageError, match=f"^weight {kind.name} is for examples whose target a network predicts"):
+            replace(config, weight=kind()).check(facts.shape, facts.conditions)
+        config.check(facts.shape, facts.conditions)
 
 
 @pytest.mark.parametrize(

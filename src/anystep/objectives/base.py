@@ -169,7 +169,9 @@ class Objective(Option, ABC, section="objective"):
 
     @property
     def marked(self) -> tuple[str, ...]:
-        """Those of `tags` that the section `weight` acts on: their target is predicted by a network."""
+        """Those of `tags` that the section `weight` acts on: a network predicts their target. None at share 0."""
+        if getattr(self, "share", 1) == 0:
+            return ()
         return tuple(tag for tag in self.tags if tag not in {"flow", "guided"})
 
     @property

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from anystep.core.errors import UsageError, did_you_mean
+from anystep.flow.penalties import NoWeight
 from anystep.networks import NetworkConfig
 from anystep.objectives import OBJECTIVES, Objective
 from anystep.recipes.ablation import PARTS, with_parts
@@ -15,6 +16,8 @@ from anystep.run.weights import read_trained
 
 def with_method(config: Config, method: str | Objective) -> Config:
     """Return the run with another method: same data, sizes and optimizer, and the same cost to half an update.
+
+    The section weight stays where the method has examples that it acts on.
 
     ``method`` is an objective; or the name of one, with the settings of ``config``'s family of recipes; or a name of
     `PARTS`: an improved shortcut model with the parts up to it, with ``config``'s options if it is one. The network
@@ -30,7 +33,8 @@ def with_method(config: Config, method: str | Objective) -> Config:
         most = int(0.25 * cost / pairs.forward_passes * pairs.num)  # generating pairs is at most a quarter of the run
         objective = replace(objective, pairs=max(1, min(pairs.num, most)))  # type: ignore[type-var]
     recipe, network = f"{family_name(config)}-{objective.name}", network_for(config, objective)
-    return with_budget(replace(config, recipe=recipe, network=network, objective=objective), cost)
+    weight = config.weight if objective.marked else NoWeight()
+    return with_budget(replace(config, recipe=recipe, network=network, objective=objective, weight=weight), cost)
 
 
 def network_for(config: Config, objective: Objective) -> NetworkConfig:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from anystep.codecs import Codec
-from anystep.flow.penalties import NoWeight
+from anystep.flow.penalties import RisingWeight
 from anystep.run.config import Config
 from anystep.run.facts import DataFacts
 from anystep.run.plan import forward_units, pair_units, phases, segments
@@ -39,8 +39,6 @@ def notes(config: Config, num_classes: int | None = None) -> Iterator[str]:
             f"{objective.name} starts far from useful{clip}; prefer a run of flow matching to start from"
         )
     yield from unreached_decays(config)
-    if config.weight != NoWeight() and not objective.marked:
-        yield f"weight {config.weight.name} has no effect: {objective.name} trains on empirical velocities only"
     pool = config.coupling.batches * config.training.batch
     if pool > SLOW_ASSIGNMENT and not config.coupling.per_class:
         yield (
@@ -75,6 +73,20 @@ def unreached_decays(config: Config) -> Iterator[str]:
         if config.ema.warmup and TRIAL <= updates < 1 / (1 - decay):
             reached = warmup_decay(last.last - last.first - 1)
             yield f"ema.{name} {decay:g} is not reached: the warm-up ends at {reached:.4g} (ema.warmup)"
+
+
+def length_note(before: Config, config: Config) -> Iterator[str]:
+    """Yield a line if a run that resumes has another length than ``before``, and options that are fractions of it."""
+    weight = config.weight
+    shares = {"optimizer.decay": config.optimizer.decay}
+    if isinstance(weight, RisingWeight):
+        shares |= {"weight.none_until": weight.none_until, "weight.full_from": weight.full_from}
+    if before.training.steps != config.training.steps and (names := [name for name, share in shares.items() if share]):
+        yield (
+            f"training.images is {config.training.images:,}, and was {before.training.images:,}: {', '.join(names)} "
+            f"{'are fractions' if len(names) > 1 else 'is a fraction'} of it, and the run continues on the schedule of "
+            "the new length"
+        )
 
 
 def data_notes(config: Config, facts: DataFacts) -> Iterator[str]:

@@ -151,7 +151,7 @@ class State:
                 self._set_teacher(groups["teacher"])
             self._restore_moments(self.network, groups["optimizer"])
             bands = {f"penalty.{name}": tensor for name, tensor in groups.get("loss", {}).items()}  # Haar, of 0.1.0
-            loss = self.loss.state_dict() | bands | dict(groups.get("penalty", {}))
+            loss = bands | dict(groups.get("penalty", {}))
             self.loss.load_state_dict({name: tensor for name, tensor in loss.items() if "|" not in name})
             self._restore_moments(self.loss, loss)
             for name in COUNTERS:

@@ -28,7 +28,7 @@ from anystep.run.plan import Segment, phases, segments
 from anystep.run.weights import read_trained
 from anystep.training.coupling import CoupledExamples
 from anystep.training.examples import DataExamples, Examples
-from anystep.training.notes import data_notes, notes
+from anystep.training.notes import data_notes, length_note, notes
 from anystep.training.pairs import make_pairs
 from anystep.training.preview import Previews
 from anystep.training.signals import StopRequest
@@ -87,6 +87,8 @@ def train(
     state, settings = State(config, facts, device), config.training
     offset = start(state, out)
     warnings = [*notes(config, facts.conditions.num_classes), *data_notes(config, facts)]
+    if recorded is not None:
+        warnings += length_note(read_config(out), config)
     write_run(config, facts, warnings, out)
     if state.step == settings.steps:
         return TrainResult(state.step)

@@ -1,15 +1,17 @@
-"""How much each example counts in the loss: equally, or by a factor that depends on its error."""
+"""How much each example counts in the loss: equally, or by a factor that rises over the run."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
-from annotated_types import Ge, Interval
+from annotated_types import Interval
 from torch import Tensor, nn
 
-from anystep.core.fields import Finite, Fraction, PositiveFloat, require
+from anystep.core.errors import UsageError
+from anystep.core.fields import Fraction, require
 from anystep.flow.penalties.base import LossPart, update_mean
 from anystep.flow.query import PhaseProgress, Query
 
@@ -25,6 +27,12 @@ class Weight(LossPart, section="weight"):
 
         ``raw``: mean squared error of each example, [B], no gradient. ``query``: where the network was evaluated.
         """
+
+    def factor(
+        self, state: nn.Module, raw: Tensor, query: Query, tag: Tensor, progress: PhaseProgress
+    ) -> Tensor | None:
+        """Return what the log shows as the weight of each example, [B]; None: nothing."""
+        return None
 
     def statistics(self, state: nn.Module, raw: Tensor, query: Query, tag: Tensor) -> dict[str, Tensor]:
         """Return sums and counts over a micro-batch, without a gradient; `observe` gets those of the whole update."""
@@ -45,35 +53,20 @@ class NoWeight(Weight):
 
 
 @dataclass(frozen=True)
-class OwnErrorWeight(Weight):
-    """Give examples with a small error a large weight, so that accurate targets are not drowned by noisy ones.
+class RisingWeight(Weight):
+    """A factor 1 + rise (w - 1) on the examples that the objective marks: their target is a network's prediction.
 
-    ::
-
-        a = running mean of the flow examples' mean squared error; of all examples in an update without flow examples
-        w = min(cap, (a / (e + floor))^power)   in the examples that the objective marks, e their error; no gradient
-        w = 1                                   in the others, and before the first update
-
-    A flow example regresses one random velocity of many, so that its error stays at their variance. A self-consistency
-    example regresses a prediction, with an error 30 to 100 times smaller: in an equally weighted mean its gradient is
-    lost in the noise of the others. With power 1 both kinds count equally. A flow that is not learned yet gives poor
-    targets: the factor can be 1 until ``none_until``, and rise linearly to w at ``full_from``.
+    The others count 1. A flow that is not learned yet gives poor targets: the factor can be 1 until ``none_until``, and
+    rise to w at ``full_from``.
     """
 
-    name: ClassVar[str] = "own_error"
-
-    cap: Annotated[float, Ge(1), Finite] = 20.0
-    """Largest factor, at least 1."""
-    floor: PositiveFloat = 1e-3
-    """Added to each example's error, in units of normalised data squared, greater than 0."""
-    power: Annotated[float, Interval(gt=0, le=2)] = 1.0
-    """Power of the ratio, in (0, 2]: 1/2 weighs half as strongly, in logarithms."""
     none_until: Fraction = 0.0
     """Fraction of the phase, in [0, 1], up to which every example counts 1."""
     full_from: Fraction = 0.0
     """Fraction of the phase, in [none_until, 1], from which on the factor is w."""
-    decay: Annotated[float, Interval(ge=0, lt=1)] = 0.99
-    """Decay per update of the running mean, in [0, 1)."""
+    shape: Literal["linear", "cosine", "step"] = "linear"
+    """How the factor rises in between: by equal parts (`linear`), smoothly at both ends (`cosine`), at once in the
+    middle (`step`)."""
 
     def check_combinations(self) -> None:
         """Raise UsageError if the factor is full before it starts to rise."""
@@ -82,22 +75,35 @@ class OwnErrorWeight(Weight):
     def start(
         self, shape: tuple[int, ...], tags: Sequence[str], marked: Sequence[str], device: torch.device
     ) -> nn.Module:
-        """Return the running mean, 0 before the first update, and which tags are flow and which are marked."""
+        """Return which tags are flow and which are marked, not stored. Raises UsageError if none is marked."""
+        if not marked:
+            raise UsageError(
+                f"weight {self.name} is for examples whose target a network predicts, and this method trains on none: "
+                "remove the section weight, or set objective.share above 0 if it is 0"
+            )
         state = nn.Module()
-        state.register_buffer("error", torch.zeros((), dtype=torch.float64))
         for name, kinds in (("flow", ("flow",)), ("marked", marked)):
             state.register_buffer(name, torch.tensor([tag in kinds for tag in tags], device=device), persistent=False)
         return state
 
+    @abstractmethod
+    def full_factor(self, state: nn.Module, raw: Tensor, query: Query, tag: Tensor) -> Tensor:
+        """Return w of each example, [B], without a gradient; those of examples that are not marked are ignored."""
+
     def rows(
         self, state: nn.Module, rows: Tensor, raw: Tensor, query: Query, tag: Tensor, progress: PhaseProgress
     ) -> Tensor:
-        """Return ``rows`` times 1 + rise (w - 1) where they are marked."""
-        error, rise = float(state.get_buffer("error")), self.rise(progress.fraction)
-        if error == 0 or rise == 0:
-            return rows
-        w = (error / (raw + self.floor)).pow(self.power).clamp(max=self.cap)  # [B]
-        return rows * torch.where(state.get_buffer("marked")[tag], 1 + rise * (w - 1), 1.0)
+        """Return ``rows`` times `factor`."""
+        return rows * self.factor(state, raw, query, tag, progress)
+
+    def factor(self, state: nn.Module, raw: Tensor, query: Query, tag: Tensor, progress: PhaseProgress) -> Tensor:
+        """Return 1 + rise (w - 1) where examples are marked, else 1; [B], no gradient."""
+        rise = self.rise(progress.fraction)
+        if rise == 0:
+            return torch.ones_like(raw)
+        with torch.no_grad():
+            w = self.full_factor(state, raw, query, tag)
+            return torch.where(state.get_buffer("marked")[tag], 1 + rise * (w - 1), 1.0)
 
     def rise(self, fraction: float) -> float:
         """Return how much of the weight acts at this fraction of the phase, in [0, 1]."""
@@ -105,7 +111,40 @@ class OwnErrorWeight(Weight):
             return 1.0
         if fraction <= self.none_until:
             return 0.0
-        return (fraction - self.none_until) / (self.full_from - self.none_until)
+        part = (fraction - self.none_until) / (self.full_from - self.none_until)
+        if self.shape == "cosine":
+            return (1 - math.cos(math.pi * part)) / 2
+        return part if self.shape == "linear" else float(part >= 0.5)
+
+
+@dataclass(frozen=True)
+class RelativeWeight(RisingWeight):
+    """A factor that compares a marked example's error with that of the flow examples.
+
+    ``a`` is the running mean of the flow examples' mean squared error; of all examples in an update without flow
+    examples. It depends neither on the data's dimension nor on how an update is divided. Before it is observed for the
+    first time every example counts 1.
+    """
+
+    decay: Annotated[float, Interval(ge=0, lt=1)] = 0.99
+    """Decay per update of the running mean, in [0, 1)."""
+
+    def start(
+        self, shape: tuple[int, ...], tags: Sequence[str], marked: Sequence[str], device: torch.device
+    ) -> nn.Module:
+        """Return the running mean a, 0 before the first update, and which tags are flow and which are marked."""
+        state = super().start(shape, tags, marked, device)
+        state.register_buffer("error", torch.zeros((), dtype=torch.float64))
+        return state
+
+    @abstractmethod
+    def ratio(self, state: nn.Module, error: float, raw: Tensor, query: Query, tag: Tensor) -> Tensor:
+        """Return w of each example, [B], given a = ``error`` > 0."""
+
+    def full_factor(self, state: nn.Module, raw: Tensor, query: Query, tag: Tensor) -> Tensor:
+        """Return `ratio`, or 1 before the first update."""
+        error = float(state.get_buffer("error"))
+        return self.ratio(state, error, raw, query, tag) if error > 0 else torch.ones_like(raw)
 
     def statistics(self, state: nn.Module, raw: Tensor, query: Query, tag: Tensor) -> dict[str, Tensor]:
         """Return sums and counts of the errors, of flow examples and of all."""
