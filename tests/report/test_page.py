@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from anystep.core.errors import RunError
+from anystep.report.curves import loss_figure
 from anystep.report.page import write_report
 from anystep.report.run import ReportImage, RunSummary
 
@@ -133,6 +134,15 @@ def test_a_run_directory_becomes_a_page(tmp_path):
     page = write_report(root / "report.html", title="first", runs=[summary]).read_text()
     assert "7,680 images" in page
     assert "0.250" in page
+
+
+def test_a_weight_has_panels_of_its_own():
+    figure = loss_figure([record | {"weight_by_level": {"flow": 1, "1": record["step"]}} for record in log(3)])
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    assert [axes.get_title("left") for axes in shown[4:]] == ["Weight by kind of example"]
+    flow, _, one = shown[4].get_lines()
+    assert (list(flow.get_ydata()), list(one.get_ydata())) == ([1, 1, 1], [10, 20, 30])
+    assert list(one.get_xdata()) == [2560, 5120, 7680]
 
 
 def test_a_run_with_nothing_but_its_config_is_a_page_too(tmp_path):

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from anystep.flow.penalties import (
     LearnedWeight,
     LevelAverageWeight,
     OwnErrorWeight,
+    PseudoHuber,
     RisingWeight,
     Weight,
 )
@@ -179,6 +181,22 @@ def test_micro_batches_change_rounding_only(tiny: Config, tmp_path: Path, weight
     if weight.name != "constant":
         groups = [last_group(tmp_path / name) for name in ("1", "2")]
         torch.testing.assert_close(groups[0]["weight.error"], groups[1]["weight.error"], rtol=1e-4, atol=0)
+
+
+def test_the_log_has_the_weight_and_the_error_that_no_penalty_or_weight_changes(small: Config, tmp_path: Path) -> None:
+    weight = ConstantWeight(factors=(3.0,), full_from=1.0)
+    for name, penalty in (("own", small.penalty), ("huber", PseudoHuber(c=0.1))):
+        train(replace(small, weight=weight, penalty=penalty), tmp_path / name)
+        for before, record in pairwise([{"step": 0}, *records(tmp_path / name)]):
+            rise = sum(range(before["step"], record["step"])) / (record["step"] - before["step"]) / 24
+            levels = record["weight_by_level"]
+            assert levels.pop("flow") == 1
+            assert list(levels.values()) == pytest.approx([1 + 2 * rise] * 7)
+            assert record["error_by_level"].keys() == record["loss_by_level"].keys()
+            same = record["error_by_level"] == pytest.approx(record["loss_by_level"], rel=1e-6)
+            assert same == (name == "own")
+    train(replace(small, training=replace(small.training, images=64)), tmp_path / "none")
+    assert not {"weight_by_level", "error_by_level"} & records(tmp_path / "none")[-1].keys()
 
 
 WEIGHED = [name for name, method in OBJECTIVES.items() if method().marked and method.per_row]

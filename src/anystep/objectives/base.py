@@ -61,13 +61,16 @@ class Losses:
     """The loss of each of our examples, ``rows`` [B], with ``t`` [B] and ``tag`` [B] for the log.
 
     The update's loss is the sum of ``rows`` over all ranks and micro-batches, divided by the global batch. ``logged``
-    [B] is what the log shows if that is not ``rows``: the loss without the section `weight`.
+    [B] is what the log shows if that is not ``rows``: the loss without the section `weight`. With a weight, ``weight``
+    and ``raw`` [B] are its factor and the mean squared error, for the log too.
     """
 
     rows: Tensor
     t: Tensor
     tag: Tensor
     logged: Tensor | None = None
+    weight: Tensor | None = None
+    raw: Tensor | None = None
 
 
 #: charge(prediction, targets): the loss of each example, by the run's penalty and weight

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 DASHES = ("-", "--", ":", "-.")
 #: inches in a legend: per letter, per line of text, and for the line before it
 LETTER, LINE, HANDLE = 0.075, 0.19, 0.5
+#: fields of a log record that some runs have, by kind of example, and the titles of their panels
+DETAILS = {
+    "weight_by_level": "Weight by kind of example",
+    "error_by_level": "Mean squared error by kind",
+}
 #: a kind of example that is named by its step size: 1, 1/64
 STEP_SIZE = re.compile(r"\d+(/\d+)?")
 
@@ -26,12 +31,15 @@ STEP_SIZE = re.compile(r"\d+(/\d+)?")
 def loss_figure(log: Sequence[Mapping[str, Any]]) -> "Figure":
     """Return a run's training in four panels: loss, loss by kind of example, loss by time, gradient norm.
 
+    More panels follow for what only some logs have: with a weight that and the mean squared error, by kind of example.
     ``log``: records of `log.jsonl`. Missing values leave a gap. With one kind of example the second panel is the
     learning rate. Raises ValueError for an empty log.
     """
     if not log:
         raise ValueError("the log holds no records yet: nothing to draw")
-    figure, ((loss, level), (time, norm)) = panels(2, 2, height=2.75)
+    details = [field for field in DETAILS if any(record.get(field) for record in log)]
+    figure, grid = panels(2 + (len(details) + 1) // 2, 2, height=2.75)
+    loss, level, time, norm, *others = grid.flat
     from matplotlib.ticker import EngFormatter
 
     images = [record["images"] for record in log]
@@ -39,9 +47,7 @@ def loss_figure(log: Sequence[Mapping[str, Any]]) -> "Figure":
     _plot(loss, images, [record.get("loss") for record in log], SERIES[0])
     title(loss, "Loss, all examples")
     if len(colours) > 1:
-        for kind, colour in colours.items():
-            losses = [(record.get("loss_by_level") or {}).get(kind) for record in log]
-            _plot(level, images, losses, colour, label=kind_name(kind))
+        _plot_by_kind(level, images, [record.get("loss_by_level") or {} for record in log], colours)
         title(level, "Loss by kind of example")
         legend(level, loc="center left", bbox_to_anchor=(1, 0.5))
         _log_scale(level)
@@ -60,12 +66,25 @@ def loss_figure(log: Sequence[Mapping[str, Any]]) -> "Figure":
     _plot(norm, images, [record.get("grad_norm") for record in log], SERIES[0])
     skipped = max(int(record.get("skipped") or 0) for record in log)
     title(norm, "Gradient norm", f"{skipped} updates skipped" if skipped else "")
-    for axes in (loss, level, norm):
+    for axes, field in zip(others, details, strict=False):
+        _plot_by_kind(axes, images, [record.get(field) or {} for record in log], colours)
+        title(axes, DETAILS[field])
+    for axes in others[len(details) :]:
+        axes.set_visible(False)
+    for axes in (loss, level, norm, *others):
         axes.set_xlabel("images seen")
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    for axes in (loss, time, norm):
+    for axes in (loss, time, norm, *others[: len(details)]):
         _log_scale(axes)
     return figure
+
+
+def _plot_by_kind(
+    axes: Any, images: Sequence[int], values: Sequence[Mapping[str, Any]], colours: Mapping[str, Any]
+) -> None:
+    """Plot a line for each kind of example, of ``values`` by kind at each number of ``images``."""
+    for kind, colour in colours.items():
+        _plot(axes, images, [each.get(kind) for each in values], colour, label=kind_name(kind))
 
 
 def kind_name(tag: str) -> str:

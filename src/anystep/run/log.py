@@ -1,7 +1,8 @@
 """The log of a run: `log.jsonl`, which an interruption does not change, and the means that it consists of.
 
 A record holds means over the updates since the last: the loss, by kind of example, by kind and time, and the gradient
-norm. What depends on the machine (seconds, images/s) goes to `timing.jsonl`.
+norm; with a weight that and the mean squared error, by kind. What depends on the machine (seconds, images/s) goes to
+`timing.jsonl`.
 """
 
 import json
@@ -34,6 +35,8 @@ class Meter:
         self.counts = torch.zeros_like(self.sums)
         self.updates = 0
         self.grad_norm = 0.0
+        #: number of examples, sums of their weights and of their mean squared errors, [3, kinds]; None without a weight
+        self.weighed: Tensor | None = None
 
     def add(self, losses: Sequence[Losses], grad_norm: float) -> None:
         """Count the examples of one update."""
@@ -45,22 +48,32 @@ class Meter:
             cell = tag * TIME_BINS + (t * TIME_BINS).long().clamp(0, TIME_BINS - 1)
             self.sums += torch.bincount(cell, rows, len(self.sums))
             self.counts += torch.bincount(cell, minlength=len(self.sums))
+            if part.weight is not None and part.raw is not None:
+                values = (torch.ones_like(part.raw), part.weight, part.raw)
+                sums = torch.stack([torch.bincount(tag, v.cpu().double(), len(self.tags)) for v in values])
+                self.weighed = sums if self.weighed is None else self.weighed + sums
 
     def record(self) -> dict[str, Any]:
         """Return the window's means: the loss, by kind, by kind and time; the gradient norm. None: no examples."""
         sums, counts = self.sums.reshape(-1, TIME_BINS), self.counts.reshape(-1, TIME_BINS)
         by_level = _means(sums.sum(1), counts.sum(1))
-        return {
+        record = {
             "loss": _means(sums.sum().reshape(1), counts.sum().reshape(1))[0],
             "loss_by_level": dict(zip(self.tags, by_level, strict=True)),
             "loss_by_t": {tag: _means(s, c) for tag, s, c in zip(self.tags, sums, counts, strict=True)},
             "grad_norm": self.grad_norm / self.updates if self.updates else None,
         }
+        if self.weighed is not None:
+            num, *sums_by_kind = self.weighed
+            for field, total in zip(("weight_by_level", "error_by_level"), sums_by_kind, strict=True):
+                record[field] = dict(zip(self.tags, _means(total, num), strict=True))
+        return record
 
     def state(self) -> dict[str, Any]:
         """Return what a resumed run needs to finish the window exactly."""
         cells = {"sums": self.sums.tolist(), "counts": self.counts.tolist()}
-        return {**cells, "updates": self.updates, "grad_norm": self.grad_norm}
+        weighed = {} if self.weighed is None else {"weighed": self.weighed.tolist()}
+        return {**cells, **weighed, "updates": self.updates, "grad_norm": self.grad_norm}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue the window that `state` described. Raises ValueError when it is of other kinds of example."""
@@ -68,6 +81,7 @@ class Meter:
         if not sums.shape == counts.shape == self.sums.shape:
             raise ValueError(f"the log's window has {len(sums)} cells, {len(self.sums)} expected")
         self.sums, self.counts = sums, counts
+        self.weighed = torch.tensor(state["weighed"], dtype=torch.float64) if "weighed" in state else None
         self.updates, self.grad_norm = state["updates"], state["grad_norm"]
 
 
@@ -115,6 +129,8 @@ class RunLog:
         if self.board is not None:
             scalars = {f"loss/{k}": v for k, v in record["loss_by_level"].items()}
             scalars |= {k: record[k] for k in ("loss", "grad_norm", "lr", "skipped")}
+            by_kind = ("weight_by_level", "error_by_level")
+            scalars |= {f"{field}/{k}": v for field in by_kind for k, v in record.get(field, {}).items()}
             for name, value in scalars.items():
                 if value is not None:
                     self.board.add_scalar(name, value, record["images"])

@@ -26,7 +26,7 @@ class UpdateCharge:
         self.totals: dict[str, dict[str, Tensor]] = {"penalty": {}, "weight": {}}
 
     def __call__(self, prediction: Tensor, targets: Targets) -> Losses:
-        """Return the loss of each example; the log shows it without the section `weight`."""
+        """Return the loss of each example; the log shows it without the section `weight`, and that by itself."""
         target, query, tag = targets.target, targets.query, targets.tag
         penalties = self.penalty.rows(self.loss["penalty"], prediction, target, query, self.objective.error)
         if targets.weight is not None:
@@ -35,6 +35,7 @@ class UpdateCharge:
         raw = squared_error(detached, target)
         rows = self.weight.rows(self.loss["weight"], penalties, raw, query, tag, self.progress)
         with torch.no_grad():
+            factor = self.weight.factor(self.loss["weight"], raw, query, tag, self.progress)
             statistics = {
                 "penalty": self.penalty.statistics(self.loss["penalty"], detached, target),
                 "weight": self.weight.statistics(self.loss["weight"], raw, query, tag),
@@ -42,7 +43,7 @@ class UpdateCharge:
         for part, totals in self.totals.items():
             for name, value in statistics[part].items():
                 totals[name] = totals.get(name, torch.zeros((), dtype=torch.float64)) + value.cpu().double()
-        return Losses(rows, query.t, tag, logged=penalties.detach())
+        return Losses(rows, query.t, tag, penalties.detach(), factor, raw)
 
     def observe(self) -> None:
         """Update the states of penalty and weight by the statistics of the update."""
