@@ -145,6 +145,17 @@ def test_a_weight_has_panels_of_its_own():
     assert list(one.get_xdata()) == [2560, 5120, 7680]
 
 
+def test_gradients_have_panels_where_they_were_measured():
+    measured = {"gradient_norm": {"flow": 4.0, "1": 2.0, "marked": 3.0}, "gradient_cosine": {"1": 0.5, "marked": 0.01}}
+    first, *rest = log(3)
+    norm, cosine = loss_figure([first | measured, *rest]).axes[4:]
+    assert [axes.get_title("left") for axes in (norm, cosine)] == [
+        "Gradient norm by kind", "Cosine with the flow's gradient",
+    ]  # fmt: skip
+    assert (norm.get_lines()[-1].get_ydata()[0], cosine.get_lines()[-1].get_ydata()[0]) == (3, 0.01)
+    assert cosine.get_yscale() == "linear"  # a cosine can be negative
+
+
 def test_a_run_with_nothing_but_its_config_is_a_page_too(tmp_path):
     page = write_report(tmp_path / "r.html", title="t", runs=[RunSummary("x", {"seed": 3})]).read_text()
     assert "<h2>Configuration</h2>" in page

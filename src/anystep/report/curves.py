@@ -23,6 +23,8 @@ LETTER, LINE, HANDLE = 0.075, 0.19, 0.5
 DETAILS = {
     "weight_by_level": "Weight by kind of example",
     "error_by_level": "Mean squared error by kind",
+    "gradient_norm": "Gradient norm by kind",
+    "gradient_cosine": "Cosine with the flow's gradient",
 }
 #: a kind of example that is named by its step size: 1, 1/64
 STEP_SIZE = re.compile(r"\d+(/\d+)?")
@@ -31,7 +33,8 @@ STEP_SIZE = re.compile(r"\d+(/\d+)?")
 def loss_figure(log: Sequence[Mapping[str, Any]]) -> "Figure":
     """Return a run's training in four panels: loss, loss by kind of example, loss by time, gradient norm.
 
-    More panels follow for what only some logs have: with a weight that and the mean squared error, by kind of example.
+    More panels follow for what only some logs have by kind of example: the weight and the mean squared error; norms of
+    gradients and their cosines with that of the flow examples, also of all `marked` examples together (dashed).
     ``log``: records of `log.jsonl`. Missing values leave a gap. With one kind of example the second panel is the
     learning rate. Raises ValueError for an empty log.
     """
@@ -68,13 +71,17 @@ def loss_figure(log: Sequence[Mapping[str, Any]]) -> "Figure":
     title(norm, "Gradient norm", f"{skipped} updates skipped" if skipped else "")
     for axes, field in zip(others, details, strict=False):
         _plot_by_kind(axes, images, [record.get(field) or {} for record in log], colours)
-        title(axes, DETAILS[field])
+        marked = [(record.get(field) or {}).get("marked") for record in log]
+        if any(value is not None for value in marked):
+            _plot(axes, images, marked, SERIES[0], linestyle="--")
+        title(axes, DETAILS[field], "dashed: marked ones together" if field.startswith("gradient") else "")
     for axes in others[len(details) :]:
         axes.set_visible(False)
     for axes in (loss, level, norm, *others):
         axes.set_xlabel("images seen")
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    for axes in (loss, time, norm, *others[: len(details)]):
+    measured = [axes for axes, field in zip(others, details, strict=False) if field != "gradient_cosine"]
+    for axes in (loss, time, norm, *measured):
         _log_scale(axes)
     return figure
 

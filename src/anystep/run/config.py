@@ -151,6 +151,10 @@ class LogConfig(Checked, section="log"):
     every: Count = 10_000
     """Images between log records, which hold means over the updates since the last. Before the first of these there are
     records of updates 1, 2, 4, 8, ..."""
+    gradients: Count | None = None
+    """Images between measurements of the gradient of each kind of example: its norm, and its cosine with that of the
+    flow examples. They change nothing in the run; each takes a backward pass and a gradient's memory per kind. None: no
+    measurements."""
     tensorboard: bool = False
     """Write TensorBoard events too (extra `tensorboard`)."""
 
@@ -198,6 +202,11 @@ class Config:
             raise UsageError(
                 f"objective {objective.name} differentiates in forward mode, which torch.compile does not support: "
                 "remove training.compile"
+            )
+        if self.log.gradients is not None and training.compile:
+            raise UsageError(
+                "log.gradients differentiates a forward pass several times, which torch.compile does not support: "
+                "remove training.compile or log.gradients"
             )
 
     def check(self, shape: tuple[int, ...], conditions: ConditionSpec) -> None:

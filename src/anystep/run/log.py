@@ -1,16 +1,17 @@
 """The log of a run: `log.jsonl`, which an interruption does not change, and the means that it consists of.
 
 A record holds means over the updates since the last: the loss, by kind of example, by kind and time, and the gradient
-norm; with a weight that and the mean squared error, by kind. What depends on the machine (seconds, images/s) goes to
-`timing.jsonl`.
+norm; with a weight that and the mean squared error, by kind; on request norms and cosines of gradients, by kind. What
+depends on the machine (seconds, images/s) goes to `timing.jsonl`.
 """
 
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import torch
@@ -37,9 +38,21 @@ class Meter:
         self.grad_norm = 0.0
         #: number of examples, sums of their weights and of their mean squared errors, [3, kinds]; None without a weight
         self.weighed: Tensor | None = None
+        #: [sum, number] of what was measured of gradients, by field of the record and kind
+        self.gradients: dict[str, dict[str, list[float]]] = {}
 
-    def add(self, losses: Sequence[Losses], grad_norm: float) -> None:
-        """Count the examples of one update."""
+    def add(
+        self,
+        losses: Sequence[Losses],
+        grad_norm: float,
+        gradients: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
+    ) -> None:
+        """Count the examples of one update; ``gradients``: what was measured of them, by field and kind."""
+        for field, measured in gradients.items():
+            means = self.gradients.setdefault(field, {})
+            for kind, value in measured.items():
+                total, number = means.get(kind, (0.0, 0))
+                means[kind] = [total + value, number + 1]
         self.updates += 1
         self.grad_norm += grad_norm
         for part in losses:
@@ -57,7 +70,7 @@ class Meter:
         """Return the window's means: the loss, by kind, by kind and time; the gradient norm. None: no examples."""
         sums, counts = self.sums.reshape(-1, TIME_BINS), self.counts.reshape(-1, TIME_BINS)
         by_level = _means(sums.sum(1), counts.sum(1))
-        record = {
+        record: dict[str, Any] = {
             "loss": _means(sums.sum().reshape(1), counts.sum().reshape(1))[0],
             "loss_by_level": dict(zip(self.tags, by_level, strict=True)),
             "loss_by_t": {tag: _means(s, c) for tag, s, c in zip(self.tags, sums, counts, strict=True)},
@@ -67,13 +80,17 @@ class Meter:
             num, *sums_by_kind = self.weighed
             for field, total in zip(("weight_by_level", "error_by_level"), sums_by_kind, strict=True):
                 record[field] = dict(zip(self.tags, _means(total, num), strict=True))
+        for field, means in self.gradients.items():
+            record[field] = {kind: total / number for kind, (total, number) in means.items()}
         return record
 
     def state(self) -> dict[str, Any]:
         """Return what a resumed run needs to finish the window exactly."""
         cells = {"sums": self.sums.tolist(), "counts": self.counts.tolist()}
-        weighed = {} if self.weighed is None else {"weighed": self.weighed.tolist()}
-        return {**cells, **weighed, "updates": self.updates, "grad_norm": self.grad_norm}
+        more: dict[str, Any] = {} if self.weighed is None else {"weighed": self.weighed.tolist()}
+        if self.gradients:
+            more["gradients"] = self.gradients
+        return {**cells, **more, "updates": self.updates, "grad_norm": self.grad_norm}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue the window that `state` described. Raises ValueError when it is of other kinds of example."""
@@ -82,6 +99,7 @@ class Meter:
             raise ValueError(f"the log's window has {len(sums)} cells, {len(self.sums)} expected")
         self.sums, self.counts = sums, counts
         self.weighed = torch.tensor(state["weighed"], dtype=torch.float64) if "weighed" in state else None
+        self.gradients = state.get("gradients", {})
         self.updates, self.grad_norm = state["updates"], state["grad_norm"]
 
 
@@ -129,7 +147,7 @@ class RunLog:
         if self.board is not None:
             scalars = {f"loss/{k}": v for k, v in record["loss_by_level"].items()}
             scalars |= {k: record[k] for k in ("loss", "grad_norm", "lr", "skipped")}
-            by_kind = ("weight_by_level", "error_by_level")
+            by_kind = ("weight_by_level", "error_by_level", "gradient_norm", "gradient_cosine")
             scalars |= {f"{field}/{k}": v for field in by_kind for k, v in record.get(field, {}).items()}
             for name, value in scalars.items():
                 if value is not None:

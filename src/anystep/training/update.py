@@ -11,6 +11,7 @@ from anystep.flow.penalties.squared import squared_error
 from anystep.objectives import Draw, Losses, Targets
 from anystep.run.plan import Segment
 from anystep.training.examples import Examples
+from anystep.training.gradients import KindGradients
 from anystep.training.state import State
 
 
@@ -57,6 +58,8 @@ def update(state: State, examples: Examples, segment: Segment) -> None:
     charge, losses = UpdateCharge(state, segment), list[Losses]()
     index = batch_indices(len(examples), settings.batch, state.step, state.keys)
     size = settings.batch // settings.accumulate
+    every = config.log.gradients and max(1, config.log.gradients // settings.batch)
+    kinds = KindGradients(state.network, config.objective) if every and state.step % every == 0 else None
     with preserved_generators(state.device):
         for first in range(0, settings.batch, size):
             draw = Draw(state.keys, state.step, settings.batch, slice(first, first + size), state.device)
@@ -64,6 +67,8 @@ def update(state: State, examples: Examples, segment: Segment) -> None:
             draw.seed_network()
             with state.autocast():
                 part = objective.loss(state.networks, batch, draw, charge.progress, charge)
+            if kinds is not None:
+                kinds.add(part, settings.batch)
             (part.rows.sum() / settings.batch).backward()  # type: ignore[no-untyped-call]
             losses.append(part)
     norm = get_total_norm([p.grad for p in state.network.parameters() if p.grad is not None])
@@ -73,7 +78,7 @@ def update(state: State, examples: Examples, segment: Segment) -> None:
             clip_grads_with_norm_(state.network.parameters(), config.optimizer.clip_norm, norm)
         state.apply(segment.learning_rate(state.step, config.optimizer, settings.batch))
         charge.observe()
-        state.meter.add(losses, float(norm))
+        state.meter.add(losses, float(norm), {} if kinds is None else kinds.compare())
         state.skipped_in_a_row = 0
     else:
         state.skipped += 1
