@@ -77,7 +77,7 @@ class ConfigOptions:
     dry_run: Flag = False
     """Print what would be trained and its cost, no more."""
     codec: Annotated[str | None, one_of("How data becomes network input", CODECS)] = None
-    penalty: Annotated[str | None, one_of("Penalty of the error (own: the method's)", PENALTIES)] = None
+    penalty: Annotated[str | None, one_of("Penalty of the error", PENALTIES)] = None
     weight: Annotated[str | None, one_of("Weight of an example's error", WEIGHTS)] = None
     help_all: Flag = False
     """Show the config's options too, --section.field."""
