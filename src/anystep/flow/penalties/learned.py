@@ -1,6 +1,5 @@
 """A weight by a learned error, a function of time and step size."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
@@ -14,12 +13,10 @@ from anystep.core.fields import Finite, PositiveFloat
 from anystep.flow.penalties.weights import RelativeWeight
 from anystep.flow.query import PhaseProgress, Query
 
-#: cosines of each of t and log2 d, the constant included
-COSINES = 8
-#: the smallest step size that is told apart from smaller ones, as a power of two
-OCTAVES = 8
-#: of the learned function per unit of its coefficients: AdamW moves each of these by about the learning rate an update
-GAIN = 4.0
+#: parts that t in [0, 1] is divided into, and halvings of d = 1 that are told apart: knots of f are in between
+PARTS = 8
+#: of f per unit of its coefficients: AdamW moves each of these by about the learning rate an update
+GAIN = 16.0
 
 
 @dataclass(frozen=True)
@@ -28,7 +25,7 @@ class LearnedWeight(RelativeWeight):
 
     ::
 
-        u(t, d) = log a + f(t, d)                        f: products of 8 cosines in t and 8 in log2 d, 64 coefficients
+        u(t, d) = log a + f(t, d)                        f: linear between 9 knots in t and in log2 d, 81 coefficients
         expected_error:  w = min(cap, a exp(-u)),        fit of u:  e exp(-u) + u,       lowest at u = log E[e]
         learned_floor:   w = min(cap, a / (e + c s)),    fit of s = exp(u):  log(1 + e/s) + 1/2 log s
 
@@ -39,7 +36,8 @@ class LearnedWeight(RelativeWeight):
     `expected_error` is the log-variance of EDM2 (Karras et al. 2024: loss / exp(u) + u). `learned_floor` has
     the gradient of Decoupled MeanFlow's loss log(e/s + c) + log s, up to the factor a.
     Differs from EDM2: u depends on d too, acts on marked examples only, and is relative to a, so that the others keep
-    the weight 1 and learning rates their meaning; cosines in place of random Fourier features.
+    the weight 1 and learning rates their meaning; interpolation in place of Fourier features and a layer, so that every
+    (t, d) learns equally fast: no coefficient acts on all of them.
     Differs from Decoupled MeanFlow: its loss is log(e + c s), which falls as s does, so that it determines no s. We fit
     s as the squared scale of a Cauchy distribution of the error, with 1/2 log s: the mean of e / (e + s) is 1/2, so
     that s is a median of the errors.
@@ -63,18 +61,18 @@ class LearnedWeight(RelativeWeight):
     def start(
         self, shape: tuple[int, ...], tags: Sequence[str], marked: Sequence[str], device: torch.device
     ) -> nn.Module:
-        """Return the running mean a, and the coefficients of f, float32 on ``device``, 0."""
+        """Return the running mean a, and the coefficients of f, 0, float32 on ``device``."""
         state = super().start(shape, tags, marked, device)
-        state.register_parameter("f", nn.Parameter(torch.zeros(COSINES, COSINES, device=device)))
+        state.register_parameter("f", nn.Parameter(torch.zeros(PARTS + 1, PARTS + 1, device=device)))
         return state
 
     def relative(self, state: nn.Module, query: Query) -> Tensor:
         """Return f(t, d), [B], the logarithm of the learned error over a; with a gradient, in float32."""
-        octave = -query.d.float().clamp(min=2.0**-OCTAVES).log2() / OCTAVES  # 0 for d = 1, 1 for the smallest
-        order = math.pi * torch.arange(COSINES, device=query.t.device)
-        cosines = [torch.cos(value[:, None] * order) for value in (query.t.float(), octave)]  # [B, 8] each
-        # element by element, as autocast would make a matrix product one of bfloat16
-        return GAIN * (cosines[0][:, :, None] * cosines[1][:, None] * state.get_parameter("f")).sum((1, 2))
+        octave = -query.d.float().clamp(min=2.0**-PARTS).log2()  # 0 for d = 1, 8 for 1/256 and less
+        knots = torch.arange(PARTS + 1, device=query.t.device)
+        t, d = ((1 - (value[:, None] - knots).abs()).clamp(min=0) for value in (query.t.float() * PARTS, octave))
+        # [B, 9] each; multiplied element by element, as autocast would make a matrix product one of bfloat16
+        return GAIN * (t[:, :, None] * d[:, None] * state.get_parameter("f")).sum((1, 2))
 
     def ratio(self, state: nn.Module, error: float, raw: Tensor, query: Query, tag: Tensor) -> Tensor:
         """Return min(cap, exp(-f)), or min(cap, a / (e + c a exp(f))), [B]."""
