@@ -84,6 +84,7 @@ def main() -> None:
     parser.add_argument("--only", choices=["demo", "pictures"])
     parser.add_argument("--run", type=Path, help="where the run on pictures stays; default: a temporary folder")
     args = parser.parse_args()
+    sys.argv = [sys.argv[0], "--data", "PICTURES", *(["--only", args.only] if args.only else [])]  # no path is recorded
     stored, results = RESULTS / "first_hour.json", dict[str, Any]()
     if args.only and stored.exists():
         results = json.loads(stored.read_text())["results"]
