@@ -23,6 +23,7 @@ from anystep.core.errors import RunError
 from anystep.figures.methods import display_name
 from anystep.objectives import OBJECTIVES
 from anystep.run import checkpoint
+from anystep.run.facts import read_config
 from anystep.run.log import RunLog
 from anystep.run.plan import forward_units
 from anystep.training.signals import StopRequest
@@ -199,6 +200,14 @@ def test_a_config_keeps_its_own_methods_options(command: Command) -> None:
     (trial, other) = plan_trials(base, Path("out"), Choices(methods=["shortcut", "flow_matching"]))
     assert trial.config.objective.share == 0.5 and other.config.objective.name == "flow_matching"  # type: ignore[attr-defined]
     assert forward_units(trial.config) == pytest.approx(320 * (3 + 2 * 0.5), rel=0.06)
+
+
+def test_a_weight_is_for_the_methods_that_have_such_examples(command: Command) -> None:
+    said = command(f"{POINTS.replace(',', ',live_reflow,')} --weight own_error --weight.full-from 0.5")
+    assert said.code == 0
+    names = {path.name: read_config(path).weight.name for path in Path("runs/compare-two_moons").glob("*-seed0")}
+    assert names == {"shortcut-seed0": "own_error", "live_reflow-seed0": "own_error", "flow_matching-seed0": "none"}
+    assert "weight own_error: shortcut, live reflow" in said.out
 
 
 def test_a_changed_option_is_refused_before_anything_is_trained(command: Command) -> None:

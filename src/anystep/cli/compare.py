@@ -27,7 +27,7 @@ from anystep.core.files import write_text
 from anystep.evaluation.protocol import summarise
 from anystep.figures.canvas import MISSING, can_draw, to_image
 from anystep.figures.grids import methods_figure
-from anystep.figures.methods import by_group
+from anystep.figures.methods import by_group, display_name
 from anystep.figures.scatter import scatter
 from anystep.objectives import OBJECTIVES
 from anystep.recipes import FAMILIES, family_name, find_recipe, recipe_names, with_method
@@ -200,7 +200,10 @@ def describe_protocol(comparison: Comparison, scores: Sequence[Score]) -> str:
         return cost
     scales = {result.trial.guidance for result in comparison.results} - {None}
     guidance = "".join(f", guidance {scale:g} where it is an input" for scale in scales)
-    return f"{summarise(scores[0]['protocol'])}, seed {scores[0]['protocol']['seed']}{guidance}\n{cost}"
+    weights = {result.trial.method: result.trial.config.weight.name for result in comparison.results}
+    weighted = [display_name(method) for method, weight in weights.items() if weight != "none"]
+    weight = f"\nweight {comparison.base.weight.name}: {', '.join(weighted)}" if weighted else ""
+    return f"{summarise(scores[0]['protocol'])}, seed {scores[0]['protocol']['seed']}{guidance}{weight}\n{cost}"
 
 
 def samples_figure(comparison: Comparison) -> Image.Image | None:

@@ -17,6 +17,7 @@ from anystep.core.errors import RunError, UsageError, did_you_mean
 from anystep.core.registry import split_commas
 from anystep.data import Dataset
 from anystep.evaluation.metrics import METRICS, build_spaces, choose_metrics, find_metric
+from anystep.flow.penalties import NoWeight
 from anystep.objectives import OBJECTIVES
 from anystep.recipes import PARTS, with_method
 from anystep.run.config import Config
@@ -150,8 +151,13 @@ def plan_trials(base: Config, out: Path, choices: Choices) -> list[Trial]:
 
 
 def config_at_cost(base: Config, method: str, steps: Sequence[int]) -> Config:
-    """Return a method's config at the cost of ``base``. Raises UsageError when it has no such run or schedule."""
+    """Return a method's config at the cost of ``base``. Raises UsageError when it has no such run or schedule.
+
+    The section weight stays where the method has examples that it acts on.
+    """
     config = base if method == base.objective.name else with_method(base, method)
+    if not config.objective.marked:
+        config = replace(config, weight=NoWeight())
     try:
         segments(config)
     except ValueError as error:
