@@ -11,6 +11,7 @@ from anystep.objectives import (
     Batch,
     ConsistencyDistillation,
     Draw,
+    ImprovedShortcut,
     LiveReflow,
     Networks,
     Objective,
@@ -60,9 +61,16 @@ GUIDED: list[Objective] = [
     ConsistencyDistillation(guidance=1.5),
     LiveReflow(guidance=1.5),
 ]
+LEVERS: list[Objective] = [
+    Shortcut(M=16, level="large", share=2 / 7, guidance=1.5),
+    Shortcut(M=8, share=0.5, share_start=0.0, share_change=(0.25, 0.25)),
+    Shortcut(M=8, share=0.5, roll_out=2),
+    Shortcut(M=8, share=0.4, roll_out=4, through_state=True),
+    ImprovedShortcut(M=8, share=0.5, guided_share=0.25, roll_out=2),
+]
 
 
-@pytest.mark.parametrize("objective", [*(method() for method in OBJECTIVES.values()), *GUIDED], ids=repr)
+@pytest.mark.parametrize("objective", [*(method() for method in OBJECTIVES.values()), *GUIDED, *LEVERS], ids=repr)
 def test_cost_is_what_the_passes_count(objective: Objective) -> None:
     """Exactly, but for alpha-Flow, whose 40 updates are a coarse average over the run."""
     for phase in objective.phases():

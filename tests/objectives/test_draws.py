@@ -6,7 +6,7 @@ from scipy import stats
 from tests.paper.smooth import Smooth, part, smooth_batch
 
 from anystep.core.random import Keys
-from anystep.objectives import OBJECTIVES, Draw, Networks, PhaseProgress
+from anystep.objectives import OBJECTIVES, Draw, ImprovedShortcut, Networks, Objective, PhaseProgress, Shortcut
 
 N = 20_000
 ALL = slice(0, N)
@@ -47,9 +47,16 @@ def test_a_rank_has_its_rows_of_the_global_batch() -> None:
     assert torch.equal(noise, whole.normal("noise", (1, 4, 4)))
 
 
-@pytest.mark.parametrize("method", OBJECTIVES)
-def test_a_micro_batch_has_the_losses_of_its_rows_of_the_global_batch(method: str) -> None:
-    objective, progress = OBJECTIVES[method](), PhaseProgress(6, 10)
+LEVERS: list[Objective] = [
+    Shortcut(M=16, share=0.5, level="large", share_start=0.0),
+    Shortcut(M=16, share=0.5, level="random", roll_out=4),
+    ImprovedShortcut(M=16, share=0.25, roll_out=2, through_state=True, share_start=0.5),
+]
+
+
+@pytest.mark.parametrize("objective", [*(method() for method in OBJECTIVES.values()), *LEVERS], ids=repr)
+def test_a_micro_batch_has_the_losses_of_its_rows_of_the_global_batch(objective: Objective) -> None:
+    progress = PhaseProgress(6, 10)
     networks = Networks(Smooth.make(1), Smooth.make(2), Smooth.make(3))
     batch, draw = smooth_batch(64)
     whole = objective.loss(networks, batch, draw, progress)

@@ -41,7 +41,7 @@ def test_every_part_of_a_batch_has_its_share_of_every_kind_of_row(share: float, 
     for total in (64, 256):
         counts = torch.zeros(3)
         for first in range(0, total, size):
-            level = objective.draw_levels(Draw(Keys(0), 0, total, slice(first, first + size)))
+            level = objective.draw_levels(Draw(Keys(0), 0, total, slice(first, first + size)), PhaseProgress(0, 1))
             part = torch.stack([(level == -1).sum(), (level == -2).sum(), (level >= 0).sum()])
             wanted = size * torch.tensor([1 - share - guided_share, guided_share, share])
             assert bool(((part - wanted).abs() <= 2).all()), (part, wanted)

@@ -125,7 +125,7 @@ def test_without_self_consistency_rows_it_is_flow_matching() -> None:
 
 def test_random_levels_are_uniform_and_on_the_same_rows() -> None:
     draw = Draw(Keys(0), 0, 28_000, slice(0, 28_000))
-    equal, drawn = (Shortcut(level=law).draw_levels(draw) for law in ("equal", "random"))
+    equal, drawn = (Shortcut(level=law).draw_levels(draw, PhaseProgress(0, 1)) for law in ("equal", "random"))
     assert torch.equal(equal < 0, drawn < 0)
     assert stats.chisquare(torch.bincount(drawn[drawn >= 0], minlength=7).numpy()).pvalue > 1e-3
 

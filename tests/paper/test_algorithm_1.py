@@ -105,14 +105,14 @@ def test_every_part_of_a_batch_has_every_kind_of_row() -> None:
     """Four ranks of a batch of 256 each get their quarter of self-consistency rows, and every level."""
     objective = Shortcut()
     for first in range(0, 256, 64):
-        level = objective.draw_levels(Draw(Keys(0), 0, 256, slice(first, first + 64)))
+        level = objective.draw_levels(Draw(Keys(0), 0, 256, slice(first, first + 64)), PhaseProgress(0, 1))
         assert int((level >= 0).sum()) == 16
         assert set(level[level >= 0].tolist()) == set(range(7))
 
 
 @pytest.mark.parametrize(("total", "share"), [(256, 0.25), (64, 0.125), (32, 0.125), (100, 0.3), (7, 0.5)])
 def test_levels_have_an_equal_share_and_the_rest_goes_to_one_step(total: int, share: float) -> None:
-    level = Shortcut(share=share).draw_levels(Draw(Keys(0), 0, total, slice(0, total)))
+    level = Shortcut(share=share).draw_levels(Draw(Keys(0), 0, total, slice(0, total)), PhaseProgress(0, 1))
     counts = torch.bincount(level[level >= 0], minlength=7)
     rows = round(total * share)
     assert int(counts.sum()) == rows

@@ -13,7 +13,7 @@ import torch
 from tests.reference.recorded import RecordedDraw, floats, image, recorded_draw
 from torch import Tensor
 
-from anystep.objectives import Batch, Shortcut
+from anystep.objectives import Batch, PhaseProgress, Shortcut
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def order_of_rows(objective: Shortcut, total: int, level: Tensor) -> Tensor:
     With ``level="equal"`` each of our self-consistency rows takes the next of theirs at the level that our objective
     gives it (so the two must share out levels alike); with ``"random"`` they come in turn and bring their level along.
     """
-    ours = objective.draw_levels(recorded_draw(level=torch.zeros(total)))  # [B], negative in flow rows
+    ours = objective.draw_levels(recorded_draw(level=torch.zeros(total)), PhaseProgress(0, 1))  # [B], negative: flow
     flow, turn = iter(range(len(level), total)), iter(range(len(level)))
     waiting = {n: [i for i, at in enumerate(level.tolist()) if at == n] for n in range(7)}
     rows = []

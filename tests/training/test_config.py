@@ -10,7 +10,7 @@ import pytest
 
 from anystep.core.errors import UsageError
 from anystep.core.random import Keys
-from anystep.objectives import OBJECTIVES, Draw, FlowMatching, ImprovedShortcut, Shortcut
+from anystep.objectives import OBJECTIVES, Draw, FlowMatching, ImprovedShortcut, PhaseProgress, Shortcut
 from anystep.recipes import find_recipe, recipe_names, with_method
 from anystep.run.config import (
     CheckpointConfig,
@@ -91,7 +91,7 @@ def test_the_batch_that_the_message_names_trains_every_level(small: Config, shar
         replace(small, training=replace(small.training, batch=1), objective=objective)
     batch = int(re.search(r"raise training.batch to (\d+)", str(caught.value))[1])
     replace(small, training=replace(small.training, batch=batch), objective=objective)
-    level = objective.draw_levels(Draw(Keys(0), 0, batch, slice(0, batch)))
+    level = objective.draw_levels(Draw(Keys(0), 0, batch, slice(0, batch)), PhaseProgress(0, 1))
     assert set(level.tolist()) >= set(range(objective.ladder.levels))
 
 

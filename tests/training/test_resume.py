@@ -16,7 +16,7 @@ from tests.training.same import assert_same, assert_same_tensors, stopping
 
 from anystep.core.errors import RunError, UsageError
 from anystep.data import Digits
-from anystep.objectives import OBJECTIVES, FlowMatching
+from anystep.objectives import OBJECTIVES, FlowMatching, Shortcut
 from anystep.recipes import find_recipe
 from anystep.run import checkpoint
 from anystep.run.config import Config, InitConfig, OptimizerConfig, to_json
@@ -68,6 +68,16 @@ def test_lines_after_the_checkpoint_are_written_again(small: Config, whole: Path
     assert len((run / "log.jsonl").read_text().splitlines()) == 6  # of steps 1, 2, 3, 6, 9, 12
     train(small, run, resume=True)
     assert_same(whole, run)
+
+
+def test_a_rolled_out_run_whose_share_changes_resumes(small: Config, tmp_path: Path) -> None:
+    objective = Shortcut(M=8, share=0.5, share_start=0.0, share_change=(0.2, 0.8), level="large", roll_out=2)
+    config = replace(small, objective=objective)
+    train(config, tmp_path / "whole")
+    stop, watch = stopping(13)
+    train(config, tmp_path / "parts", watch=watch, stop=stop)
+    train(config, tmp_path / "parts", resume=True)
+    assert_same(tmp_path / "whole", tmp_path / "parts")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

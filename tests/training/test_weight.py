@@ -18,6 +18,7 @@ from anystep.core.random import Keys
 from anystep.data import batch_indices
 from anystep.flow.penalties import WEIGHTS, Haar, NoWeight, OwnErrorWeight, Weight
 from anystep.flow.query import PhaseProgress, Query
+from anystep.flow.rise import rise
 from anystep.objectives import OBJECTIVES, Draw, FlowMatching, ImprovedShortcut, Shortcut
 from anystep.run.config import Config
 from anystep.run.facts import DataFacts
@@ -102,10 +103,9 @@ def test_a_resumed_run_is_the_same_bit_for_bit(small: Config, tmp_path: Path, at
 
 
 def test_a_weight_rises_from_none_to_the_whole(tiny: Config, tmp_path: Path) -> None:
-    weight = OwnErrorWeight(none_until=0.4, full_from=0.7)
-    assert [weight.rise(f) for f in (0.0, 0.4, 0.55, 0.7, 0.9)] == pytest.approx([0, 0, 0.5, 1, 1])
-    assert [OwnErrorWeight(none_until=0.5, full_from=0.5).rise(f) for f in (0.49, 0.5)] == [0, 1]
-    assert OwnErrorWeight().rise(0.0) == 1
+    assert [rise(f, 0.4, 0.7, "linear") for f in (0.0, 0.4, 0.55, 0.7, 0.9)] == pytest.approx([0, 0, 0.5, 1, 1])
+    assert [rise(f, 0.5, 0.5, "linear") for f in (0.49, 0.5)] == [0, 1]
+    assert rise(0.0, 0.0, 0.0, "linear") == 1
     train(tiny, tmp_path / "none")
     for name, until in (("late", 1.0), ("early", 0.0)):
         train(replace(tiny, weight=OwnErrorWeight(none_until=until, full_from=1.0)), tmp_path / name)

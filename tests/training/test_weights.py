@@ -24,7 +24,8 @@ from anystep.flow.penalties import (
     Weight,
 )
 from anystep.flow.query import PhaseProgress, Query
-from anystep.objectives import OBJECTIVES, FlowMatching
+from anystep.flow.rise import Shape, rise
+from anystep.objectives import OBJECTIVES, FlowMatching, Shortcut
 from anystep.recipes import find_recipe
 from anystep.recipes.method import with_method
 from anystep.run.config import Config, PreviewConfig, to_json
@@ -89,15 +90,19 @@ def test_a_constant_weight_has_a_factor_for_all_levels_or_one_for_each() -> None
         assert not state.state_dict()
 
 
-def test_shapes_of_the_rise() -> None:
-    rises = {
-        shape: ConstantWeight(none_until=0.4, full_from=0.8, shape=shape) for shape in ("linear", "cosine", "step")
-    }  # type: ignore[arg-type]
-    for f, linear, cosine, step in ((0.4, 0, 0, 0), (0.5, 0.25, (1 - math.sqrt(0.5)) / 2, 0), (0.61, 0.525, None, 1)):
-        assert rises["linear"].rise(f) == pytest.approx(linear)
-        assert cosine is None or rises["cosine"].rise(f) == pytest.approx(cosine)
-        assert rises["step"].rise(f) == step
-    assert [weight.rise(0.8) for weight in rises.values()] == [1, 1, 1]
+@pytest.mark.parametrize(
+    ("fraction", "linear", "cosine", "step"),
+    [
+        (0.4, 0, 0, 0),
+        (0.5, 0.25, (1 - math.sqrt(0.5)) / 2, 0),
+        (0.61, 0.525, (1 - math.cos(0.525 * math.pi)) / 2, 1),
+        (0.8, 1, 1, 1),
+    ],
+)
+def test_shapes_of_the_rise(fraction: float, linear: float, cosine: float, step: float) -> None:
+    shapes: tuple[Shape, ...] = ("linear", "cosine", "step")
+    found = [rise(fraction, 0.4, 0.8, shape) for shape in shapes]
+    assert found == pytest.approx([linear, cosine, step], abs=1e-5)
 
 
 def fitted(weight: LearnedWeight, means: Tensor, updates: int = 1500) -> tuple[nn.Module, Query, Tensor]:
@@ -238,6 +243,9 @@ def test_a_longer_run_continues_on_the_schedule_of_its_new_length(small: Config,
     ]
     (both,) = length_note(replace(small, training=half), replace(small, weight=OwnErrorWeight(full_from=0.5)))
     assert "optimizer.decay, weight.full_from are fractions of it" in both
+    rising = replace(small, objective=Shortcut(share_start=0.0, share_change=(0.2, 0.6)), optimizer=config.optimizer)
+    (one,) = length_note(replace(rising, training=half), rising)
+    assert "objective.share_change is a fraction of it" in one
     assert not list(length_note(config, config))
 
 

@@ -43,6 +43,17 @@ class Ladder(Checked):
         level[rows - rows % self.levels :] = self.levels - 1
         return level
 
+    def large_share(self, rows: int) -> Tensor:
+        """Return levels as `equal_share` does, of which a quarter each are d = 1 and d = 1/2, the rest the finer ones.
+
+        This is `bootstrap_dt_bias` of the code of Frans et al. 2024. With M < 8 there are no finer levels: all equally.
+        """
+        if self.levels < 3:
+            return self.equal_share(rows)
+        level = torch.arange(rows) // 2 % (self.levels - 2)
+        level[1::4], level[3::4] = self.levels - 2, self.levels - 1
+        return level
+
     def index(self, d: Tensor) -> Tensor:
         """Return the ``log2`` step encoding, ``log2(1/d)``, float32: 0 for d = 1, ``log2 M`` for d = 1/M and d = 0."""
         return -torch.log2(d.float().clamp(min=1 / self.M))

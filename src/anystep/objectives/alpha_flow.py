@@ -103,7 +103,7 @@ class AlphaFlow(Objective):
         alpha = self.alpha(progress.fraction)
         if self.interval == "dyadic":
             shortcut = Shortcut(share=self.share, M=self.M)
-            level = shortcut.draw_levels(draw)
+            level = shortcut.draw_levels(draw, progress)
             average, (t, half) = level != FLOW, shortcut.draw_times(draw, level)  # [B]
             d = torch.where(average, 2 * half, 0.0)
         else:

@@ -66,8 +66,9 @@ class ImprovedShortcut(StepLevels):
 
     def check_combinations(self) -> None:
         """Raise UsageError unless some velocity examples are left, and the grid of W ends at guidance_max."""
+        super().check_combinations()
         room = "below 1 with objective.share, so that some velocity examples are left"
-        require(self.share + self.guided_share < 1 - 1e-9, "objective.guided_share", self.guided_share, room)
+        require(self.largest_share + self.guided_share < 1 - 1e-9, "objective.guided_share", self.guided_share, room)
         whole = abs(self.scales * self.guidance_step - (self.guidance_max - 1)) < 1e-9 and self.scales > 0
         rule = f"an integer fraction of objective.guidance_max - 1 = {self.guidance_max - 1:g}"
         require(whole, "objective.guidance_step", self.guidance_step, rule)
@@ -81,12 +82,19 @@ class ImprovedShortcut(StepLevels):
         """Map a batch to the regression of the three terms."""
         assert networks.target is not None
         x0, x1 = batch.x0, batch.x1  # [B, ...]
-        level = self.draw_levels(draw)  # [B]: FLOW, GUIDED, or j: half steps of 2^j / M
+        level = self.draw_levels(draw, progress)  # [B]: FLOW, GUIDED, or j: half steps of 2^j / M
         t, d = self.draw_times(draw, level)  # [B]
         x_t = interpolate(x0, x1, t, self.sigma_min)
         condition = drop(networks.online, batch.condition, self.label_drop, draw, kept=level == GUIDED)
         W = self.draw_guidance(networks.online, draw, level, condition)  # [B]
-        target = velocity(x0, x1, self.sigma_min)
+        target, query = (
+            velocity(x0, x1, self.sigma_min),
+            Query(x_t, t, torch.where(level < 0, 0.0, 2 * d), condition, W),
+        )
+        if self.roll_out > 1:
+            query = self.rolled_out(networks.online, query, level)
+            assert query.guidance is not None
+            x_t, t, condition, W = query.x_t, query.t, query.condition, query.guidance
         if condition is not None:
             i = (level == GUIDED).nonzero().squeeze(1)
             guided = self.guided(networks.target, x_t[i], t[i], rows(condition, i), W[i], target[i])
@@ -95,14 +103,14 @@ class ImprovedShortcut(StepLevels):
         joined = self.two_half_steps(networks.target, x_t[i], t[i], d[i], level[i], rows(condition, i), W[i])
         target = target.index_copy(0, i, joined.to(target.dtype))
         tag = torch.where(level == FLOW, 0, torch.where(level == GUIDED, 1, level + 2))
-        return Targets(Query(x_t, t, torch.where(level < 0, 0.0, 2 * d), condition, W), target, tag)
+        return Targets(query, target, tag)
 
-    def draw_levels(self, draw: Draw) -> Tensor:
+    def draw_levels(self, draw: Draw, progress: PhaseProgress) -> Tensor:
         """Return the level of each of our examples, FLOW or GUIDED; all are spread evenly over the global batch."""
-        others = (~draw.spread(self.share)).nonzero().squeeze(1)
+        others = (~self.consistent(draw, progress)).nonzero().squeeze(1)
         guided = torch.zeros(draw.total, dtype=torch.bool)
-        guided[others] = spread(len(others), self.guided_share / (1 - self.share))
-        return torch.where(draw.ours(guided), GUIDED, super().draw_levels(draw))
+        guided[others] = spread(len(others), self.guided_share / (1 - self.share_at(progress.fraction)))
+        return torch.where(draw.ours(guided), GUIDED, super().draw_levels(draw, progress))
 
     def draw_guidance(self, network: Network, draw: Draw, level: Tensor, condition: Condition) -> Tensor:
         """Return W per example: above 1 where GUIDED, 1 or more at d > 0, else 1, and 1 where the label is null."""
@@ -152,4 +160,4 @@ class ImprovedShortcut(StepLevels):
     @property
     def cost(self) -> float:
         """Cost relative to flow matching, with classes: two passes for all but velocity examples."""
-        return (3 + 2 * self.share + 2 * self.guided_share) / 3
+        return (3 + self.mean_share * (2 + self.roll_out_passes) + 2 * self.guided_share) / 3

@@ -2,19 +2,21 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from annotated_types import Interval
 from torch import Tensor
 
 from anystep.core.errors import UsageError
-from anystep.core.fields import Fraction, PositiveFloat
-from anystep.core.random import Draw
+from anystep.core.fields import Fraction, PositiveFloat, require
+from anystep.core.random import Draw, spread
 from anystep.flow.condition import Condition, cat, rows
 from anystep.flow.guidance import GuidanceRule, NullTraining, guide
 from anystep.flow.ladder import Ladder, Order, Schedule, Step, flow_time, shortcut_schedule
 from anystep.flow.path import advance, interpolate, velocity
 from anystep.flow.query import Network, PhaseProgress, Query, null
+from anystep.flow.rise import Shape, rise
 from anystep.objectives.base import Batch, GuidanceScale, Networks, Targets, drop
 from anystep.objectives.flow_matching import FlowMatching
 
@@ -34,8 +36,20 @@ class StepLevels(FlowMatching):
 
     share: Fraction = 0.25
     """Fraction of self-consistency examples in the global batch, in [0, 1] (Frans et al. 2024, Table 3: 1/4)."""
-    level: Literal["equal", "random"] = "equal"
-    """`equal`: every level has the same number of examples, the remainder goes to d = 1; `random`: drawn uniformly."""
+    share_start: Fraction | None = None
+    """Another fraction at the start of the run, which becomes `share` over `share_change`; None: `share` throughout."""
+    share_change: tuple[Fraction, Fraction] = (0.0, 1.0)
+    """Fractions of the run between which `share_start` becomes `share`."""
+    share_shape: Shape = "linear"
+    """How the fraction changes: by equal parts (`linear`), smoothly (`cosine`), at once in the middle (`step`)."""
+    level: Literal["equal", "large", "random"] = "equal"
+    """`equal`: every level has the same number of examples, the remainder goes to d = 1; `large`: a quarter each at
+    d = 1 and d = 1/2, the rest equally at smaller d (`bootstrap_dt_bias` of the authors' code); `random`: uniform."""
+    roll_out: Annotated[int, Interval(ge=1, le=64)] = 1
+    """Steps of 2d that a self-consistency example takes, a power of two: the second is trained from the state that the
+    network's own first step reaches, and so on, as far as they fit (Shortcut-CSL, ICLR 2026: 2); 1: fresh states."""
+    through_state: bool = False
+    """Whether the gradient of an example flows through the network's own steps that led to its state."""
     interval: Fraction = 0.0
     """Time in [0, 1] from which on targets are guided, 0: always (as in Frans et al. 2024)."""
     clip: PositiveFloat | None = None
@@ -43,31 +57,87 @@ class StepLevels(FlowMatching):
     order: Order = "small_last"
     """Where the small steps are if their number is no power of two: `small_last` (at the data) or `small_first`."""
 
+    def check_combinations(self) -> None:
+        """Raise UsageError for a change of share that ends before it begins, or steps that are no power of two."""
+        first, last = self.share_change
+        require(first <= last, "objective.share_change", f"{first:g} {last:g}", "two fractions that do not decrease")
+        require(not self.roll_out & (self.roll_out - 1), "objective.roll_out", self.roll_out, "a power of two")
+
     def check_batch(self, batch: int) -> None:
         """Raise UsageError if there are fewer self-consistency examples than levels: only d = 1 would be trained."""
-        rows, levels = round(self.share * batch), self.ladder.levels
-        if self.share > 0 and self.level == "equal" and rows < levels:
+        share, levels = self.largest_share, self.ladder.levels
+        rows = round(share * batch / self.roll_out)
+        if share > 0 and self.level != "random" and rows < levels:
+            kind = "examples" if self.roll_out == 1 else f"groups of {self.roll_out} examples"
+            enough = math.ceil(levels * self.roll_out / share)
             raise UsageError(
-                f"objective.share {self.share:g} of training.batch {batch} is {rows} examples, fewer than the {levels} "
-                f"levels of M = {self.M}: raise training.batch to {math.ceil(levels / self.share)}, lower objective.M, "
+                f"objective.share {share:g} of training.batch {batch} is {rows} {kind}, fewer than the {levels} "
+                f"levels of M = {self.M}: raise training.batch to {enough}, lower objective.M, "
                 "or set objective.level to random"
             )
 
-    def draw_levels(self, draw: Draw) -> Tensor:
-        """Return the level of each of our examples, or FLOW: levels are spread evenly over the global batch."""
-        chosen = draw.spread(self.share)  # [total]
-        level = torch.full((draw.total,), FLOW)
-        level[chosen] = self.ladder.equal_share(int(chosen.sum()))
+    def share_at(self, fraction: float) -> float:
+        """Return the fraction of self-consistency examples at this fraction of the run."""
+        if self.share_start is None:
+            return self.share
+        first, last = self.share_change
+        return self.share_start + (self.share - self.share_start) * rise(fraction, first, last, self.share_shape)
+
+    def consistent(self, draw: Draw, progress: PhaseProgress) -> Tensor:
+        """Return which examples of the global batch are self-consistency examples, bool [total], spread evenly.
+
+        With `roll_out` they are neighbours: groups of that many examples, which start from one pair of noise and data.
+        """
+        groups = spread(draw.total // self.roll_out, self.share_at(progress.fraction))
+        return groups.repeat_interleave(self.roll_out)
+
+    def draw_levels(self, draw: Draw, progress: PhaseProgress) -> Tensor:
+        """Return the level of each of our examples, or FLOW: levels are spread evenly over the global batch.
+
+        While a changing share gives fewer examples than there are levels, levels are drawn uniformly.
+        """
+        chosen, level = self.consistent(draw, progress), torch.full((draw.total,), FLOW)
+        groups = int(chosen.sum()) // self.roll_out
+        spread_out = self.ladder.large_share if self.level == "large" else self.ladder.equal_share
+        level[chosen] = spread_out(groups).repeat_interleave(self.roll_out)
         level = draw.ours(level)
-        if self.level == "random":
+        if self.level == "random" or groups < self.ladder.levels:
             drawn = (draw.uniform("level") * self.ladder.levels).long()
-            level = torch.where(level == FLOW, level, drawn)
+            first = torch.arange(len(drawn), device=draw.device) // self.roll_out * self.roll_out
+            level = torch.where(level == FLOW, level, drawn[first])
         return level
 
     def draw_times(self, draw: Draw, level: Tensor) -> tuple[Tensor, Tensor]:
-        """Return t and the half step d, [B]: t is a multiple of 2d, or a time of flow matching where level < 0."""
+        """Return t and the half step d, [B]: t is a multiple of 2d, or a time of flow matching where level < 0.
+
+        The steps of `roll_out` fit between t and 1.
+        """
         d, u = self.ladder.half_step(level), draw.uniform("time")
-        return torch.where(level < 0, flow_time(u, self.time, self.M), (u / (2 * d)).floor() * (2 * d)), d
+        starts = 1 / (2 * d) - self.steps_taken(level) + 1
+        return torch.where(level < 0, flow_time(u, self.time, self.M), (u * starts).floor() * (2 * d)), d
+
+    def steps_taken(self, level: Tensor) -> Tensor:
+        """Return how many steps of 2d a group takes one after the other, [B]: `roll_out`, as far as [0, 1] has them."""
+        return (1 / (2 * self.ladder.half_step(level))).clamp(max=self.roll_out).where(level >= 0, 1.0)
+
+    def rolled_out(self, network: Network, query: Query, level: Tensor) -> Query:
+        """Return ``query`` with each group's states replaced by those that ``network`` reaches from its first example.
+
+        Example n of a group is where n steps of its d lead. Gradients flow through the state with `through_state` only.
+        """
+        index = torch.arange(len(level), device=level.device)
+        place = index % self.steps_taken(level).long()  # a group starts at a multiple of roll_out
+        first, limit = index - place, math.inf if self.clip is None else self.clip
+        W = None if query.guidance is None else query.guidance[first]
+        x_t, t, d, condition = query.x_t[first], query.t[first] + place * query.d, query.d, rows(query.condition, first)
+        for n in range(1, self.roll_out):
+            i = (place == n).nonzero().squeeze(1)
+            before = Query(x_t[i - 1], t[i - 1], d[i], rows(condition, i), None if W is None else W[i])
+            with torch.set_grad_enabled(self.through_state and torch.is_grad_enabled()):
+                step = network(before.x_t, before.t, before.d, before.condition, before.guidance)
+                reached = advance(before.x_t, before.d, step).clamp(-limit, limit)
+                x_t = x_t.index_copy(0, i, reached.to(x_t.dtype))
+        return Query(x_t, t, d, condition, W)
 
     def schedule(self, steps: int) -> Schedule:
         """Return the steps of Algorithm 2; if their number is no power of two they have two sizes."""
@@ -77,6 +147,44 @@ class StepLevels(FlowMatching):
     def ladder(self) -> Ladder:
         """The step-size levels."""
         return Ladder(self.M)
+
+    @property
+    def group(self) -> int:
+        """Number of neighbouring examples that take the steps of `roll_out` together."""
+        return self.roll_out
+
+    @property
+    def marked(self) -> tuple[str, ...]:
+        """The tags of the step-size levels; none without self-consistency examples."""
+        return self.tags[-self.ladder.levels :] if self.largest_share > 0 else ()
+
+    @property
+    def largest_share(self) -> float:
+        """Largest fraction of self-consistency examples over the run."""
+        return max(self.share, self.share_start or 0.0)
+
+    @property
+    def mean_share(self) -> float:
+        """Mean fraction of self-consistency examples over the run."""
+        if self.share_start is None:
+            return self.share
+        before = sum(self.share_change) / 2
+        return before * self.share_start + (1 - before) * self.share
+
+    @property
+    def level_shares(self) -> list[float]:
+        """Fraction of each level among the self-consistency examples, finest first."""
+        levels = self.ladder.levels
+        if self.level != "large" or levels < 3:
+            return [1 / levels] * levels
+        return [0.5 / (levels - 2)] * (levels - 2) + [0.25, 0.25]
+
+    @property
+    def roll_out_passes(self) -> float:
+        """Forward passes that lead to the state of a self-consistency example, on average; backward counts 2."""
+        steps: list[float] = self.steps_taken(torch.arange(self.ladder.levels)).tolist()
+        reached = sum(share * (1 - 1 / n) for share, n in zip(self.level_shares, steps, strict=True))
+        return reached * (3 if self.through_state else 1)
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -119,18 +227,21 @@ class Shortcut(StepLevels):
         """Map a batch to the regression of Algorithm 1."""
         assert networks.target is not None
         x0, x1 = batch.x0, batch.x1  # [B, ...]
-        level = self.draw_levels(draw)  # [B], FLOW or j: half steps of 2^j / M
+        level = self.draw_levels(draw, progress)  # [B], FLOW or j: half steps of 2^j / M
         t, d = self.draw_times(draw, level)  # [B]
         x_t = interpolate(x0, x1, t, self.sigma_min)
         consistency = level != FLOW
         kept = consistency & (self.label_drop_rows == "flow")
         condition = drop(networks.online, batch.condition, self.label_drop, draw, kept)
-        target = velocity(x0, x1, self.sigma_min)
-        if self.share > 0:
+        query, target = Query(x_t, t, torch.where(consistency, 2 * d, 0.0), condition), velocity(x0, x1, self.sigma_min)
+        if self.roll_out > 1:
+            query = self.rolled_out(networks.online, query, level)
+        if self.largest_share > 0:
             i = consistency.nonzero().squeeze(1)
-            joined = self.two_half_steps(networks.target, x_t[i], t[i], d[i], level[i], rows(condition, i))
+            x_t, t, condition = query.x_t[i], query.t[i], rows(query.condition, i)
+            joined = self.two_half_steps(networks.target, x_t, t, d[i], level[i], condition)
             target = target.index_copy(0, i, joined.to(target.dtype))
-        return Targets(Query(x_t, t, torch.where(consistency, 2 * d, 0.0), condition), target, tag=level + 1)
+        return Targets(query, target, tag=level + 1)
 
     @torch.no_grad()
     def two_half_steps(
@@ -167,5 +278,5 @@ class Shortcut(StepLevels):
     @property
     def cost(self) -> float:
         """Cost relative to flow matching: (3 + 2 share) / 3 (Frans et al. 2024, footnote 2), more with guidance."""
-        guided = 0.0 if self.guidance == 1 else 1.0 if self.cfg_levels == "all" else 1 / self.ladder.levels
-        return (3 + 2 * self.share * (1 + guided)) / 3
+        guided = 0.0 if self.guidance == 1 else 1.0 if self.cfg_levels == "all" else self.level_shares[0]
+        return (3 + self.mean_share * (2 * (1 + guided) + self.roll_out_passes)) / 3

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from anystep.codecs import Codec
 from anystep.flow.penalties import RisingWeight
+from anystep.objectives.shortcut import StepLevels
 from anystep.run.config import Config
 from anystep.run.facts import DataFacts
 from anystep.run.plan import forward_units, pair_units, phases, segments
@@ -77,8 +78,10 @@ def unreached_decays(config: Config) -> Iterator[str]:
 
 def length_note(before: Config, config: Config) -> Iterator[str]:
     """Yield a line if a run that resumes has another length than ``before``, and options that are fractions of it."""
-    weight = config.weight
+    weight, objective = config.weight, config.objective
     shares = {"optimizer.decay": config.optimizer.decay}
+    if isinstance(objective, StepLevels) and objective.share_start is not None:
+        shares |= {"objective.share_change": objective.share_change[1]}
     if isinstance(weight, RisingWeight):
         shares |= {"weight.none_until": weight.none_until, "weight.full_from": weight.full_from}
     if before.training.steps != config.training.steps and (names := [name for name, share in shares.items() if share]):

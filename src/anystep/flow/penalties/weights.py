@@ -1,10 +1,9 @@
 """How much each example counts in the loss: equally, or by a factor that rises over the run."""
 
-import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Interval
@@ -14,6 +13,7 @@ from anystep.core.errors import UsageError
 from anystep.core.fields import Fraction, require
 from anystep.flow.penalties.base import LossPart, update_mean
 from anystep.flow.query import PhaseProgress, Query
+from anystep.flow.rise import Shape, rise
 
 
 class Weight(LossPart, section="weight"):
@@ -64,7 +64,7 @@ class RisingWeight(Weight):
     """Fraction of the phase, in [0, 1], up to which every example counts 1."""
     full_from: Fraction = 0.0
     """Fraction of the phase, in [none_until, 1], from which on the factor is w."""
-    shape: Literal["linear", "cosine", "step"] = "linear"
+    shape: Shape = "linear"
     """How the factor rises in between: by equal parts (`linear`), smoothly at both ends (`cosine`), at once in the
     middle (`step`)."""
 
@@ -98,23 +98,12 @@ class RisingWeight(Weight):
 
     def factor(self, state: nn.Module, raw: Tensor, query: Query, tag: Tensor, progress: PhaseProgress) -> Tensor:
         """Return 1 + rise (w - 1) where examples are marked, else 1; [B], no gradient."""
-        rise = self.rise(progress.fraction)
-        if rise == 0:
+        full = rise(progress.fraction, self.none_until, self.full_from, self.shape)
+        if full == 0:
             return torch.ones_like(raw)
         with torch.no_grad():
             w = self.full_factor(state, raw, query, tag)
-            return torch.where(state.get_buffer("marked")[tag], 1 + rise * (w - 1), 1.0)
-
-    def rise(self, fraction: float) -> float:
-        """Return how much of the weight acts at this fraction of the phase, in [0, 1]."""
-        if fraction >= self.full_from:
-            return 1.0
-        if fraction <= self.none_until:
-            return 0.0
-        part = (fraction - self.none_until) / (self.full_from - self.none_until)
-        if self.shape == "cosine":
-            return (1 - math.cos(math.pi * part)) / 2
-        return part if self.shape == "linear" else float(part >= 0.5)
+            return torch.where(state.get_buffer("marked")[tag], 1 + full * (w - 1), 1.0)
 
 
 @dataclass(frozen=True)
