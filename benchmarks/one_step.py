@@ -1,0 +1,176 @@
+"""Shortcut models in one step and in many: weights, couplings and shares at equal compute (docs/methods/one_step.md).
+
+python benchmarks/one_step.py digits --seeds 10 11 12 --jobs 2
+python benchmarks/one_step.py digits --variants paper ours --seeds 10 --length 0.5
+"""
+
+import argparse
+import json
+import shlex
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from anystep.cli.train import parse_train
+from anystep.comparison.processes import attempt_all
+from anystep.comparison.trials import Trial, TrialEvent, stored_result
+from anystep.run.config import Config
+from anystep.run.plan import forward_units, with_budget
+from anystep.training.signals import StopRequest
+from record import RESULTS, write
+
+HERE = Path(__file__).parent
+Options = Mapping[str, str]
+
+#: a weight of none until 40 % of the run, of its full value from 70 % on
+RISING: Options = {"weight": "own_error", "weight.none-until": "0.4", "weight.full-from": "0.7"}
+CONSTANT: Options = {"weight": "own_error"}
+OT: Options = {"coupling.batches": "8", "coupling.per-class": ""}
+LARGE: Options = {"objective.level": "large"}
+QUARTER: Options = {"objective.share": "0.25"}
+ALL_BUT_SHARE: Options = {**RISING, **OT, **LARGE}
+ALL: Options = {**ALL_BUT_SHARE, **QUARTER}
+
+#: options of `anystep train` beside those of the set
+VARIANTS: Mapping[str, Options] = {
+    "paper": {},
+    "weight": RISING,
+    "weight_from_the_start": CONSTANT,
+    "weight_half_power": {**RISING, "weight.power": "0.5"},
+    "weight_on_all": {**RISING, "weight": "one_step_weights:AllExamples", "import": "one_step_weights"},
+    "weight_per_level": {**RISING, "weight": "level_average"},
+    "weight_learned": {**RISING, "weight": "learned"},
+    "weight_constant": {**RISING, "weight": "constant", "weight.factors": "8"},
+    "ot": OT,
+    "large": LARGE,
+    "share": QUARTER,
+    "logit_normal": {"objective.time": "logit_normal"},
+    "roll_out": {"objective.roll-out": "2"},
+    "weight+ot": {**RISING, **OT},
+    "weight+ot+large": ALL_BUT_SHARE,
+    "weight+ot+large+share": ALL,
+    "rising_share": {**ALL, "objective.share-start": "0.125", "objective.share-change": "0.4 0.7"},
+    "all+logit_normal": {**ALL, "objective.time": "logit_normal"},
+    "all+roll_out": {**ALL, "objective.roll-out": "2"},
+    "all+roll_out+state": {**ALL, "objective.roll-out": "2", "objective.through-state": ""},
+    "all+cap": {**ALL, "weight.cap": "50"},
+}
+
+
+class Set(NamedTuple):
+    """A recipe, its options that every variant has, and how runs are scored."""
+
+    recipe: str
+    options: Options
+    steps: tuple[int, ...] = (1, 2, 3, 4, 7, 8, 32, 128)
+    num: int = 2048
+
+
+SETS: Mapping[str, Set] = {
+    "digits": Set(
+        "digits-shortcut",
+        {
+            "network.hidden": "128",
+            "batch": "128",
+            "optimizer.lr": "3e-3",
+            "optimizer.warmup": "12800",
+            "log.every": "12800",
+        },
+    ),
+    "two_moons": Set("two_moons-shortcut", {}, num=4096),
+    "checkerboard": Set("checkerboard-shortcut", {}, num=4096),
+}
+
+
+def arguments(name: str, variant: str) -> list[str]:
+    """Return the arguments of `anystep train` of a variant, without its length."""
+    chosen, options = SETS[name], {**SETS[name].options, **VARIANTS[variant]}
+    return [chosen.recipe, *(word for key, value in options.items() for word in (f"--{key}", *value.split()))]
+
+
+def config(name: str, variant: str, length: float, seed: int) -> Config:
+    """Return a variant's run at ``length`` times the cost of the recipe."""
+    base, (_, made) = parse_train([SETS[name].recipe])[1], parse_train(arguments(name, variant))
+    made = with_budget(made, length * forward_units(base))
+    return replace(made, training=replace(made.training, seed=seed))
+
+
+def flow_loss(run: Path) -> float:
+    """Return the mean loss of flow examples over the last tenth of the run's log."""
+    records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    last = [each["loss_by_level"]["flow"] for each in records[-max(1, len(records) // 10) :]]
+    return round(statistics.mean(last), 4)
+
+
+def rows(trial: Trial, variant: str, length: float) -> list[dict[str, Any]]:
+    """Return a row per number of steps of a finished run."""
+    about = {"variant": variant, "length": length, "seed": trial.seed, "images": trial.config.training.images}
+    metrics = ("frechet", "energy", "precision", "recall", "accuracy", "frechet_floor")
+    return [
+        {**about, "steps": score["steps"], "flow_loss": flow_loss(trial.run)}
+        | {metric: round(score[metric], 4) for metric in metrics if score.get(metric) is not None}
+        for score in stored_result(trial).scores
+    ]
+
+
+def summary(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return mean and standard deviation over seeds of each variant, length and number of steps."""
+    groups: dict[tuple[str, float, int], list[Mapping[str, Any]]] = {}
+    for row in found:
+        groups.setdefault((row["variant"], row["length"], row["steps"]), []).append(row)
+    result = []
+    for (variant, length, steps), same in groups.items():
+        frechet = [row["frechet"] for row in same]
+        line = {"variant": variant, "length": length, "steps": steps, "seeds": [row["seed"] for row in same]}
+        line |= {"frechet": round(statistics.mean(frechet), 4)}
+        line |= {"deviation": round(statistics.stdev(frechet), 4)} if len(same) > 1 else {}
+        for metric in ("recall", "flow_loss"):
+            values = [row[metric] for row in same if metric in row]
+            line |= {metric: round(statistics.mean(values), 4)} if values else {}
+        result.append(line)
+    return result
+
+
+def keep(name: str, new: Sequence[dict[str, Any]]) -> None:
+    """Add rows to the set's JSON file, in place of those of the same run."""
+    path = RESULTS / f"one_step_{name}.json"
+    kept = json.loads(path.read_text())["results"]["rows"] if path.exists() else []
+    key = ("variant", "length", "seed", "steps")
+    merged = {tuple(row[part] for part in key): row for row in [*kept, *new]}
+    found = [merged[each] for each in sorted(merged)]
+    commands = {variant: shlex.join(["anystep", "train", *arguments(name, variant)]) for variant in VARIANTS}
+    present = dict.fromkeys(row["variant"] for row in found)
+    protocol = {"num": SETS[name].num, "commands": {variant: commands[variant] for variant in present}}
+    write(f"one_step_{name}", protocol, {"summary": summary(found), "rows": found})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("set", choices=SETS)
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--length", type=float, default=1.0, help="cost of the runs, 1: that of the recipe")
+    parser.add_argument("--out", type=Path, default=Path("runs/one_step"))
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time; the cores are shared out among them")
+    args = parser.parse_args()
+    names = dict[Path, str]()
+    trials = []
+    for seed in args.seeds:
+        for variant in args.variants:
+            run = args.out / args.set / f"{variant}-x{args.length:g}-seed{seed}"
+            names[run] = variant
+            made = config(args.set, variant, args.length, seed)
+            trials.append(Trial(made, run, SETS[args.set].steps, SETS[args.set].num))
+
+    def watch(trial: Trial, event: TrialEvent) -> None:
+        if event.doing == "end":
+            print(f"{trial.run.name}: {event.text}", flush=True)
+            keep(args.set, rows(trial, names[trial.run], args.length))
+
+    attempt_all(trials, watch, StopRequest(), args.jobs, ["one_step_weights"])
+
+
+if __name__ == "__main__":
+    main()
