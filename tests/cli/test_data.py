@@ -64,6 +64,17 @@ def test_the_command_at_the_end_trains_on_what_was_seen(command: Command, pictur
     assert source("v.npz") == Npz(path=str(Path("v.npz").resolve()), images="vectors", labels=None)
 
 
+def test_images_of_the_package_are_inspected_by_name(command: Command) -> None:
+    said = command("data inspect emoji --data.heldout 0.1 --no-sheet --json found.json")
+    assert said.code == 0, said.err
+    assert "images      1,906\n" in said.out and "a run gets  32 x 32 rgb, as stored\n" in said.out
+    assert "held out    191 (--data.heldout 0.1)\n" in said.out
+    assert said.out.endswith("anystep train emoji-shortcut --data.heldout 0.1 --out runs/emoji\n")
+    found = json.loads(Path("found.json").read_text())
+    assert found["heldout"] == 191 and found["examples"] == 1715 and len(found["classes"]) == 9
+    assert command("data inspect digits --no-sheet --data.heldout 0").out.count("held out    none") == 1
+
+
 @pytest.mark.parametrize("place", ["pictures", "pictures/few"])
 def test_no_sheet_lands_among_the_images(
     command: Command, monkeypatch: pytest.MonkeyPatch, pictures: Path, place: str

@@ -1,8 +1,12 @@
+import tomllib
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from anystep.core.errors import DataError
-from anystep.data import SOURCES, Checkerboard, Digits, EightGaussians, TwoMoons
+from anystep.data import SOURCES, Checkerboard, Digits, EightGaussians, Emoji, TwoMoons
+from anystep.data.emoji import FILE
 
 
 def everything(dataset):
@@ -10,7 +14,8 @@ def everything(dataset):
 
 
 def test_the_registry_names_each_source_by_its_name():
-    assert list(SOURCES) == ["digits", "two_moons", "eight_gaussians", "checkerboard", "folder", "npz", "hub"]
+    points = ["two_moons", "eight_gaussians", "checkerboard"]
+    assert list(SOURCES) == ["digits", "emoji", *points, "folder", "npz", "hub"]
     assert all(source.name == name for name, source in SOURCES.items())
 
 
@@ -39,6 +44,35 @@ def test_digits_without_heldout_rows_say_so():
         Digits(heldout=0).open("heldout")
     with pytest.raises(ValueError, match="split must be one of train, heldout, got 'test'"):
         Digits().open("test")
+
+
+def test_emoji_are_in_the_package_with_their_classes_and_licence():
+    train, heldout, whole = Emoji().open(), Emoji().open("heldout"), Emoji(heldout=0).open()
+    assert (len(train), len(heldout), len(whole)) == (1525, 381, 1906)
+    assert whole.codec.fit(whole).shape() == (3, 32, 32)
+    counts = dict(zip(whole.class_names, np.bincount(whole.labels).tolist(), strict=True))
+    assert counts["Smileys & Emotion"] == 169 and counts["Flags"] == 270 and len(counts) == 9
+    np.testing.assert_allclose(np.bincount(heldout.labels) / np.bincount(whole.labels), 0.2, atol=0.01)
+    assert everything(whole)[:, 0, 0].mean() > 200  # corners are white
+    notice = FILE.with_name("emoji-NOTICE.md").read_text()
+    assert "Apache License 2.0" in notice and "emoji-datasource-google` 16.0.0" in notice
+    assert FILE.stat().st_size < 2.1e6
+    packed = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert f"{FILE.parent.relative_to(FILE.parents[2])}/*" in packed["package-data"]["anystep"]
+
+
+def test_emoji_and_their_split_are_frozen_so_that_scores_stay_comparable():
+    assert Emoji(heldout=0).open().fingerprint.startswith("f9a4b5f4528afcaa")
+    assert Emoji().open().fingerprint.startswith("c4f46561d52c562d")
+
+
+def test_a_package_without_the_emoji_says_so(monkeypatch, tmp_path):
+    monkeypatch.setattr("anystep.data.emoji.FILE", tmp_path / "emoji.npz")
+    with pytest.raises(DataError, match=r"emoji\.npz: cannot be read \(No such file.*install anystep again"):
+        Emoji().open()
+    np.savez(tmp_path / "emoji.npz", images=np.array([None]), labels=[0], classes=["a"])
+    with pytest.raises(DataError, match="allow_pickle=False"):
+        Emoji().open()
 
 
 def test_eight_gaussians_have_the_moments_they_are_defined_by():
@@ -85,6 +119,7 @@ def test_points_are_the_same_for_a_seed_and_others_are_held_out(source):
     ("name", "options", "message"),
     [
         ("digits", {"heldout": 1.0}, r"data.heldout must be in \[0, 1\), got 1.0"),
+        ("emoji", {"heldout": -0.1}, r"data.heldout must be in \[0, 1\), got -0.1"),
         ("two_moons", {"num": 0}, "data.num must be at least 1, got 0"),
         ("checkerboard", {"seed": -1}, "data.seed must be at least 0, got -1"),
         ("folder", {"path": ""}, "data.path must be text that is not empty, got ''"),

@@ -13,7 +13,7 @@ import anystep
 OLD = Path(__file__).parents[1] / "fixtures" / "runs-0.1.0"
 #: rooms that loading must not import, and sources of data
 NOT_NEEDED = ("training", "evaluation", "recipes", "comparison", "report", "figures", "cli", "interchange")
-SOURCES = ("digits", "planar", "folder", "npz", "hub", "images", "image_source", "cache")
+SOURCES = ("digits", "emoji", "planar", "folder", "npz", "hub", "images", "image_source", "cache")
 
 PROGRAM = """
 import sys, anystep

@@ -138,7 +138,9 @@ def long_steps(objective: MeanFlow | AlphaFlow, least: float = 0.9) -> float:
 
 
 @pytest.mark.parametrize("method", ["mean_flow", "alpha_flow"])
-@pytest.mark.parametrize("family", [name for name in FAMILIES if name.startswith(("digits", "folder", "npz", "hub"))])
+@pytest.mark.parametrize(
+    "family", [name for name in FAMILIES if name.startswith(("digits", "emoji", "folder", "npz", "hub"))]
+)
 def test_one_step_is_trained_on_pixels(family: str, method: str) -> None:
     """0.9 % of the steps are longer than 0.9; 1 in 70,000 with times for latents, which points in the plane keep."""
     latents, pixels = OBJECTIVES[method](), find_recipe(f"{family}-{method}").objective

@@ -21,7 +21,6 @@ from anystep.cli.tables import print_table
 from anystep.core.errors import DataError, UsageError
 from anystep.data.base import Dataset
 from anystep.data.folder import by_kind
-from anystep.data.image_source import ImageSource
 from anystep.data.inspection import Inspection, inspect
 from anystep.data.npz import Npz, array_forms
 from anystep.data.source import Source
@@ -33,11 +32,14 @@ Images are decoded into the cache, where the run finds them. --data.field option
 
 example: anystep data inspect pictures
          anystep data inspect pictures --data.size 64 --data.heldout 0.1
-         anystep data inspect arrays.npz --data.images x --no-sheet"""
+         anystep data inspect arrays.npz --data.images x --no-sheet
+         anystep data inspect emoji"""
 
 #: of a sheet: rows, images in a row, pixels of an image's side; of a list: names that are shown, classes that are
 ROWS, COLUMNS, SIDE, FEW, CLASSES = 20, 12, 128, 3, 30
 #: files in a folder that the library `datasets` has saved
+#: families whose images the library has
+BUILT_IN = ("digits", "emoji")
 SAVED = ("*.parquet", "state.json", "dataset_dict.json")
 
 
@@ -46,7 +48,7 @@ class InspectOptions:
     """Options of `anystep data inspect`."""
 
     path: Annotated[str, tyro.conf.Positional, unset("FOLDER|FILE")] = ""
-    """First: a folder of images, an .npz or .parquet file, or a folder of parquet files."""
+    """First: a folder of images, an .npz or .parquet file, a folder of parquet files, digits or emoji."""
     sheet: Annotated[Path, unset("FILE.png")] = Path("inspect.png")
     """Contact sheet: images as a run sees them. Default: inspect.png."""
     no_sheet: Flag = False
@@ -76,7 +78,7 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def parse_inspect(argv: Sequence[str]) -> tuple[InspectOptions, Path, str, ImageSource]:
+def parse_inspect(argv: Sequence[str]) -> tuple[InspectOptions, Path, str, Source]:
     """Return the options, the path, and the source with the family of recipes that it is for; prints an .npz's arrays.
 
     As in `sections`, the first call of tyro reads the path, which selects the options that the second reads.
@@ -101,6 +103,8 @@ def parse_inspect(argv: Sequence[str]) -> tuple[InspectOptions, Path, str, Image
 
 def find_source(path: Path) -> tuple[str, Source]:
     """Return the family of recipes for the data at a path, and its source with that path. Raises DataError."""
+    if not path.exists() and str(path) in BUILT_IN:
+        return str(path), FAMILIES[str(path)].main.data
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
     family = "folder32"
@@ -123,7 +127,7 @@ def is_vectors(form: tuple[np.dtype[Any], tuple[int, ...]] | None) -> bool:
     return form is not None and form[0].kind == "f" and len(form[1]) == 2
 
 
-def print_found(found: Inspection, source: ImageSource) -> None:
+def print_found(found: Inspection, source: Any) -> None:
     """Print what was found, and what a run gets of it."""
     shape = tuple(found.dataset.read(np.zeros(1, np.int64)).shape[1:])
     images = found.dataset.codec.looks == "picture"
@@ -140,7 +144,7 @@ def print_found(found: Inspection, source: ImageSource) -> None:
     print_row("classes", describe_classes(found.classes))
     if images:
         height, width, channels = shape
-        same = source.size is None or list(found.sizes) == [(width, height)]
+        same = getattr(source, "size", None) is None or list(found.sizes) == [(width, height)]
         how = "as stored" if same else "the centre square, resized (--data.size)"
         print_row("a run gets", f"{width} x {height} {'grey' if channels == 1 else 'rgb'}, {how}")
     held_out = f"{found.heldout:,} (--data.heldout {source.heldout:g})"
@@ -203,7 +207,7 @@ def shrunk(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.stack([np.atleast_3d(np.asarray(tile)) for tile in tiles])
 
 
-def train_command(source: ImageSource, family: str) -> str:
+def train_command(source: Any, family: str) -> str:
     """Return the command that trains on this source: the options in which it differs from the family's."""
     names = sorted((field.name for field in fields(source)), key=lambda name: name != "path")
     values = {name: getattr(source, name) for name in names}
@@ -217,4 +221,4 @@ def train_command(source: ImageSource, family: str) -> str:
             words.append(option if value else option.replace("data.", "data.no-"))
         else:
             words += [option, *map(str, value if isinstance(value, tuple) else (value,))]
-    return shlex.join([*words, "--out", f"runs/{Path(values['path']).resolve().stem}"])
+    return shlex.join([*words, "--out", f"runs/{Path(values.get('path', family)).resolve().stem}"])

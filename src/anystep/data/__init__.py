@@ -13,6 +13,7 @@ from anystep.data.source import Source as Source
 
 if TYPE_CHECKING:
     from anystep.data.digits import Digits as Digits
+    from anystep.data.emoji import Emoji as Emoji
     from anystep.data.folder import Folder as Folder
     from anystep.data.hub import Hub as Hub
     from anystep.data.npz import Npz as Npz
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 SOURCES: Registry[type[Source]] = Registry(
     {
         "digits": "anystep.data.digits:Digits",
+        "emoji": "anystep.data.emoji:Emoji",
         "two_moons": "anystep.data.planar:TwoMoons",
         "eight_gaussians": "anystep.data.planar:EightGaussians",
         "checkerboard": "anystep.data.planar:Checkerboard",

@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from anystep.data.base import Dataset, select_split
 from anystep.data.folder import Folder, list_images
 from anystep.data.image_source import Contents, ImageSource, attempts, decoding_threads
 from anystep.data.images import stored_form
+from anystep.data.source import Source
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,13 @@ class Inspection:
         }
 
 
-def inspect(source: ImageSource) -> Inspection:
+def inspect(source: Source) -> Inspection:
     """Return what a run with this source would see. Raises DataError for data of which it could use nothing."""
+    if not isinstance(source, ImageSource):  # nothing to decode
+        dataset, heldout = source.open("train"), 0
+        with suppress(DataError):  # none are held out
+            heldout = len(source.open("heldout"))
+        return Inspection(len(dataset) + heldout, {}, {}, [], [], dataset, heldout, None)
     contents = source.contents()
     lenient = replace(source, on_bad_image="skip")
     with without_warnings():  # of skipped images, which the inspection has

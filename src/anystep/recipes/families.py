@@ -10,7 +10,7 @@ from anystep.data import Checkerboard, Dataset, EightGaussians, Folder, Hub, Npz
 from anystep.data.image_source import ImageSource
 from anystep.objectives import Objective
 from anystep.recipes.digits import DIGITS, digits
-from anystep.recipes.images import PIXELS, SHORT, images, images32
+from anystep.recipes.images import PIXELS, SHORT, emoji, images, images32
 from anystep.recipes.vectors import VECTORS, vectors
 from anystep.run.config import Config
 
@@ -29,6 +29,7 @@ class Family(NamedTuple):
 
 FAMILIES: Mapping[str, Family] = {
     "digits": Family(digits(), 280_000, DIGITS),
+    "emoji": Family(emoji(), 120_000, SHORT),
     "folder": Family(images(Folder(path="images")), 20_000_000, PIXELS),
     "npz": Family(images(Npz(path="images.npz")), 20_000_000, PIXELS),
     "hub": Family(images(Hub(path="images.parquet")), 20_000_000, PIXELS),
