@@ -105,7 +105,7 @@ def test_an_npz_without_the_usual_names_has_its_arrays_listed(command: Command) 
     ("words", "code", "message"),
     [
         ("data inspct x", 2, r"unknown verb 'inspct' of anystep data; did you mean inspect\?"),
-        ("data zzz", 2, "unknown verb 'zzz' of anystep data; verbs: inspect"),
+        ("data zzz", 2, "unknown verb 'zzz' of anystep data; verbs: inspect, classifier"),
         ("data inspect", 2, "data inspect starts with a folder or file, e.g. anystep data inspect pictures"),
         ("data inspect --no-sheet pictures", 2, "data inspect starts with a folder or file"),
         ("data inspect nowhere", 1, "nowhere: no such file or folder"),

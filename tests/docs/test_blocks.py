@@ -6,6 +6,7 @@ What is made smaller, always in the same way:
   no previews, one job, and all runs are on the CPU. A run that resumes or starts from another is as that one is.
 - `compare` has the first seed, at most 4 steps, and two methods if it names none. The same comparison runs once.
 - `--num` is at most 16 (`sample`, `evaluate`, `compare`), `--condition` has 3 rows, `report` shows 1 and 4 steps.
+- `data classifier` sees 640 images.
 - In Python `images=N` is 128. A block that begins with `# mine.py` is that file.
 - Other programs are not run: their scripts, options, targets and files are looked up.
 """
@@ -65,6 +66,8 @@ def smaller(words: list[str]) -> list[str]:
     if not words:
         return words
     subcommand, rest = words[0], words[1:]
+    if words[:2] == ["data", "classifier"]:
+        return capped(words, "--images", 640)
     if subcommand in {"sample", "evaluate", "compare"} and not {"--refine", "--interpolate"} & set(rest):
         rest = capped(rest, "--num", 3 if "--condition" in rest else 16)
     if subcommand == "report" and "--steps" not in rest:

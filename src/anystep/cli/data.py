@@ -7,13 +7,16 @@ from typing import cast
 from anystep.core.errors import UsageError, did_you_mean
 
 #: verb -> what it does, and an example; each is a module of this package, data_VERB, with `run(argv) -> int`
-VERBS = {"inspect": ("print what a run would see of a folder or file of data", "pictures --sheet sheet.png")}
+VERBS = {
+    "inspect": ("print what a run would see of a folder or file of data", "pictures --sheet sheet.png"),
+    "classifier": ("train a classifier of the data, for scores in its features", "emoji --out emoji.safetensors"),
+}
 
 
 def run(argv: Sequence[str]) -> int:
     """Run the verb that is the first word, or print what there is; returns the exit code."""
     if not argv or argv[0] in ("-h", "--help"):
-        verbs = "\n".join(f"  {verb:<8}  {what}" for verb, (what, _) in VERBS.items())
+        verbs = "\n".join(f"  {verb:<10}  {what}" for verb, (what, _) in VERBS.items())
         examples = "\n".join(f"example: anystep data {verb} {words}" for verb, (_, words) in VERBS.items())
         print(f"usage: anystep data VERB ...\n\n{verbs}\n\n{examples}")
         return 0 if argv else 2

@@ -32,13 +32,12 @@ example: anystep evaluate runs/digits --steps 1 2 4 8 128 --json scores.json
          anystep evaluate runs/digits --steps 1 4 --guidance 1 1.5 2.5
          anystep evaluate runs/digits --steps 1 128 --weights ema 0.05 0.1"""
 
-METRICS_HELP = (
-    f"{', '.join(METRICS)}, by spaces or commas; METRIC@SPACE in another feature space "
-    f"({', '.join(FEATURES)}). Default: the usual ones for the data."
-)
+METRICS_HELP = f"{', '.join(METRICS)}; also METRIC@SPACE ({', '.join(FEATURES)}). Default: the usual."
 MetricNames = Annotated[
     tuple[str, ...] | None, tyro.conf.arg(metavar="NAME ...", help=METRICS_HELP, help_behavior_hint="")
 ]
+CLASSIFIER_HELP = "File of `data classifier`, for METRIC@classifier."
+ClassifierFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help=CLASSIFIER_HELP, help_behavior_hint="")]
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,7 @@ class EvaluateOptions(RunOptions):
     num: Annotated[int, tyro.conf.arg(metavar="N")] = 2048
     """Samples for each number of steps; compare distances at equal numbers only."""
     metrics: MetricNames = None
+    classifier: ClassifierFile = None
     weights: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ("ema",)
     """One or several: ema, raw, or the width of a power EMA such as 0.1 (--ema.profiles)."""
     batch: Annotated[int, tyro.conf.arg(metavar="N")] = 256
@@ -90,6 +90,7 @@ def run(argv: Sequence[str]) -> int:
                 twice=args.guide_twice,
                 metrics=split_commas(args.metrics) or None,
                 heldout=held_out,
+                classifier=args.classifier,
                 batch=args.batch,
                 progress=show,
             )

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from anystep.core.fields import require
 from anystep.core.random import Keys
 from anystep.data.base import Dataset
 from anystep.evaluation.features.base import extract
+from anystep.evaluation.features.classifier import ClassifierSpace
 from anystep.evaluation.metrics import build_spaces, choose_metrics
 from anystep.evaluation.metrics.base import Kept, Metric
 from anystep.evaluation.protocol import describe_evaluation, describe_guidance, describe_schedule, trained_guidance
@@ -30,6 +32,7 @@ def evaluate(
     twice: bool = False,
     metrics: Sequence[str | Metric] | None = None,
     heldout: Dataset | None = None,
+    classifier: str | Path | None = None,
     rows: int = 5000,
     batch: int = 256,
     progress: Callable[[int, int], None] | None = None,
@@ -42,14 +45,15 @@ def evaluate(
 
     ``metrics``: names of `METRICS`, `METRIC@SPACE` for another feature space, or instances of `Metric`; None: the usual
     ones for images or vectors. The Frechet distance uses all samples and the whole reference, distances between points
-    at most ``rows`` of each, the reference's at random. Accuracy is that of a classifier fitted to ``heldout``. Class
+    at most ``rows`` of each, the reference's at random. Accuracy is that of a classifier fitted to ``heldout``.
+    ``classifier``: the file of the one whose features `METRIC@classifier` compares (`anystep data classifier`). Class
     labels take turns; features are those of ``heldout``, without it of the reference, in the order of a reference.
     ``progress(done, total)`` counts forward passes of single samples.
 
     A metric that cannot be computed is null and "notes" has the reason: samples not finite, accuracy without classes.
     Raises ValueError, before any sample is generated, for metrics that are unknown, not installed, or requested by name
-    where they cannot be computed, too few samples, no steps or scale, a reference of another shape, and as
-    `Generator.plan` does.
+    where they cannot be computed, too few samples, no steps or scale, a reference of another shape, a classifier of
+    other data, and as `Generator.plan` does.
     """
     chosen = choose_metrics(metrics, generator.codec.looks)
     scales = guidance if isinstance(guidance, Sequence) else [guidance]
@@ -64,7 +68,9 @@ def evaluate(
     if metrics is not None and lacking:
         raise UsageError(" ".join(next(iter(lacking.items()))))
     possible = {name: metric for name, metric in chosen.items() if name not in lacking}
-    spaces, keys = build_spaces(chosen, generator.codec, shape, generator.device), Keys(seed, generator.key_version)
+    keys = Keys(seed, generator.key_version)
+    trained = None if classifier is None else ClassifierSpace(Path(classifier), reference)
+    spaces = build_spaces(chosen, generator.codec, shape, generator.device, trained)
     real = read_reference(reference, generator.codec, possible, spaces, heldout=heldout, rows=rows, num=num, keys=keys)
     protocol = describe_evaluation(generator, reference, heldout, chosen, spaces, real.kept, num, seed)
 

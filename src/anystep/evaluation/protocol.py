@@ -88,6 +88,7 @@ def describe_evaluation(
         "metrics": {
             name: asdict(metric)
             | ({"features_version": spaces[metric.space].version} if spaces[metric.space].version else {})
+            | {f"features_{fact}": value for fact, value in spaces[metric.space].facts.items()}
             | (_real_data(metric, real[metric.space], heldout, num) if metric.space in real else {})
             for name, metric in metrics.items()
         },

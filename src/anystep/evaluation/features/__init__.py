@@ -1,6 +1,7 @@
 """What distances between sets are measured on: one feature space per file, and one line in `FEATURES`."""
 
 from anystep.evaluation.features.base import Build
+from anystep.evaluation.features.classifier import classifier_space
 from anystep.evaluation.features.data import data_space
 
-FEATURES: dict[str, Build] = {"data": data_space}
+FEATURES: dict[str, Build] = {"data": data_space, "classifier": classifier_space}

@@ -1,7 +1,7 @@
 """A feature space: what distances between sets of examples are measured on."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,6 +46,8 @@ class FeatureSpace:
     """Hash of the extractor's weights; empty without weights."""
     rounded: bool = True
     """Whether samples are rounded to pixels first. If not they are float32 in the same unit, 0 to 255."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """Further facts by name, such as the accuracy of a classifier."""
 
 
 #: builds a space for examples of a shape ([C, H, W] or [D]) and a device. Raises UsageError, naming the extra or the

@@ -12,7 +12,8 @@ import torch
 from anystep.codecs import Codec
 from anystep.core.errors import UsageError, did_you_mean
 from anystep.evaluation.features import FEATURES
-from anystep.evaluation.features.base import FeatureSpace
+from anystep.evaluation.features.base import Build, FeatureSpace
+from anystep.evaluation.features.classifier import ClassifierSpace
 from anystep.evaluation.metrics.accuracy import Accuracy
 from anystep.evaluation.metrics.base import Metric
 from anystep.evaluation.metrics.energy import Energy
@@ -73,19 +74,27 @@ def metric_name(metric: Metric) -> str:
 
 
 def build_spaces(
-    metrics: Mapping[str, Metric], codec: Codec, shape: tuple[int, ...], device: torch.device
+    metrics: Mapping[str, Metric],
+    codec: Codec,
+    shape: tuple[int, ...],
+    device: torch.device,
+    classifier: ClassifierSpace | None = None,
 ) -> dict[str, FeatureSpace]:
     """Return the feature spaces of these metrics, by key, for examples of a shape.
 
-    Raises UsageError for a space that is unknown or not installed.
+    ``classifier`` builds the space of that name. Raises UsageError for a space that is unknown or not installed, and
+    for a classifier that no metric uses, DataError for one that cannot be read.
     """
+    builds: Mapping[str, Build] = FEATURES if classifier is None else {**FEATURES, "classifier": classifier}
+    if classifier is not None and all(metric.space != "classifier" for metric in metrics.values()):
+        raise UsageError(f"{classifier.path} is for metrics of its features: request one, e.g. frechet@classifier")
     spaces: dict[str, FeatureSpace] = {}
     for name, metric in metrics.items():
-        if metric.space not in FEATURES:
-            raise UsageError(f"{name}: features must be {_among(FEATURES, metric.space)}")
+        if metric.space not in builds:
+            raise UsageError(f"{name}: features must be {_among(builds, metric.space)}")
         if metric.space not in spaces:
             try:
-                spaces[metric.space] = FEATURES[metric.space](codec, shape, device)
+                spaces[metric.space] = builds[metric.space](codec, shape, device)
             except UsageError as error:
                 raise UsageError(f"{name}: {error}") from error
     return spaces
