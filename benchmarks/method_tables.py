@@ -83,6 +83,7 @@ def ablation(folder: Path, name: str) -> str:
         line += [over_seeds(first, "accuracy"), over_seeds(first, "recall")]
         told = method.startswith("+")
         lines.append([*line, *(over_seeds(unguided, metric) if told else "" for metric in ("frechet", "accuracy"))])
+    lines += [floor_line(records[0], len(budgets), len(heads) - 1)] if has_floor(records[0]) else []
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     real = records[0]["scores"][0]["accuracy_real"]
     told = [
@@ -107,6 +108,17 @@ def wrapped(command: str) -> str:
             lines.append("   ")
         lines[-1] += f" {part}" if lines[-1] else part
     return " \\\n".join(lines)
+
+
+def has_floor(record: Record) -> bool:
+    """Return whether the distances have a floor: results of earlier versions have none."""
+    return "frechet" in record["summary"][0].get("floor", {})
+
+
+def floor_line(record: Record, budgets: int, columns: int) -> list[str]:
+    """Return the line of the floor: as many examples drawn from the reference, at every one of the first columns."""
+    floor = number(record["summary"][0]["floor"]["frechet"])
+    return ["floor", *[floor] * budgets, *[""] * (columns - budgets)]
 
 
 def over_seeds(row: Mapping[str, Any], metric: str) -> str:
@@ -137,6 +149,7 @@ def table(record: Record, methods: Sequence[str], titles: Mapping[str, str], who
             if any((name, steps) in rows for steps in budgets)
         ]
     lines.insert(1, ["---", *["---:"] * len(heads)])
+    lines += [floor_line(record, len(budgets), len(heads))] if has_floor(record) else []
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     spread = ["Spread: largest minus smallest distance over the seeds, at the budget where that is most."] * several
     return f"\n{text}\n\n{notes(record, methods, RESULTS, spread)}\n\n"

@@ -132,6 +132,16 @@ def test_the_index_has_every_method_in_the_papers_groups(folder: Path) -> None:
     assert "| Flow matching | 10.05 | 0.13 | 0.25 | 0.00 | 840,192 |" in index
 
 
+def test_the_floor_is_the_last_row(folder: Path) -> None:
+    """Results of earlier versions, as in the other tests, have none."""
+    with_floor = record([0, 1])
+    for one in with_floor["summary"]:
+        one["floor"] = {"frechet": 0.0946}
+    pages = written(folder, with_floor)
+    assert "| Flow matching | 10.05 | 0.13 | 0.25 | 0.00 |\n| floor | 0.09 | 0.09 |  |  |\n\n" in pages["shortcut"]
+    assert "| 840,192 |\n| floor | 0.09 | 0.09 |  |  |  |\n\n" in pages["README"]
+
+
 def test_what_stands_around_the_section_stays(folder: Path) -> None:
     before = (folder / "reflow.md").read_text(encoding="utf-8")
     after = written(folder, record([0]) | {"summary": [row("reflow", 1, 1.0, 0.5, [0])]})["reflow"]

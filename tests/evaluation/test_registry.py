@@ -85,20 +85,23 @@ def test_a_new_metric_is_in_the_record_the_json_the_table_the_curves_and_the_rep
     assert rows[0]["protocol"]["metrics"]["mean_offset"] == {"space": "data", "power": 2}
     assert measured(rows) == ["frechet", "precision", "recall", "accuracy", "mean_offset"]
     assert parts(rows, "mean_offset") == {
-        "largest": "mean_offset_largest", "floor": "mean_offset_floor",
+        part: f"mean_offset_{part}" for part in ("largest", "floor", "floor_deviation")
     }  # fmt: skip
 
     keep_scores(tmp_path / "scores.json", rows)
     assert json.loads((tmp_path / "scores.json").read_text())["scores"] == rows
     print_scores(rows)
     printed = capsys.readouterr().out
-    assert f"mean_offset (floor) {rows[0]['mean_offset_floor']:.3f}" in printed.replace("\n", " ")
+    floors = [f"{rows[0][f'{name}_floor']:.3f}" for name in ("frechet", "mean_offset")]
+    assert ["floor", *floors] in [line.split() for line in printed.splitlines()]
     assert f"{rows[0]['mean_offset']:.3f}" in printed
     titles = {axes.get_title(loc="left") for axes in score_figure(rows).axes}
     assert any("Mean offset" in text for text in titles)
     page = score_tables(rows)
     assert "Mean offset <span class=quiet>↓</span>" in page
-    assert f"Mean offset {rows[0]['mean_offset_floor']:.3f}; scores at or below it are equally good" in page
+    deviation = f"{rows[0]['mean_offset_floor_deviation']:.3f}"
+    assert f"Mean offset {floors[1]} ± {deviation}; scores at or below it are equally good" in page
+    assert f'<td class="n quiet">{floors[1]}</td>' in page.partition("<td>Floor</td>")[2]
     with pytest.raises(UsageError, match=r"mean_offset.*did you mean mean_offset"):
         find_metric("mean_ofset")
 
@@ -106,7 +109,73 @@ def test_a_new_metric_is_in_the_record_the_json_the_table_the_curves_and_the_rep
 def test_a_comparisons_table_has_the_floor():
     row = {"method": "shortcut", "steps": 1, "seeds": [0], "mean": {"frechet": 0.4}, "spread": {"frechet": 0.0},
            "caution": None, "forward_units": 100, "floor": {"frechet": 0.1234}}  # fmt: skip
-    assert "\nfloor 0.123: as many examples drawn from the reference" in table_text([row], "frechet")
+    text = table_text([row], "frechet")
+    assert "\nfloor 0.123: as many examples drawn from the reference" in text
+    assert ["floor", "0.123"] in [line.split() for line in text.splitlines()]
+
+
+def marked_records():
+    """Distances at most a deviation above the floor, and above that; then as in an earlier version."""
+    new = {"method": "shortcut", "run": "a", "guidance": 1.0, "notes": [], "recall": 0.1,
+           "frechet_floor": 0.1, "frechet_floor_deviation": 0.01, "protocol": {"metrics": {"frechet": {}}}}  # fmt: skip
+    records = [new | {"steps": n, "frechet": score} for n, score in ((1, 0.1201), (4, 0.1099), (128, 0.0944))]
+    return records, [{key: value for key, value in row.items() if "deviation" not in key} for row in records]
+
+
+def test_scores_up_to_a_deviation_above_the_floor_are_marked(capsys):
+    records, earlier = marked_records()
+    print_scores(records)
+    printed = capsys.readouterr().out
+    rows = [line.split() for line in printed.splitlines()]
+    for row in (["1", "0.120", "0.100"], ["4", "0.110", "~", "0.100"], ["128", "0.094", "~", "0.100"]):
+        assert row in rows
+    assert ["floor", "0.100"] in rows
+    assert "drawn from the reference; its deviation: frechet 0.01\n~ at the floor: at most its deviation" in printed
+    page = score_tables(records)
+    assert [text[-5:] for text in page.split("<span class=mark>~</span>")[:-1]] == ["0.110", "0.094"]
+    assert "~ at the floor: at most its deviation above it" in page
+    print_scores(earlier)
+    printed = capsys.readouterr().out
+    assert "~" not in printed + score_tables(earlier)
+    assert ["floor", "0.100"] in [line.split() for line in printed.splitlines()]
+
+
+def test_the_curves_have_the_floor_and_its_deviation():
+    records, earlier = marked_records()
+    (axes,) = [axes for axes in score_figure(records).axes if "Fr" in axes.get_title(loc="left")]
+    assert list(axes.get_lines()[-1].get_ydata()) == [0.1, 0.1] and "dotted: the floor" in axes.get_title(loc="right")
+    (band,) = axes.patches
+    assert_allclose([band.get_y(), band.get_height()], [0.1, 0.01])
+    axes = score_figure(earlier).axes[0]
+    assert list(axes.get_lines()[-1].get_ydata()) == [0.1, 0.1] and not axes.patches
+
+
+def test_floors_that_differ_have_a_column_and_no_row(capsys):
+    records, _ = marked_records()
+    print_scores([*records, records[0] | {"steps": 2, "frechet": 0.21, "frechet_floor": 0.2}])
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert not any(row[:1] == ["floor"] for row in rows)
+    assert ["2", "0.210", "~", "0.200", "0.100"] in rows and ["1", "0.120", "0.100", "0.100"] in rows
+
+
+def test_a_comparisons_table_marks_means_at_the_floor():
+    row = {"method": "shortcut", "seeds": [0], "spread": {"frechet": 0.0}, "forward_units": 100,
+           "floor": {"frechet": 0.1}, "floor_deviation": {"frechet": 0.01}}  # fmt: skip
+    flow = row | {"method": "flow_matching"}
+    summary = [
+        row | {"steps": 1, "mean": {"frechet": 0.12}, "caution": None},
+        row | {"steps": 4, "mean": {"frechet": 0.11}, "caution": None},
+        flow | {"steps": 1, "mean": {"frechet": 0.09}, "caution": "few steps"},
+        flow | {"steps": 4, "mean": {"frechet": None}, "caution": None},
+    ]
+    text = table_text(summary, "frechet")
+    lines = [line.split() for line in text.splitlines()]
+    assert ["shortcut", "0.1100~", "0.1200", "100"] in lines
+    assert ["flow", "matching", "–", "(0.0900)~", "100"] in lines
+    assert ["floor", "0.1000", "0.1000"] in lines
+    assert "~ at the floor: at most its deviation above it\nfloor 0.1, deviation 0.01: as many examples" in text
+    assert "~" not in table_text([one | {"floor_deviation": {}} for one in summary], "frechet")
+    assert "floor" not in table_text([one | {"mean": {"recall": 0.5}} for one in summary], "recall")
 
 
 def test_a_users_instance_is_scored_under_its_class_name():
@@ -162,8 +231,14 @@ def test_the_floor_is_the_distance_of_examples_drawn_with_replacement():
     assert row["frechet_floor"] == pytest.approx(frechet_distance(*moments(x), *moments(x[index])), rel=1e-9)
     some = torch.randperm(300, generator=keyed(0, 0, "reference")).numpy()[:100]
     assert row["energy_floor"] == pytest.approx(energy_distance(x[some], x[index[:100]]), rel=1e-9)
+    draws = [(Keys(4).words(draw, "floor", 150) % 300).astype(int) for draw in range(4)]
+    deviation = np.std([frechet_distance(*moments(x), *moments(x[index])) for index in draws], ddof=1)
+    assert row["frechet_floor_deviation"] == pytest.approx(deviation, rel=1e-6)
+    deviation = np.std([energy_distance(x[some], x[index[:100]]) for index in draws], ddof=1)
+    assert row["energy_floor_deviation"] == pytest.approx(deviation, rel=1e-6)
     (alone,) = evaluate(noise_of(data), data, steps=[1], num=150, seed=4, rows=100, metrics=["energy"])
-    assert (alone["energy"], alone["energy_floor"]) == (row["energy"], row["energy_floor"])
+    for key in ("energy", "energy_floor", "energy_floor_deviation"):
+        assert alone[key] == row[key]
     old = replace(noise_of(data), key_version=1)
     (then,) = evaluate(old, data, steps=[1], num=150, seed=4, rows=100, metrics=["frechet"])
     assert then["frechet_floor"] == row["frechet_floor"] and then["frechet"] != row["frechet"]

@@ -66,12 +66,15 @@ class Comparison:
         """Return, for each method and number of steps, the mean and spread (largest minus smallest) of each metric.
 
         ``guidance`` is the requested scale W, None as trained; ``seeds`` are those with a value of the first metric;
-        ``floor`` has the floors of distances; ``caution`` is why the objective is not intended for that number of
-        steps, or None. A method that failed has its rows, without values.
+        ``floor`` and ``floor_deviation`` have the floors of distances and their deviations; ``caution`` is why the
+        objective is not intended for that number of steps, or None. A method that failed has its rows, without values.
         """
         scores, rows = self.scores(), []
         names = measured(scores)
-        floors = {name: score[f"{name}_floor"] for score in scores for name in names if f"{name}_floor" in score}
+        floors, deviations = (
+            {name: score[key] for score in scores for name in names if (key := f"{name}_{part}") in score}
+            for part in ("floor", "floor_deviation")
+        )
         columns = {score["steps"] for score in scores} | {n for result in self.results for n in result.trial.steps}
         for trial in {result.trial.method: result.trial for result in self.results}.values():
             for steps in sorted(columns):
@@ -86,6 +89,7 @@ class Comparison:
                         "mean": {name: mean(found) if found else None for name, found in values.items()},
                         "spread": {name: max(found) - min(found) if found else None for name, found in values.items()},
                         "floor": floors,
+                        "floor_deviation": deviations,
                         "caution": steps_caution(trial.config.objective, steps, trial.guidance),
                         "forward_units": forward_units(trial.config),
                     }

@@ -40,8 +40,9 @@ def evaluate(
     """Score ``num`` samples at each of ``steps`` against ``reference``; returns one JSON-ready record each.
 
     A record holds method, run, steps, guidance (the scale W in effect), network_calls (forward passes per sample), the
-    scores, seconds (sampling only), notes and the protocol. A distance has its floor in `<name>_floor`. With several
-    scales as ``guidance``, all steps of the first come before those of the next.
+    scores, seconds (sampling only), notes and the protocol. A distance has its floor in `<name>_floor`
+    and that one's deviation in `<name>_floor_deviation`. With several scales as ``guidance``, all steps of the first
+    come before those of the next.
 
     ``metrics``: names of `METRICS`, `METRIC@SPACE` for another feature space, or instances of `Metric`; None: the usual
     ones for images or vectors. The Frechet distance uses all samples and the whole reference, distances between points
@@ -188,6 +189,5 @@ def _scores(
             scores |= {f"{name}_{suffix}" if suffix else name: value for suffix, value in found.items()}
             if caution := metric.caution(*sides):
                 notes.append(f"{name}: {caution}")
-        if name in real.floors:
-            scores[f"{name}_floor"] = real.floors[name]
+        scores |= {f"{name}_{suffix}": value for suffix, value in real.floors.get(name, {}).items()}
     return scores, notes

@@ -1,7 +1,8 @@
-"""What samples are compared with: the reference, read once for all numbers of steps, and its floor."""
+"""What samples are compared with: the reference, read once for all numbers of steps, and its floors."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import stdev
 from typing import Any
 
 import numpy as np
@@ -18,15 +19,18 @@ from anystep.flow.condition import Condition
 from anystep.model.generator import Generator
 
 READ_ROWS = 1024
+#: bootstraps of the reference that a floor's deviation is computed over
+FLOOR_DRAWS = 4
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A data set in each feature space, what each metric prepared from it, and the floors of distances by metric."""
+    """A data set in each feature space, and what each metric prepared from it."""
 
     kept: Mapping[str, Kept]
     prepared: Mapping[str, Any]
-    floors: Mapping[str, float]
+    floors: Mapping[str, Mapping[str, float]]
+    """By distance: "floor" and "floor_deviation"."""
 
 
 def open_heldout(source: Source) -> Dataset | None:
@@ -92,24 +96,30 @@ def read_reference(
 
     ``rows`` limits the random part that distances between points are computed for. The floor of a distance, for
     ``num`` samples, is the distance of that many examples, drawn from the reference with replacement by ``keys``, from
-    the whole reference. Scores at or below it are equally good.
+    the whole reference. Scores at or below it are equally good. Its deviation is the standard deviation over
+    `FLOOR_DRAWS` such draws, of which the floor is the first.
     """
     distances = {name: metric for name, metric in metrics.items() if metric.distance}
-    drawn = (keys.words(0, "floor", num if distances else 0) % len(dataset)).astype(np.int64)
+    draws = [
+        (
+            (keys.words(draw, "floor", num) % len(dataset)).astype(np.int64),
+            empty_sides(distances.values(), spaces, min(rows, num)),
+        )
+        for draw in range(FLOOR_DRAWS if distances else 0)
+    ]
     kept = empty_sides(metrics.values(), spaces, min(rows, len(dataset)))
-    again = empty_sides(distances.values(), spaces, min(rows, num))
     judging = [metric for metric in metrics.values() if "heldout" in metric.needs]
     if heldout is not None and judging:
         held = empty_sides(judging, spaces, min(rows, len(heldout)))
-        _read(heldout, codec, rows, held, {}, drawn[:0])
+        _read(heldout, codec, rows, held)
         for key, side in held.items():
             kept[key].heldout = side
-    _read(dataset, codec, rows, kept, again, drawn)
+    _read(dataset, codec, rows, kept, draws)
     prepared = {name: metric.prepare(kept[metric.space]) for name, metric in metrics.items()}
-    floors = {
-        name: metric.score(kept[metric.space], again[metric.space], prepared[name])[""]
-        for name, metric in distances.items()
-    }
+    floors = {}
+    for name, metric in distances.items():
+        again = [metric.score(kept[metric.space], sides[metric.space], prepared[name])[""] for _, sides in draws]
+        floors[name] = {"floor": again[0], "floor_deviation": stdev(again)}
     return Reference(kept, prepared, floors)
 
 
@@ -118,21 +128,21 @@ def _read(
     codec: Codec,
     rows: int,
     kept: Mapping[str, Kept],
-    again: Mapping[str, Kept],
-    drawn: NDArray[np.int64],
+    draws: Sequence[tuple[NDArray[np.int64], Mapping[str, Kept]]] = (),
 ) -> None:
-    """Add a data set to ``kept``, and the examples that were ``drawn`` from it to ``again``, in one pass."""
+    """Add a data set to ``kept``, and the examples that each of ``draws`` has drawn to its sides, in one pass."""
     order = reference_order(len(dataset))
     number, visited = np.argsort(order), np.arange(len(dataset))
     if not any(side.needs & {"moments", "logits"} for side in kept.values()):  # the first rows are enough
-        drawn = drawn[:rows]
-        visited = np.unique(np.concatenate([order[:rows], drawn]))
+        draws = [(drawn[:rows], sides) for drawn, sides in draws]
+        visited = np.unique(np.concatenate([order[:rows], *(drawn for drawn, _ in draws)]))
     for start in range(0, len(visited), READ_ROWS):
         index = visited[start : start + READ_ROWS]
         stored, classes = codec.view(dataset.read(index)), None if dataset.labels is None else dataset.labels[index]
         features = extract({key: side.space for key, side in kept.items()}, {True: stored, False: stored}, classes)
         for key, side in kept.items():
             side.add(features[key], number[index])
-        here = np.flatnonzero((drawn >= index[0]) & (drawn <= index[-1]))
-        for key, side in again.items():
-            side.add(features[key].pick(np.searchsorted(index, drawn[here])), here)
+        for drawn, sides in draws:
+            here = np.flatnonzero((drawn >= index[0]) & (drawn <= index[-1]))
+            for key, side in sides.items():
+                side.add(features[key].pick(np.searchsorted(index, drawn[here])), here)

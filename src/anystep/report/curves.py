@@ -138,13 +138,15 @@ def score_figure(scores: Sequence[ScoreRecord], metrics: Sequence[str] | None = 
 def finish_score_axes(
     axes: Any, metric: str, scores: Sequence[ScoreRecord], heading: str, remarks: str = "", steps: Sequence[int] = ()
 ) -> None:
-    """Add the floor, the title and the scales to a panel of a metric over the number of steps.
+    """Add the floor with its deviation, the title and the scales to a panel of a metric over the number of steps.
 
     ``steps``: the ticks, by default those of ``scores``. Distances are on a log scale where they span enough.
     """
     floor = common_floor(scores, metric)
     if floor is not None:
-        axes.axhline(floor, color=MUTED, linestyle=":", linewidth=1.1)
+        axes.axhline(floor.value, color=MUTED, linestyle=":", linewidth=1.1)
+        if floor.deviation:
+            axes.axhspan(floor.value, floor.value + floor.deviation, color=MUTED, alpha=0.15, linewidth=0)
     direction = f"{better(metric)} is better" if better(metric) else ""
     key = filter(None, [direction, "" if floor is None else "dotted: the floor", remarks])
     title(axes, heading, ", ".join(key))

@@ -9,6 +9,10 @@ from anystep.figures.methods import display_name
 
 ScoreRecord = Mapping[str, Any]
 
+#: after a score that is at the floor, in tables, and what it means
+AT_FLOOR = "~"
+WHY_AT_FLOOR = "at the floor: at most its deviation above it"
+
 #: what follows the directory in a record's "run"
 CHECKPOINT = re.compile(r", step \d+(, phase .*)?$")
 
@@ -29,10 +33,31 @@ def better(name: str) -> str:
     return "" if metric is None else metric.better
 
 
-def common_floor(records: Sequence[ScoreRecord], name: str) -> float | None:
+class Floor(NamedTuple):
+    """What a perfect sampler scores in a distance: as many examples drawn from the reference."""
+
+    value: float
+    deviation: float | None
+    """Standard deviation over several draws; None in scores of earlier versions."""
+
+    def mark(self, score: float | None) -> str:
+        """Return `AT_FLOOR` for a score at most the deviation above the floor, else ""."""
+        if score is None or self.deviation is None or score > self.value + self.deviation:
+            return ""
+        return AT_FLOOR
+
+
+def common_floor(records: Sequence[ScoreRecord], name: str) -> Floor | None:
     """Return the floor of a distance, or None unless all records that have one agree."""
-    floors = {record.get(f"{name}_floor") for record in records} - {None}
-    return floors.pop() if len(floors) == 1 else None
+    floors = {record[f"{name}_floor"] for record in records if record.get(f"{name}_floor") is not None}
+    deviations = [record[f"{name}_floor_deviation"] for record in records if f"{name}_floor_deviation" in record]
+    return Floor(floors.pop(), max(deviations, default=None)) if len(floors) == 1 else None
+
+
+def floor_mark(record: ScoreRecord, name: str) -> str:
+    """Return `AT_FLOOR` if a record's score is at its floor, else ""."""
+    floor = common_floor([record], name)
+    return "" if floor is None else floor.mark(record.get(name))
 
 
 class ScoreSeries(NamedTuple):

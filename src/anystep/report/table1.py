@@ -1,11 +1,11 @@
 """Scores of a comparison as text, as in Table 1 of Frans et al. 2024."""
 
+import math
 from collections.abc import Mapping, Sequence
-from math import floor, log10
 from typing import Any
 
 from anystep.figures.methods import by_group, display_name, steps_name
-from anystep.report.series import better, metric_title
+from anystep.report.series import AT_FLOOR, WHY_AT_FLOOR, Floor, better, metric_title
 
 Row = Mapping[str, Any]
 
@@ -21,7 +21,8 @@ def table_text(summary: Sequence[Row], metric: str, failures: Sequence[Row] = ()
     """
     if not summary:
         raise ValueError("nothing to tabulate: no method was compared")
-    cells = _cells(summary, metric, failures)
+    floor = _floor(summary, metric)
+    cells = _cells(summary, metric, failures, floor)
     units = {row["method"]: f"{row['forward_units']:,}" for row in summary}
     lengths = {n: max(len(text) for (_, m), text in cells.items() if m == n) for _, n in cells}
     heads = {n: max(lengths[n], len(steps_name(n))) for n in sorted(lengths, reverse=True)}
@@ -41,22 +42,36 @@ def table_text(summary: Sequence[Row], metric: str, failures: Sequence[Row] = ()
     for group, methods in by_group(units).items():
         lines.append(group)
         lines += [line(f"  {display_name(m)}", [*(cells[m, n] for n in columns), units[m]]) for m in methods]
+    if floor is not None:
+        lines.append(line("floor", [*(cells["", n] for n in columns), ""]))
     head = line("", [*map(steps_name, columns), "forward passes"])
     notes = _notes(summary, failures, "\n".join(lines), sorted(heads.keys() - columns, reverse=True))
-    floors = [row["floor"][metric] for row in summary if metric in row.get("floor", {})]
-    if floors:
+    if floor is not None:
+        deviation = "" if floor.deviation is None else f", deviation {floor.deviation:.2g}"
         why = "as many examples drawn from the reference; scores at or below it are equally good"
-        notes.append(f"floor {floors[0]:.3g}: {why}")
+        notes.append(f"floor {floor.value:.3g}{deviation}: {why}")
     heading = metric_title(metric) + (f", {better(metric)} is better" if better(metric) else "")
     text = [heading, "", head, "-" * max(map(len, [head, *lines])), *lines]
     return "\n".join([*text, "", *notes] if notes else text)
 
 
-def _cells(summary: Sequence[Row], metric: str, failures: Sequence[Row]) -> dict[tuple[str, int], str]:
-    """Return the cell of each (method, steps): mean ± spread and marks; digits of a column are aligned."""
+def _floor(summary: Sequence[Row], metric: str) -> Floor | None:
+    """Return the floor of a distance, None where the summary has none."""
+    floors = [row["floor"][metric] for row in summary if metric in row.get("floor", {})]
+    deviations = [row["floor_deviation"][metric] for row in summary if metric in row.get("floor_deviation", {})]
+    return Floor(floors[0], deviations[0] if deviations else None) if floors else None
+
+
+def _cells(
+    summary: Sequence[Row], metric: str, failures: Sequence[Row], floor: Floor | None
+) -> dict[tuple[str, int], str]:
+    """Return the cell of each (method, steps): mean ± spread and marks; digits of a column are aligned.
+
+    Those of the floor have the method "".
+    """
     values = {(row["method"], row["steps"]): row["mean"].get(metric) for row in summary}
     positive = [value for value in values.values() if value is not None and value > 0]
-    decimals = min(4, max(0, 2 - floor(log10(min(positive))))) if positive else 3
+    decimals = min(4, max(0, 2 - math.floor(math.log10(min(positive))))) if positive else 3
     fewest = min(row["steps"] for row in summary)
     intended = [values[row["method"], fewest] for row in summary if row["steps"] == fewest and row["caution"] is None]
     scored = [value for value in intended if value is not None]
@@ -72,6 +87,9 @@ def _cells(summary: Sequence[Row], metric: str, failures: Sequence[Row]) -> dict
         spread = f" ±{row['spread'][metric]:.{decimals}f}" if len(row["seeds"]) > 1 else ""
         bodies[key] = f"{'(' * cautioned}{value:,.{decimals if abs(value) < 1000 else 0}f}{spread}"
         marks[key] = ")" * cautioned + "*" * (row["steps"] == fewest and value == best) + "†" * failed
+        if floor is not None:
+            marks[key] += floor.mark(value)
+            bodies["", row["steps"]], marks["", row["steps"]] = f"{floor.value:,.{decimals}f}", ""
     room = {n: max(len(mark) for (_, m), mark in marks.items() if m == n) for _, n in marks}
     return {key: body + marks[key].ljust(room[key[1]]) for key, body in bodies.items()}
 
@@ -90,6 +108,8 @@ def _notes(summary: Sequence[Row], failures: Sequence[Row], table: str, omitted:
         notes += [f"    {caution}" for caution in cautions.values()]
     if "†" in table:
         notes.append("† without the seeds that failed")
+    if AT_FLOOR in table:
+        notes.append(f"{AT_FLOOR} {WHY_AT_FLOOR}")
     if omitted:
         notes.append(f"no room for {', '.join(map(str, omitted))} steps: see compare.json")
     for failure in failures:

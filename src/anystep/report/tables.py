@@ -8,8 +8,21 @@ from markupsafe import Markup
 
 from anystep.evaluation.protocol import summarise
 from anystep.evaluation.scores import measured, parts
-from anystep.report.series import ScoreRecord, ScoreSeries, better, by_run, by_series, common_floor, metric_title
+from anystep.report.series import (
+    AT_FLOOR,
+    WHY_AT_FLOOR,
+    ScoreRecord,
+    ScoreSeries,
+    better,
+    by_run,
+    by_series,
+    common_floor,
+    floor_mark,
+    metric_title,
+)
 
+#: of what `parts` finds, what a table has a row for
+FLOOR_PARTS = ("floor", "floor_deviation")
 #: fields that differ between the records of a table
 BY_RECORD = ("steps", "schedule", "guidance", "ema")
 
@@ -64,7 +77,7 @@ def _score_table(records: Sequence[tuple[ScoreSeries, ScoreRecord]], heading: st
     for metric in metrics:
         arrow = {"lower": "↓", "higher": "↑"}.get(better(metric), "")
         columns.append((metric_title(metric), arrow, metric))
-        columns += [(part, "", key) for part, key in parts(rows, metric).items() if part != "floor"]
+        columns += [(part, "", key) for part, key in parts(rows, metric).items() if part not in FLOOR_PARTS]
     if any(record.get("seconds") is not None for record in rows):
         columns.append(("Seconds", "", "seconds"))
     several_emas = len({series.ema for series, _ in records}) > 1
@@ -75,9 +88,16 @@ def _score_table(records: Sequence[tuple[ScoreSeries, ScoreRecord]], heading: st
         for *_, key in columns:
             is_best = best.get((record["steps"], key)) == record.get(key) is not None
             style = "n best" if is_best else "n" if key in metrics else "n quiet"
-            cells.append((style, number(record.get(key))))
+            text = number(record.get(key))
+            if mark := floor_mark(record, key):
+                text = Markup("{}<span class=mark>{}</span>").format(text, mark)
+            cells.append((style, text))
         lines.append((series.name if series.name != before else "", cells))
         before = series.name
+    floors = [common_floor(rows, key) for *_, key in columns]
+    if any(floors):
+        blank = [("n", "")] * (3 if several_emas else 2)
+        lines.append(("Floor", blank + [("n quiet", number(floor.value) if floor else "") for floor in floors]))
     heads = [heading, *(["EMA"] if several_emas else []), "Steps", "Guidance"]
     return {
         "headings": [*((head, "") for head in heads), *((head, arrow) for head, arrow, _ in columns)],
@@ -102,10 +122,16 @@ def _legend(records: Sequence[tuple[ScoreSeries, ScoreRecord]], metrics: Sequenc
         legend.append(f"Shaded: the smaller distance at equal steps{', for any guidance and EMA' if several else ''}.")
     rows = [record for _, record in records]
     floors = {metric_title(name): common_floor(rows, name) for name in metrics}
-    if listed := ", ".join(f"{name} {number(floor)}" for name, floor in floors.items() if floor is not None):
+    if listed := ", ".join(
+        f"{name} {number(floor.value)}" + ("" if floor.deviation is None else f" ± {number(floor.deviation)}")
+        for name, floor in floors.items()
+        if floor is not None
+    ):
         legend.append(
             f"Floor, as many examples drawn from the reference: {listed}; scores at or below it are equally good."
         )
+    if any(floor_mark(record, name) for record in rows for name in metrics):
+        legend.append(f"{AT_FLOOR} {WHY_AT_FLOOR}.")
     if "accuracy" in metrics:
         legend.append("Accuracy and precision do not measure variety, class means score 1.0: read them with recall.")
     return " ".join(legend)

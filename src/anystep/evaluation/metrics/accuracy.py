@@ -12,7 +12,8 @@ from anystep.evaluation.metrics.base import Kept, Metric
 class Accuracy(Metric):
     """Fraction of samples that a support vector classifier, fitted to held-out examples, finds in the requested class.
 
-    "real" is its accuracy on the reference. Never enough alone: class means score 1, so recall is computed too.
+    "real" is its accuracy on the reference, which takes the place of a floor. Never enough alone: class means score 1,
+    so recall is computed too.
     """
 
     title = "Class accuracy"

@@ -113,7 +113,8 @@ class Metric(ABC):
     better: ClassVar[Literal["lower", "higher"]]
     distance: ClassVar[bool] = False
     """Whether it is a distance between two sets. Every score record then has its floor, `<name>_floor`: the distance
-    of as many examples of the reference, drawn with replacement, from the reference."""
+    of as many examples of the reference, drawn with replacement, from the reference; and `<name>_floor_deviation`, the
+    standard deviation over several such draws."""
     usual: ClassVar[frozenset[str]] = frozenset()
     """The looks of data ("picture", "vector") that it is computed for, in space `data`, when no metrics are named."""
     needs: ClassVar[frozenset[Need]]

@@ -14,7 +14,10 @@ from anystep.evaluation.metrics.distances import distances, equal_numbers
 
 @dataclass(frozen=True)
 class Precision(Checked, Metric):
-    """Fraction of samples that lie among real examples (eq. 1). Class means score 1: read it with recall."""
+    """Fraction of samples that lie among real examples (eq. 1). Class means score 1: read it with recall.
+
+    It has no floor: examples that are drawn from the reference lie on examples of the reference, and score 1.
+    """
 
     title = "Precision"
     better = "higher"
@@ -37,7 +40,10 @@ class Precision(Checked, Metric):
 
 @dataclass(frozen=True)
 class Recall(Precision):
-    """Fraction of real examples that lie among the samples (eq. 2), whether these cover the data: sides exchanged."""
+    """Fraction of real examples that lie among the samples (eq. 2), whether these cover the data: sides exchanged.
+
+    It has no floor: of examples drawn from the reference it shows mostly how many were drawn at least once.
+    """
 
     title = "Recall"
 
