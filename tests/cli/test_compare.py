@@ -21,7 +21,10 @@ from anystep.comparison.processes import attempt_all
 from anystep.comparison.trials import Trial, TrialEvent
 from anystep.core.errors import RunError
 from anystep.figures.methods import display_name
+from anystep.flow.coupling import CouplingConfig
+from anystep.flow.penalties import NoWeight
 from anystep.objectives import OBJECTIVES
+from anystep.recipes import PAPER
 from anystep.run import checkpoint
 from anystep.run.facts import read_config
 from anystep.run.log import RunLog
@@ -121,7 +124,7 @@ def test_every_method_costs_the_same_and_has_the_same_of_everything_else() -> No
     args, base = parse_compare(["digits", "--images", "51200", "--network.hidden", "64", "--optimizer.lr", "0.25"])
     assert args.methods is None and base.objective.name == "flow_matching"
     made = plan_trials(base, Path("out"), Choices(seeds=(0, 1)))
-    assert {trial.method for trial in made} == set(OBJECTIVES) and len(made) == 2 * len(OBJECTIVES)
+    assert {trial.method for trial in made} == {*OBJECTIVES, *PAPER} and len(made) == 2 * len({*OBJECTIVES, *PAPER})
     for trial in made:
         assert forward_units(trial.config) == pytest.approx(3 * 51200, rel=0.03)
         assert trial.config.network.hidden == 64 and trial.config.optimizer.lr == 0.25  # type: ignore[attr-defined]
@@ -141,12 +144,29 @@ def test_a_family_and_its_recipes_are_one_comparison(options: list[str]) -> None
 
 def test_methods_may_be_left_out(command: Command) -> None:
     assert Choices(methods=["imm", "ict", "shortcut"], without=["ict"]).names() == ["imm", "shortcut"]
-    rest = [name for name in OBJECTIVES if name not in {"shortcut", "flow_matching"}]
+    rest = [name for name in (*OBJECTIVES, "improved_shortcut_paper") if name not in {"shortcut", "flow_matching"}]
     said = command(
         POINTS.replace("--methods shortcut,flow_matching", f"--without {','.join(rest[:3])} {' '.join(rest[3:])}")
     )
     assert said.code == 0
-    assert {row["method"] for row in written()["scores"]} == {"shortcut", "flow_matching"}
+    assert {row["method"] for row in written()["scores"]} == {"shortcut", "flow_matching"}  # as published here
+
+
+def test_a_method_as_published_is_a_row_of_its_own() -> None:
+    """Where the recipe is as published already, it is not trained twice."""
+    _, base = parse_compare(["digits", "--weight", "own_error", "--weight.cap", "7", "--coupling.batches", "2"])
+    made = {trial.method: trial.config for trial in plan_trials(base, Path("out"), Choices(without=["imm"]))}
+    assert made["shortcut"].weight.name == made["live_reflow"].weight.name == made["ict"].weight.name == "own_error"
+    assert made["shortcut"].coupling == made["flow_matching"].coupling == base.coupling
+    published = made["shortcut_paper"]
+    assert published.weight == NoWeight() and published.coupling == CouplingConfig()
+    assert published.recipe == "digits-shortcut_paper"
+    assert forward_units(published) == pytest.approx(forward_units(made["shortcut"]), rel=0.01)
+    assert made["improved_shortcut_paper"].penalty.name == "haar"
+    (one, other) = plan_trials(base, Path("out"), Choices(methods=["shortcut", "shortcut_paper"]))
+    assert (one.run.name, other.run.name) == ("shortcut-seed0", "shortcut_paper-seed0")
+    _, plane = parse_compare(["two_moons", "--weight", "none"])
+    assert "shortcut_paper" not in {trial.method for trial in plan_trials(plane, Path("out"), Choices())}
 
 
 def test_a_later_comparison_keeps_what_is_still_true(command: Command) -> None:

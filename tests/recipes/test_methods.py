@@ -12,10 +12,13 @@ from tests.training.same import assert_same, stopping
 
 from anystep.core.errors import UsageError
 from anystep.core.random import Keys
+from anystep.flow.coupling import CouplingConfig
+from anystep.flow.penalties import NoWeight, OwnErrorWeight
 from anystep.model.load import load
 from anystep.objectives import OBJECTIVES, AlphaFlow, Draw, MeanFlow, Reflow, Shortcut
 from anystep.objectives.mean_flow import draw_interval
-from anystep.recipes import FAMILIES, find_recipe, from_run, with_method
+from anystep.objectives.shortcut import StepLevels
+from anystep.recipes import FAMILIES, family_name, find_base, find_recipe, from_run, with_method
 from anystep.run.config import Config, TrainingConfig
 from anystep.run.plan import forward_units, phases, segments
 from anystep.run.weights import read_trained
@@ -112,11 +115,36 @@ def test_all_methods_of_a_family_cost_the_same(family: str, method: str) -> None
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_main_recipe_is_what_the_rules_make_of_the_others(family: str) -> None:
     """It is written out: its length, and what its network needs, are those that `with_method` works out."""
-    main = FAMILIES[family].main
+    main, flow = FAMILIES[family].main, find_recipe(f"{family}-flow_matching")
     assert main.recipe == f"{family}-{main.objective.name}"
     assert find_recipe(main.recipe) == main
-    assert with_method(find_recipe(f"{family}-flow_matching"), main.objective.name) == main
+    assert with_method(replace(flow, weight=main.weight), main.objective.name) == main
+    assert with_method(flow, main.objective.name) == replace(main, weight=NoWeight())
     assert with_method(find_recipe(f"{family}-mean_flow"), main.objective).network == main.network
+
+
+def test_a_recipe_as_published_has_nothing_that_its_paper_lacks() -> None:
+    for family in FAMILIES:
+        plain, full = (find_recipe(f"{family}-{method}_paper") for method in ("shortcut", "improved_shortcut"))
+        for config, method in ((plain, "shortcut"), (full, "improved_shortcut")):
+            objective, ours = config.objective, find_recipe(f"{family}-{method}").objective
+            assert isinstance(objective, StepLevels) and isinstance(ours, StepLevels)
+            assert config.recipe == f"{family}-{method}_paper" and family_name(config) == family
+            assert (objective.name, objective.M, objective.time) == (method, ours.M, ours.time)
+            assert (objective.level, objective.share_start, objective.roll_out) == ("equal", None, 1)
+            assert config.weight == NoWeight()
+        assert plain.objective == replace(Shortcut(), M=plain.objective.M, time=plain.objective.time)  # type: ignore[attr-defined]
+        assert plain.coupling == CouplingConfig() and plain.penalty.name == "own"
+        assert full == replace(with_method(find_recipe(f"{family}-shortcut"), "+twin_ema"), recipe=full.recipe)
+
+
+def test_a_familys_weight_is_for_methods_with_both_kinds_of_example() -> None:
+    """Another weight is for every method that it can act on."""
+    weighted = [name for name in OBJECTIVES if find_recipe(f"digits-{name}").weight.name != "none"]
+    assert weighted == ["shortcut", "improved_shortcut", "live_reflow"]
+    base = replace(find_base("digits"), weight=OwnErrorWeight(cap=7.0))
+    weighted = [name for name in OBJECTIVES if name != "imm" and with_method(base, name).weight.name != "none"]
+    assert {"ict", "alpha_flow", "shortcut"} <= set(weighted) and not {"flow_matching", "diffusion"} & set(weighted)
 
 
 def test_a_method_is_given_by_name_or_as_an_objective() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
+from tests.toys import feature_vector
 from tests.training.same import assert_same, assert_same_tensors, stopping
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from anystep.codecs import Pixels
 from anystep.core.errors import DataError, RunError
 from anystep.core.random import Keys
 from anystep.data import Dataset, Digits, batch_indices
+from anystep.flow.condition import class_labels
 from anystep.flow.coupling import CouplingConfig
 from anystep.objectives import (
     Batch,
@@ -32,6 +34,7 @@ from anystep.objectives import (
 from anystep.recipes import find_recipe
 from anystep.recipes.method import network_for
 from anystep.run.config import Config, from_json, to_json
+from anystep.run.facts import DataFacts
 from anystep.training import coupling
 from anystep.training.coupling import CoupledExamples, coupled_noise
 from anystep.training.examples import DataExamples
@@ -253,13 +256,29 @@ def test_what_makes_no_sense_is_refused(values: dict[str, Any], message: str) ->
         CouplingConfig(**values)
 
 
-def test_classes_cannot_count_where_there_are_none(tmp_path: Path) -> None:
-    config = replace(find_recipe("two_moons-flow_matching"), coupling=CouplingConfig(2, per_class=True))
-    if config.data.open("train").num_classes is not None:
-        pytest.skip("two moons have classes")
-    with pytest.raises(ValueError, match=r"coupling\.per_class needs labels, and this data has none"):
+def test_a_cost_of_classes_is_refused_where_there_are_none(tmp_path: Path) -> None:
+    config = replace(find_recipe("two_moons-flow_matching"), coupling=CouplingConfig(2, class_cost=1.0))
+    with pytest.raises(ValueError, match=r"coupling\.class_cost needs labels, and this data has none"):
         train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_data_without_labels_is_one_class() -> None:
+    dataset = find_recipe("two_moons-flow_matching").data.open("train")
+    assert dataset.num_classes is None
+    data = DataExamples(dataset, DataFacts.of(dataset).codec)
+    by_class, plain = (
+        coupled_noise(data, CouplingConfig(2, per_class=each), Keys(0), batch=64, window=1) for each in (True, False)
+    )
+    assert torch.equal(by_class, plain)
+    assert CouplingConfig(2, per_class=True).exchanges(dataset.conditions)
+
+
+def test_features_without_a_label_keep_their_noise() -> None:
+    """Transport would tell from the feature which noise to expect, and sampling draws noise independently of it."""
+    assert not CouplingConfig(2, per_class=True).exchanges(feature_vector(3))
+    assert CouplingConfig(2).exchanges(feature_vector(3))
+    assert not CouplingConfig().exchanges(class_labels(3))
 
 
 def test_the_section_is_kept_and_an_older_config_has_none(tiny: Config, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from anystep.figures.grids import methods_figure
 from anystep.figures.methods import by_group, display_name
 from anystep.figures.scatter import scatter
 from anystep.objectives import OBJECTIVES
-from anystep.recipes import FAMILIES, family_name, find_recipe, recipe_names, with_method
+from anystep.recipes import FAMILIES, family_name, find_base, find_recipe, recipe_names, with_method
 from anystep.report.comparison import comparison_figure
 from anystep.report.table1 import table_text
 from anystep.run.config import Config
@@ -143,7 +143,7 @@ def find_bases(name: str) -> tuple[Config, Config]:
         raise UsageError(f"{name} is a method: name data, e.g. anystep compare digits --methods {name},flow_matching")
     if name in FAMILIES or name in recipe_names() or not Path(name).exists():
         family = name if name in FAMILIES else family_name(find_recipe(name))
-        flow = find_recipe(f"{family}-flow_matching")
+        flow = find_base(family)
         return flow, flow
     config = read_config(name)
     return config, with_method(config, "flow_matching")

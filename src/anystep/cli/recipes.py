@@ -19,7 +19,7 @@ from anystep.core.errors import UsageError
 from anystep.data import Dataset
 from anystep.networks import NetworkConfig
 from anystep.objectives import OBJECTIVES
-from anystep.recipes import FAMILIES, PARTS, example_data, find_recipe, recipe_names
+from anystep.recipes import FAMILIES, PAPER_SUMMARIES, PARTS, example_data, find_recipe, recipe_names
 from anystep.run.config import Config, to_json
 from anystep.run.plan import forward_units, pair_units
 from anystep.training.speed import measure
@@ -114,7 +114,8 @@ def print_list() -> None:
     print("images: flow matching's; the other methods have as many as cost the same\n")
     summaries = [" ".join((method.__doc__ or "").partition("\n\n")[0].split()) for method in OBJECTIVES.values()]
     without_sources = [re.sub(r" \([^)]*\)", "", text) for text in summaries]
-    print_table({"method": OBJECTIVES, "": without_sources}, whole=("method",))
+    methods = dict(zip(OBJECTIVES, without_sources, strict=True)) | PAPER_SUMMARIES
+    print_table({"method": methods, "": methods.values()}, whole=("method",))
     print("a recipe is FAMILY-METHOD: anystep train digits-shortcut; all methods of a family: anystep compare digits")
     print("one recipe in full, with its cost and time on this machine: anystep recipes digits-shortcut")
     print_table({"part of iSM": PARTS, "": PARTS.values()}, whole=("part of iSM",))

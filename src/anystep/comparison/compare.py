@@ -19,7 +19,7 @@ from anystep.data import Dataset
 from anystep.evaluation.metrics import METRICS, build_spaces, choose_metrics, find_metric
 from anystep.flow.penalties import NoWeight
 from anystep.objectives import OBJECTIVES
-from anystep.recipes import PARTS, with_method
+from anystep.recipes import PAPER, PARTS, with_method
 from anystep.run.config import Config
 from anystep.run.directory import FREE, check_data, difference
 from anystep.run.facts import DataFacts, read_config
@@ -28,7 +28,7 @@ from anystep.training.signals import StopRequest
 
 STEPS = (1, 2, 4, 8, 32, 128)
 #: everything that can be compared
-NAMES = (*OBJECTIVES, *PARTS)
+NAMES = (*OBJECTIVES, *PAPER, *PARTS)
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ class Choices:
     """What is compared, and how it is scored. Raises UsageError for values that cannot be."""
 
     methods: Sequence[str] | None = None
-    """Methods, by spaces or commas; parts of iSM too, +guidance and so on (anystep recipes). Default: all methods."""
+    """Methods, by spaces or commas; also as published (shortcut_paper), and parts of iSM, +guidance and so on (anystep
+    recipes). Default: all methods, and those as published."""
     without: Sequence[str] = ()
     """Methods to exclude, by spaces or commas."""
     seeds: Sequence[int] = (0,)
@@ -66,7 +67,7 @@ class Choices:
     def names(self) -> list[str]:
         """Return the methods and parts, each once. Raises UsageError."""
         excluded = check_names("without", self.without, NAMES) if self.without else ()
-        methods = list(OBJECTIVES) if self.methods is None else self.methods
+        methods = [*OBJECTIVES, *PAPER] if self.methods is None else self.methods
         return [name for name in check_names("methods", methods, NAMES) if name not in excluded]
 
 
@@ -78,6 +79,11 @@ def check_names(what: str, requested: Sequence[str], names: Iterable[str]) -> li
     if not requested:
         raise UsageError(f"{what} must name at least one of {', '.join(names)}, got none")
     return list(dict.fromkeys(requested))
+
+
+def takes_guidance(name: str) -> bool:
+    """Return whether a method, or a part of iSM, has the guidance scale as an input."""
+    return name in PARTS or OBJECTIVES[PAPER.get(name, name)].takes_guidance
 
 
 def compare(
@@ -109,7 +115,7 @@ def plan_checked(base: Config, out: Path, choices: Choices) -> list[Trial]:
     """
     trials = plan_trials(base, Path(out), choices)
     if choices.guidance is not None and all(trial.guidance is None for trial in trials):
-        guided = ", ".join(name for name in NAMES if name in PARTS or OBJECTIVES[name].takes_guidance)
+        guided = ", ".join(name for name in NAMES if takes_guidance(name))
         raise UsageError(f"guidance needs a method that has it as a network input ({guided}), none is compared")
     check_trials(trials)
     return trials
@@ -131,10 +137,13 @@ def plan_trials(base: Config, out: Path, choices: Choices) -> list[Trial]:
         name, why = next(iter(bad.items()))
         raise UsageError(f"{name}: {why}\nor exclude what is not possible: --without {','.join(bad)}") from why
     first_names: dict[Config, str] = {}
-    for name, config in configs.items():  # equal where an option of iSM is set for all methods
-        other = first_names.setdefault(config, name)
-        if other != name:
+    for name, config in list(configs.items()):  # equal where an option of iSM is set for all methods
+        other = first_names.setdefault(replace(config, recipe=""), name)
+        if other == name:
+            continue
+        if choices.methods is not None:
             raise UsageError(f"{name} is here the same run as {other}: exclude it, --without {name}")
+        del configs[name]  # the recipe is as published
     return [
         Trial(
             replace(config, training=replace(config.training, seed=seed)),
@@ -143,7 +152,7 @@ def plan_trials(base: Config, out: Path, choices: Choices) -> list[Trial]:
             choices.num,
             None if choices.metrics is None else tuple(dict.fromkeys(choices.metrics)),
             choices.guidance if config.objective.takes_guidance else None,
-            name if name in PARTS else None,
+            name if name in (*PAPER, *PARTS) else None,
         )
         for seed in dict.fromkeys(choices.seeds)
         for name, config in configs.items()
@@ -185,7 +194,7 @@ def check_trials(trials: Sequence[Trial]) -> None:
     if facts.conditions.num_classes is None:
         if any(trial.guidance not in {None, 1} for trial in trials):
             raise UsageError("guidance needs classes, and this data has none: omit it")
-        if idle := [trial.ablation for trial in trials if trial.ablation in {"+guidance", "+interval"}]:
+        if idle := [trial.variant for trial in trials if trial.variant in {"+guidance", "+interval"}]:
             raise UsageError(f"{idle[0]} needs classes, and this data has none: --without +guidance,+interval")
     with torch.random.fork_rng(devices=[]):
         config.network.build(facts.shape, facts.conditions, config.objective.M)

@@ -44,13 +44,13 @@ class Trial:
     metrics: tuple[str, ...] | None = None
     guidance: float | None = None
     """Guidance scale W of the samples; None: as trained."""
-    ablation: str | None = None
-    """Name of an improved shortcut model without some of its parts (`recipes.PARTS`)."""
+    variant: str | None = None
+    """Name of a method as published (`recipes.PAPER`) or without some of its parts (`recipes.PARTS`)."""
 
     @property
     def method(self) -> str:
-        """Name of the method, or of the ablation."""
-        return self.ablation or self.config.objective.name
+        """Name of the method, or of its variant."""
+        return self.variant or self.config.objective.name
 
     @property
     def seed(self) -> int:

@@ -16,7 +16,9 @@ METHODS = {
     "flow_matching": (END_TO_END, "#1c2430"),
     "consistency_training": (END_TO_END, "#3aa5d8"),
     "live_reflow": (END_TO_END, "#0f9d76"),
+    "shortcut_paper": (END_TO_END, "#74c0fc"),
     "shortcut": (END_TO_END, "#0b6bcb"),
+    "improved_shortcut_paper": (BEYOND, "#99e9f2"),
     "improved_shortcut": (BEYOND, "#15aabf"),
     "ict": (BEYOND, "#74a815"),
     "mean_flow": (BEYOND, "#a33ea1"),
@@ -62,8 +64,8 @@ def line_style(method: str) -> LineStyle:
 
 
 def display_name(method: str) -> str:
-    """Return a method's name with spaces in place of underscores."""
-    return method.replace("_", " ")
+    """Return a method's name with spaces in place of underscores, and "as published" for `_paper`."""
+    return method.replace("_paper", " as published").replace("_", " ")
 
 
 def steps_name(steps: int) -> str:

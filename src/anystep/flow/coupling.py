@@ -35,7 +35,8 @@ class CouplingConfig(Checked, section="coupling"):
     class_cost: Annotated[float, Ge(0), Finite] = 0.0
     """Charged where noise changes its label, on top of |x0 - x1|^2 and in its unit (summed over elements), >= 0."""
     per_class: bool = False
-    """Each class keeps its own noise (an infinite `class_cost`): p(x0 | class) stays exactly normal; quicker too."""
+    """Each class keeps its own noise (an infinite `class_cost`): p(x0 | class) stays exactly normal; quicker too. Data
+    without labels is one class; where examples have features but no label, every one keeps its own noise."""
 
     def check_combinations(self) -> None:
         """Raise UsageError for options that exclude each other, or have no effect."""
@@ -50,9 +51,14 @@ class CouplingConfig(Checked, section="coupling"):
         return "per_class" if self.per_class else "class_cost" if self.class_cost > 0 else ""
 
     def check(self, conditions: ConditionSpec) -> None:
-        """Raise UsageError when classes count and the data has none."""
-        if self.by_class and conditions.num_classes is None:
-            raise UsageError(f"coupling.{self.by_class} needs labels, and this data has none: omit it")
+        """Raise UsageError when a `class_cost` has no classes to act on."""
+        if self.class_cost > 0 and conditions.num_classes is None:
+            raise UsageError("coupling.class_cost needs labels, and this data has none: omit it")
+
+    def exchanges(self, conditions: ConditionSpec) -> bool:
+        """Return whether any example gets the noise of another."""
+        alone = self.per_class and bool(conditions) and conditions.num_classes is None
+        return self.batches > 0 and not alone
 
 
 def transport_cost(x0: Tensor, x1: Tensor, label: Tensor | None = None, class_cost: float = 0.0) -> Tensor:

@@ -9,6 +9,8 @@ from dataclasses import replace
 from anystep.codecs import Pixels
 from anystep.data import Emoji, Source
 from anystep.data.image_source import ImageSource
+from anystep.flow.coupling import CouplingConfig
+from anystep.flow.penalties import OwnErrorWeight
 from anystep.networks import DiTConfig, dit_preset
 from anystep.objectives import (
     AlphaFlow,
@@ -23,6 +25,11 @@ from anystep.objectives import (
     Shortcut,
 )
 from anystep.run.config import CheckpointConfig, Config, EmaConfig, LogConfig, OptimizerConfig, TrainingConfig
+
+#: the weight of self-consistency examples in short runs: none while the flow is learned, full once it is
+LATE_WEIGHT = OwnErrorWeight(none_until=0.4, full_from=0.7)
+#: noise paired with data within a class over eight batches: shorter, straighter paths
+BY_CLASS = CouplingConfig(batches=8, per_class=True)
 
 
 def images(data: ImageSource) -> Config:
@@ -56,6 +63,8 @@ def images32(data: Source) -> Config:
         codec=Pixels(),
         network=DiTConfig(hidden=192, depth=4, heads=4, patch=4, step_encoding="log2"),
         objective=Shortcut(M=32, share=0.25, time="uniform"),
+        weight=LATE_WEIGHT,
+        coupling=BY_CLASS,
         optimizer=OptimizerConfig(lr=2e-3, betas=(0.9, 0.99), clip_norm=1.0, warmup=4_096, decay=0.5),
         ema=EmaConfig(target=0.95, evaluation=0.998),
         training=TrainingConfig(images=82_272, batch=32, matmul_precision="high"),

@@ -2,39 +2,71 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from anystep.core.errors import UsageError, did_you_mean
+from anystep.flow.coupling import CouplingConfig
 from anystep.flow.penalties import NoWeight
 from anystep.networks import NetworkConfig
 from anystep.objectives import OBJECTIVES, Objective
+from anystep.objectives.shortcut import StepLevels
 from anystep.recipes.ablation import PARTS, with_parts
 from anystep.recipes.families import FAMILIES
+from anystep.recipes.paper import PAPER, as_published
 from anystep.run.config import Config, InitConfig
 from anystep.run.plan import forward_units, with_budget
 from anystep.run.weights import read_trained
+
+#: methods that train flow and self-consistency examples side by side, which a family's weight is for
+WEIGHTED = ("shortcut", "improved_shortcut", "live_reflow")
 
 
 def with_method(config: Config, method: str | Objective) -> Config:
     """Return the run with another method: same data, sizes and optimizer, and the same cost to half an update.
 
-    The section weight stays where the method has examples that it acts on.
-
-    ``method`` is an objective; or the name of one, with the settings of ``config``'s family of recipes; or a name of
-    `PARTS`: an improved shortcut model with the parts up to it, with ``config``'s options if it is one. The network
-    gets the inputs that the method needs. Raises UsageError for an unknown name, and when the cost is too small for the
-    method's phases.
+    ``method`` is an objective; or the name of one, with the settings of ``config``'s family of recipes; a name of
+    `PARTS`: an improved shortcut model with the parts up to it, with ``config``'s options if it is one; or a name of
+    `PAPER`: the method as published. The network gets the inputs that the method needs. The section weight stays where
+    the method has examples that it acts on; that of the family's recipes only in the methods `WEIGHTED`. Raises
+    UsageError for an unknown name, and when the cost is too small for the method's phases.
     """
+    cost = forward_units(config)
     if isinstance(method, str) and method in PARTS:
         improved = config.objective.name == "improved_shortcut"
-        return with_parts(config if improved else with_method(config, "improved_shortcut"), method)
+        return with_parts(without_levers(config if improved else with_method(config, "improved_shortcut")), method)
+    if isinstance(method, str) and method in PAPER:
+        made = with_method(config, PAPER[method])
+        published = as_published(cast(StepLevels, made.objective))
+        made = replace(made, objective=published, weight=NoWeight(), coupling=CouplingConfig())
+        made = with_parts(made, list(PARTS)[-1]) if published.name == "improved_shortcut" else made
+        return with_budget(replace(made, recipe=f"{family_name(config)}-{method}"), cost)
     objective = named_objective(config, method) if isinstance(method, str) else method
-    cost = forward_units(config)
     for pairs in filter(None, (phase.pairs for phase in objective.phases())):
         most = int(0.25 * cost / pairs.forward_passes * pairs.num)  # generating pairs is at most a quarter of the run
         objective = replace(objective, pairs=max(1, min(pairs.num, most)))  # type: ignore[type-var]
     recipe, network = f"{family_name(config)}-{objective.name}", network_for(config, objective)
-    weight = config.weight if objective.marked else NoWeight()
+    weight = config.weight if takes_weight(config, objective) else NoWeight()
     return with_budget(replace(config, recipe=recipe, network=network, objective=objective, weight=weight), cost)
+
+
+def without_levers(config: Config) -> Config:
+    """Return a run of `improved_shortcut` without what a family's recipes have beside its paper; options stay."""
+    family = FAMILIES.get(family_name(config))
+    if family is None:
+        return config
+    objective, main = named_objective(config, "improved_shortcut"), family.main
+    if config.objective == objective:
+        config = replace(config, objective=as_published(cast(StepLevels, objective)))
+    weight = NoWeight() if config.weight == main.weight else config.weight
+    coupling = CouplingConfig() if config.coupling == main.coupling else config.coupling
+    return replace(config, weight=weight, coupling=coupling)
+
+
+def takes_weight(config: Config, objective: Objective) -> bool:
+    """Return whether a method gets the weight of ``config``: a family's own is for the methods `WEIGHTED`."""
+    family = FAMILIES.get(family_name(config))
+    of_family = family is not None and config.weight == family.main.weight
+    return bool(objective.marked) and (objective.name in WEIGHTED or not of_family)
 
 
 def network_for(config: Config, objective: Objective) -> NetworkConfig:
@@ -50,8 +82,8 @@ def network_for(config: Config, objective: Objective) -> NetworkConfig:
 def named_objective(config: Config, method: str) -> Objective:
     """Return a method with the settings of ``config``'s family, or its defaults. Raises UsageError."""
     if method not in OBJECTIVES:
-        names = f"methods: {', '.join(OBJECTIVES)}, and parts: {', '.join(PARTS)}"
-        raise UsageError(f"no method {method!r}; {names}{did_you_mean(method, [*OBJECTIVES, *PARTS])}")
+        names = f"methods: {', '.join([*OBJECTIVES, *PAPER])}, and parts: {', '.join(PARTS)}"
+        raise UsageError(f"no method {method!r}; {names}{did_you_mean(method, [*OBJECTIVES, *PAPER, *PARTS])}")
     family = FAMILIES.get(family_name(config))
     settings = {} if family is None else {**family.settings, family.main.objective.name: family.main.objective}
     return settings.get(method) or OBJECTIVES[method]()
@@ -59,7 +91,8 @@ def named_objective(config: Config, method: str) -> Objective:
 
 def family_name(config: Config) -> str:
     """Return a recipe's name without its method's."""
-    return config.recipe.removesuffix(f"-{config.objective.name}")
+    names = [name for name in [*PAPER, config.objective.name] if config.recipe.endswith(f"-{name}")]
+    return config.recipe.removesuffix(f"-{names[0]}") if names else config.recipe
 
 
 def from_run(config: Config, run: Path) -> Config:

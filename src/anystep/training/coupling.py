@@ -64,7 +64,9 @@ def coupled_noise(data: DataExamples, config: CouplingConfig, keys: Keys, batch:
         index = batch_indices(len(data), batch, step, keys)
         pool.append(data.batch(index, Draw(keys, step, batch, slice(0, batch))))
     x0, x1 = torch.cat([part.x0 for part in pool]), torch.cat([part.x1 for part in pool])
-    label = data.dataset.conditions.class_label(cat(*(part.condition for part in pool))) if config.by_class else None
+    conditions = data.dataset.conditions
+    labelled = config.by_class and conditions.num_classes is not None
+    label = conditions.class_label(cat(*(part.condition for part in pool))) if labelled else None
     cost = inf if config.per_class else config.class_cost
     order = optimal_assignment(x0.double(), x1.double(), solve, label, cost)
     return x0[order].reshape(config.batches, batch, *x0.shape[1:])

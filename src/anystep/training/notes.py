@@ -41,7 +41,7 @@ def notes(config: Config, num_classes: int | None = None) -> Iterator[str]:
         )
     yield from unreached_decays(config)
     pool = config.coupling.batches * config.training.batch
-    if pool > SLOW_ASSIGNMENT and not config.coupling.per_class:
+    if pool > SLOW_ASSIGNMENT and not (config.coupling.per_class and num_classes is not None):
         yield (
             f"coupling: {pool:,} pooled examples, and an assignment's cost is cubic in them: 1,024 take a fraction of "
             "a second, 4,096 many; training waits for it (lower coupling.batches, or set coupling.per_class)"

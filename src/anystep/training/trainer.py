@@ -161,7 +161,7 @@ def start_phase(
     data, coupling = DataExamples(dataset, state.facts.codec, state.facts.condition_codecs), state.config.coupling
     if segment.phase.pairs is not None:
         return make_pairs(state, data, segment.phase.pairs, out / "pairs", say=say, stop=stop)
-    if coupling.batches == 0:
+    if not coupling.exchanges(dataset.conditions):
         return data
     return CoupledExamples(data, coupling, keys=state.keys, batch=batch, last=segment.last)
 
