@@ -227,7 +227,9 @@ def test_a_weight_is_for_the_methods_that_have_such_examples(command: Command) -
     assert said.code == 0
     names = {path.name: read_config(path).weight.name for path in Path("runs/compare-two_moons").glob("*-seed0")}
     assert names == {"shortcut-seed0": "own_error", "live_reflow-seed0": "own_error", "flow_matching-seed0": "none"}
-    assert "weight own_error: shortcut, live reflow" in said.out
+    assert "weight own_error: all but flow matching" in said.out and "coupling" not in said.out
+    said = command(f"{POINTS} --out other --coupling.batches 2")
+    assert "coupling optimal transport: all\n" in said.out
 
 
 def test_a_changed_option_is_refused_before_anything_is_trained(command: Command) -> None:

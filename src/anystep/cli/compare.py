@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import get_terminal_size
@@ -200,10 +200,24 @@ def describe_protocol(comparison: Comparison, scores: Sequence[Score]) -> str:
         return cost
     scales = {result.trial.guidance for result in comparison.results} - {None}
     guidance = "".join(f", guidance {scale:g} where it is an input" for scale in scales)
-    weights = {result.trial.method: result.trial.config.weight.name for result in comparison.results}
-    weighted = [display_name(method) for method, weight in weights.items() if weight != "none"]
-    weight = f"\nweight {comparison.base.weight.name}: {', '.join(weighted)}" if weighted else ""
-    return f"{summarise(scores[0]['protocol'])}, seed {scores[0]['protocol']['seed']}{guidance}{weight}\n{cost}"
+    weight = _who("weight", {each.trial.method: each.trial.config.weight.name for each in comparison.results}, "none")
+    couplings = {each.trial.method: each.trial.config.coupling for each in comparison.results}
+    coupled = {method: "" if not each.batches else "optimal transport" for method, each in couplings.items()}
+    coupling = _who("coupling", coupled, "")
+    return (
+        f"{summarise(scores[0]['protocol'])}, seed {scores[0]['protocol']['seed']}{guidance}{weight}{coupling}\n{cost}"
+    )
+
+
+def _who(what: str, values: Mapping[str, str], nothing: str) -> str:
+    """Return a line per value with the methods that have it, or with those that have not if these are fewer."""
+    lines = []
+    for value in dict.fromkeys(value for value in values.values() if value != nothing):
+        having = [display_name(method) for method, each in values.items() if each == value]
+        others = [display_name(method) for method, each in values.items() if each != value]
+        named = f"all but {', '.join(others)}" if 0 < len(others) < len(having) else ", ".join(having)
+        lines.append(f"\n{what} {value}: {named if others else 'all'}")
+    return "".join(lines)
 
 
 def samples_figure(comparison: Comparison) -> Image.Image | None:
