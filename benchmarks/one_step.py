@@ -26,18 +26,16 @@ Options = Mapping[str, str]
 
 #: a weight of none until 40 % of the run, of its full value from 70 % on
 RISING: Options = {"weight": "own_error", "weight.none-until": "0.4", "weight.full-from": "0.7"}
-CONSTANT: Options = {"weight": "own_error"}
 OT: Options = {"coupling.batches": "8", "coupling.per-class": ""}
 LARGE: Options = {"objective.level": "large"}
-QUARTER: Options = {"objective.share": "0.25"}
-ALL_BUT_SHARE: Options = {**RISING, **OT, **LARGE}
-ALL: Options = {**ALL_BUT_SHARE, **QUARTER}
+EIGHTH: Options = {"objective.share": "0.125"}
+ALL: Options = {**RISING, **OT, **LARGE}
 
-#: options of `anystep train` beside those of the set
+#: options of `anystep train` beside those of the set; `paper` is the shortcut model as published
 VARIANTS: Mapping[str, Options] = {
     "paper": {},
     "weight": RISING,
-    "weight_from_the_start": CONSTANT,
+    "weight_from_the_start": {"weight": "own_error"},
     "weight_half_power": {**RISING, "weight.power": "0.5"},
     "weight_on_all": {**RISING, "weight": "one_step_weights:AllExamples", "import": "one_step_weights"},
     "weight_per_level": {**RISING, "weight": "level_average"},
@@ -45,13 +43,19 @@ VARIANTS: Mapping[str, Options] = {
     "weight_constant": {**RISING, "weight": "constant", "weight.factors": "8"},
     "ot": OT,
     "large": LARGE,
-    "share": QUARTER,
+    "eighth": EIGHTH,
     "logit_normal": {"objective.time": "logit_normal"},
     "roll_out": {"objective.roll-out": "2"},
     "weight+ot": {**RISING, **OT},
-    "weight+ot+large": ALL_BUT_SHARE,
-    "weight+ot+large+share": ALL,
-    "rising_share": {**ALL, "objective.share-start": "0.125", "objective.share-change": "0.4 0.7"},
+    "all": ALL,
+    "all+eighth": {**ALL, **EIGHTH},
+    "all+rising_share": {**ALL, "objective.share-start": "0.125", "objective.share-change": "0.4 0.7"},
+    "all+half_at_the_end": {
+        **ALL,
+        "objective.share": "0.5",
+        "objective.share-start": "0.125",
+        "objective.share-change": "0.4 0.9",
+    },
     "all+logit_normal": {**ALL, "objective.time": "logit_normal"},
     "all+roll_out": {**ALL, "objective.roll-out": "2"},
     "all+roll_out+state": {**ALL, "objective.roll-out": "2", "objective.through-state": ""},
@@ -69,18 +73,9 @@ class Set(NamedTuple):
 
 
 SETS: Mapping[str, Set] = {
-    "digits": Set(
-        "digits-shortcut",
-        {
-            "network.hidden": "128",
-            "batch": "128",
-            "optimizer.lr": "3e-3",
-            "optimizer.warmup": "12800",
-            "log.every": "12800",
-        },
-    ),
-    "two_moons": Set("two_moons-shortcut", {}, num=4096),
-    "checkerboard": Set("checkerboard-shortcut", {}, num=4096),
+    "digits": Set("digits-shortcut_paper", {}),
+    "two_moons": Set("two_moons-shortcut_paper", {}, num=4096),
+    "checkerboard": Set("checkerboard-shortcut_paper", {}, num=4096),
 }
 
 
