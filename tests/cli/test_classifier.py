@@ -34,6 +34,27 @@ def test_it_takes_the_data_of_a_run_and_its_options(command: Command) -> None:
     assert (facts["data"], facts["examples"], facts["heldout"], facts["images"]) == ("digits", 898, 899, 64)
 
 
+def test_a_comparison_scores_again_with_another_classifier_only(command: Command) -> None:
+    small = "--images 64 --batch 32 --device cpu --network.hidden 16 --network.depth 1 --network.heads 2 --num 16"
+    words = f"compare digits {small} --methods flow_matching --steps 1 --metrics frechet@classifier"
+    assert command(TRAIN).code == 0
+    before = tree(Path())
+    assert_told(
+        command(words), 2, "frechet@classifier: features 'classifier' need a trained classifier: --classifier FILE"
+    )
+    assert_told(command(f"{words} --classifier gone.safetensors"), 1, r"gone\.safetensors: no such file; anystep data")
+    assert tree(Path()) == before  # before any training
+    words += " --classifier own/digits.safetensors"
+    assert "scoring" in command(words).err
+    assert "scoring" not in command(words).err
+    assert command(f"{TRAIN} --seed 1").code == 0
+    again = command(words).err
+    assert "scoring" in again and "training" not in again
+    scores = json.loads(Path("runs/compare-digits/compare.json").read_text())["scores"]
+    weights = hashlib.sha256(Path("own/digits.safetensors").read_bytes()).hexdigest()
+    assert [row["protocol"]["metrics"]["frechet@classifier"]["features_version"] for row in scores] == [weights]
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [

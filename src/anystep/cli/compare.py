@@ -12,7 +12,7 @@ import numpy as np
 import tyro
 from PIL import Image
 
-from anystep.cli.evaluate import MetricNames
+from anystep.cli.evaluate import ClassifierFile, MetricNames
 from anystep.cli.files import check_writable, write_json, write_png
 from anystep.cli.parse import ConfigOptions, unset
 from anystep.cli.progress import ComparisonProgress
@@ -68,6 +68,7 @@ class CompareOptions(ConfigOptions, Choices):
     num: Annotated[int, tyro.conf.arg(metavar="N")] = Choices.num
     """Samples per score."""
     metrics: MetricNames = None
+    classifier: ClassifierFile = None
     guidance: Annotated[float | None, unset("W")] = None
     """Scale for methods that take it as input. Default: 1."""
     images: Annotated[int | None, unset("N")] = None

@@ -16,6 +16,7 @@ from anystep.core.device import pick_device
 from anystep.core.errors import RunError, UsageError, did_you_mean
 from anystep.core.registry import split_commas
 from anystep.data import Dataset
+from anystep.evaluation.features.classifier import ClassifierSpace
 from anystep.evaluation.metrics import METRICS, build_spaces, choose_metrics, find_metric
 from anystep.flow.penalties import NoWeight
 from anystep.objectives import OBJECTIVES
@@ -48,6 +49,8 @@ class Choices:
     """Samples for each number of steps. A Frechet distance depends on it: compare at equal numbers only."""
     metrics: Sequence[str] | None = None
     """Metrics, by spaces or commas. Default: the usual ones for the kind of data."""
+    classifier: Path | None = None
+    """Weights of the classifier whose features `METRIC@classifier` compares."""
     guidance: float | None = None
     """Guidance scale W of methods that condition on it (improved_shortcut and its parts). Default: 1, none."""
 
@@ -153,6 +156,7 @@ def plan_trials(base: Config, out: Path, choices: Choices) -> list[Trial]:
             None if choices.metrics is None else tuple(dict.fromkeys(choices.metrics)),
             choices.guidance if config.objective.takes_guidance else None,
             name if name in (*PAPER, *PARTS) else None,
+            choices.classifier,
         )
         for seed in dict.fromkeys(choices.seeds)
         for name, config in configs.items()
@@ -190,7 +194,9 @@ def check_trials(trials: Sequence[Trial]) -> None:
     for name in metrics:
         if "conditions" in find_metric(name).needs and facts.conditions.num_classes is None:
             raise UsageError(f"{name} needs classes, and this data has none: exclude it from the metrics")
-    build_spaces({name: find_metric(name) for name in metrics}, facts.codec, facts.shape, device)
+    path = trials[0].classifier
+    classifier = None if path is None else ClassifierSpace(path, dataset)
+    build_spaces({name: find_metric(name) for name in metrics}, facts.codec, facts.shape, device, classifier)
     if facts.conditions.num_classes is None:
         if any(trial.guidance not in {None, 1} for trial in trials):
             raise UsageError("guidance needs classes, and this data has none: omit it")

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from anystep.core.errors import DataError, RunError, UsageError
 from anystep.core.files import write_text
 from anystep.evaluation.evaluate import evaluate
+from anystep.evaluation.features.classifier import read_classifier
 from anystep.evaluation.metrics import choose_metrics
 from anystep.evaluation.protocol import describe_device, describe_guidance, describe_schedule
 from anystep.evaluation.reference import open_heldout
@@ -46,6 +47,8 @@ class Trial:
     """Guidance scale W of the samples; None: as trained."""
     variant: str | None = None
     """Name of a method as published (`recipes.PAPER`) or without some of its parts (`recipes.PARTS`)."""
+    classifier: Path | None = None
+    """Weights of the classifier whose features `METRIC@classifier` compares."""
 
     @property
     def method(self) -> str:
@@ -161,6 +164,7 @@ def score_trial(trial: Trial, watch: TrialCallback, stop: StopRequest) -> list[S
             guidance=trial.guidance,
             metrics=trial.metrics,
             heldout=open_heldout(source),
+            classifier=trial.classifier,
             progress=progress,
         )
         keep_scores(trial.run / SCORES, new)
@@ -174,6 +178,7 @@ def stored_scores(trial: Trial, generator: Generator) -> dict[int, Score]:
     stored: list[Score] = read_scores(path) if path.exists() else []
     facts = DataFacts.read(trial.run)
     metrics = choose_metrics(trial.metrics, facts.codec.looks)
+    weights = set() if trial.classifier is None else {read_classifier(trial.classifier)[0].weights}
     found = {}
     for steps in trial.steps:
         plan = generator.plan(steps, guidance=trial.guidance)
@@ -189,7 +194,9 @@ def stored_scores(trial: Trial, generator: Generator) -> dict[int, Score]:
         for score in stored:
             same_run = (score.get("run"), score.get("steps")) == (generator.source, steps)
             protocol = score.get("protocol") or {}
-            if same_run and required.items() <= protocol.items() and all(name in score for name in metrics):
+            same_weights = weights <= {each.get("features_version") for each in protocol.get("metrics", {}).values()}
+            same = same_run and same_weights and required.items() <= protocol.items()
+            if same and all(name in score for name in metrics):
                 found[steps] = score
     return found
 
