@@ -4,13 +4,15 @@ python benchmarks/method_tables.py            rewrites what is between <!-- resu
 python benchmarks/method_tables.py --check    writes nothing, and ends with 1 when a page is not up to date
 
 Results are those of compare_digits.json. Between <!-- ablation --> and <!-- /ablation --> stand iSM's parts, those of
-ablation_*.json with guidance, and beside them of ablation_*_unguided.json, the same runs at W = 1. Without these files
-the sections are empty. They are written by anystep compare --json, see docs/evaluation.md.
+ablation_*.json with guidance, and beside them of ablation_*_unguided.json, the same runs at W = 1. one_step_SET is made
+of one_step_SET.json, by benchmarks/one_step.py. Without these files the sections are empty. The others are written by
+anystep compare --json, see docs/evaluation.md.
 """
 
 import argparse
 import json
 import re
+import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,16 +21,20 @@ from typing import Any
 from anystep.evaluation.protocol import summarise
 from anystep.figures.methods import by_group, display_name
 from anystep.objectives import OBJECTIVES
+from anystep.recipes import PAPER
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "compare_digits.json"
 PAGES = ROOT / "docs" / "methods"
 INDEX = "README.md"
 #: what every method stands beside on its page
-BESIDE = ("shortcut", "flow_matching")
+BESIDE = ("shortcut", "shortcut_paper", "flow_matching")
 #: the page of iSM's parts, and the files that its section is made of
 ABLATION = "improved_shortcut.md"
 ABLATIONS = ("ablation_digits", "ablation_fashion_mnist")
+
+#: the page about weights and other levers; a section one_step_SET is made of results/one_step_SET.json
+ONE_STEP = "one_step.md"
 
 Record = Mapping[str, Any]
 
@@ -41,19 +47,26 @@ def pages(results: Path, folder: Path) -> dict[Path, str]:
     record = json.loads(results.read_text(encoding="utf-8")) if results.exists() else None
     compared = {row["method"] for row in record["summary"]} if record else set()
     titles, made = {}, {}
-    for name in [*OBJECTIVES, *sorted(compared - OBJECTIVES.keys())]:
+    for name in [*OBJECTIVES, *sorted(compared - OBJECTIVES.keys() - PAPER.keys())]:
         path = folder / f"{name}.md"
         if not path.exists():
             raise SystemExit(f"{path} is missing: every method has a page")
         titles[name] = path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+    as_published = {name: f"{titles[method]}, as published" for name, method in PAPER.items()}
     for name in titles:
         rows = [name, *(other for other in BESIDE if other != name)]
-        made[folder / f"{name}.md"] = table(record, rows, titles) if record and name in compared else ""
-    made[folder / INDEX] = table(record, sorted(compared), titles, whole=True) if record else ""
+        names = titles | as_published
+        made[folder / f"{name}.md"] = table(record, rows, names) if record and name in compared else ""
+    made[folder / INDEX] = table(record, sorted(compared), titles | as_published, whole=True) if record else ""
     texts = {path: with_section(path, path.read_text(encoding="utf-8"), "results", body) for path, body in made.items()}
     page = folder / ABLATION
     body = "".join(ablation(results.parent, name) for name in ABLATIONS)
-    return texts | {page: with_section(page, texts[page], "ablation", body)}
+    texts |= {page: with_section(page, texts[page], "ablation", body)}
+    page = folder / ONE_STEP
+    text = page.read_text(encoding="utf-8")
+    for name in re.findall(r"<!-- (one_step_\w+) -->", text):
+        text = with_section(page, text, name, one_step(results.parent / f"{name}.json"))
+    return texts | {page: text}
 
 
 def with_section(path: Path, text: str, name: str, body: str) -> str:
@@ -98,6 +111,48 @@ def ablation(folder: Path, name: str) -> str:
     )
     commands = "\n".join(wrapped(record["command"]) for record in records)
     return f"\n{text}\n\n" + "\n".join(lines) + f"\n\n```\n{commands}\n```\n\n"
+
+
+def one_step(path: Path) -> str:
+    """Return the tables of a file of `one_step.py`: runs that are judged, then trials; nothing without the file."""
+    if not path.exists():
+        return ""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    results, parts = record["results"]["summary"], []
+    for trial in (False, True):
+        for length in sorted({row["length"] for row in results}, reverse=True):
+            rows = [row for row in results if (row["trial"], row["length"]) == (trial, length)]
+            parts += [one_step_table(rows, record["protocol"])] if rows else []
+    where = f"../../{RESULTS.relative_to(ROOT).parent}/{path.name}"
+    parts.append(f"[Results]({where}) with the commands, commit, machine and every seed.")
+    return "\n" + "\n\n".join(parts) + "\n\n"
+
+
+def one_step_table(rows: Sequence[Record], protocol: Record) -> str:
+    """Return the table of one length, the variants in the order of one-step distance."""
+    steps = sorted({row["steps"] for row in rows})
+    found = {(row["variant"], row["steps"]): row for row in rows}
+    variants = sorted({row["variant"] for row in rows}, key=lambda name: found[name, steps[0]]["frechet"])
+    heads = ["variant", *map(str, steps), f"recall at {steps[0]}", "flow loss", "seeds"]
+    lines = [heads, ["---", *["---:"] * (len(heads) - 1)]]
+    for name in variants:
+        first = found[name, steps[0]]
+        line = [f"`{name}`", *(with_deviation(found[name, n]) for n in steps)]
+        line += [f"{first['recall']:.2f}" if "recall" in first else "", f"{first['flow_loss']:.3f}"]
+        lines.append([*line, ", ".join(map(str, first["seeds"]))])
+    if "frechet_floor" in rows[0]:
+        floor = statistics.mean(row["frechet_floor"] for row in rows)
+        lines.append(["floor", *[f"{floor:.3f}"] * len(steps), "", "", ""])
+    length, trial = rows[0]["length"], rows[0]["trial"]
+    about = "The recipe's length" if length == 1 else f"{length:g} of the recipe's length"
+    judged = "trials, on which settings were chosen" if trial else "runs that judge the settings"
+    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"{about}; {judged}; Frechet distance in each number of steps, {protocol['num']:,} samples:\n\n{text}"
+
+
+def with_deviation(row: Record) -> str:
+    """Return a distance, with its standard deviation over seeds where there are several."""
+    return f"{row['frechet']:.3f}" + (f" ± {row['deviation']:.3f}" if "deviation" in row else "")
 
 
 def wrapped(command: str) -> str:

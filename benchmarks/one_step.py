@@ -111,17 +111,21 @@ def rows(trial: Trial, variant: str, length: float) -> list[dict[str, Any]]:
 
 
 def summary(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return mean and standard deviation over seeds of each variant, length and number of steps."""
-    groups: dict[tuple[str, float, int], list[Mapping[str, Any]]] = {}
+    """Return mean and standard deviation over seeds of each variant, length and number of steps.
+
+    Settings were chosen on the seeds below 10, ``trial``, and are judged on the others.
+    """
+    groups: dict[tuple[str, float, bool, int], list[Mapping[str, Any]]] = {}
     for row in found:
-        groups.setdefault((row["variant"], row["length"], row["steps"]), []).append(row)
+        groups.setdefault((row["variant"], row["length"], row["seed"] < 10, row["steps"]), []).append(row)
     result = []
-    for (variant, length, steps), same in groups.items():
+    for (variant, length, trial, steps), same in groups.items():
         frechet = [row["frechet"] for row in same]
-        line = {"variant": variant, "length": length, "steps": steps, "seeds": [row["seed"] for row in same]}
+        line = {"variant": variant, "length": length, "trial": trial, "steps": steps}
+        line |= {"seeds": [row["seed"] for row in same]}
         line |= {"frechet": round(statistics.mean(frechet), 4)}
         line |= {"deviation": round(statistics.stdev(frechet), 4)} if len(same) > 1 else {}
-        for metric in ("recall", "flow_loss"):
+        for metric in ("recall", "flow_loss", "frechet_floor"):
             values = [row[metric] for row in same if metric in row]
             line |= {metric: round(statistics.mean(values), 4)} if values else {}
         result.append(line)
