@@ -78,9 +78,11 @@ def section(page: str) -> str:
 def test_the_pages_have_the_committed_results() -> None:
     """Equal to what the script writes; without results there is nothing between the markers."""
     made = method_tables.pages(method_tables.RESULTS, method_tables.PAGES)
-    assert {path.stem for path in made} == {*OBJECTIVES, "README"}
+    assert {path.stem for path in made} == {*OBJECTIVES, "README", "one_step"}
     for path, text in made.items():
         assert path.read_text(encoding="utf-8") == text, f"{path.name}: python benchmarks/method_tables.py"
+        if path.stem == "one_step":
+            continue
         assert method_tables.RESULTS.exists() or "<!-- results -->\n<!-- /results -->" in text
 
 
@@ -155,3 +157,30 @@ def test_a_method_without_a_page_and_a_page_without_a_place_are_named(folder: Pa
     (folder / "imm.md").write_text("# IMM\n")
     with pytest.raises(SystemExit, match=r"imm\.md must have one <!-- results -->"):
         written(folder, record([0]))
+
+
+def one_step_rows(variant: str, seeds: list[int], frechet: float, trial: bool) -> list[dict[str, Any]]:
+    about = {"variant": variant, "length": 1.0, "trial": trial, "seeds": seeds}
+    spread = {"deviation": 0.01} if len(seeds) > 1 else {}
+    scores = {"recall": 0.8, "flow_loss": 0.3, "frechet_floor": 0.1}
+    return [about | {"steps": n, "frechet": frechet / n} | spread | scores for n in (1, 2)]
+
+
+def test_variants_stand_in_the_order_of_one_step_and_trials_apart(tmp_path: Path) -> None:
+    rows = [
+        *one_step_rows("paper", [10, 11], 0.8, trial=False),
+        *one_step_rows("all", [10, 11], 0.4, trial=False),
+        *one_step_rows("ot", [0], 0.6, trial=True),
+    ]
+    path = tmp_path / "one_step_digits.json"
+    path.write_text(json.dumps({"protocol": {"num": 64}, "results": {"summary": rows}}))
+    judged, trials = method_tables.one_step(path).split("trials, on which")
+    assert (
+        "| variant | 1 | 2 | recall at 1 | flow loss | seeds |\n"
+        "| --- | ---: | ---: | ---: | ---: | ---: |\n"
+        "| `all` | 0.400 ± 0.010 | 0.200 ± 0.010 | 0.80 | 0.300 | 10, 11 |\n"
+        "| `paper` | 0.800 ± 0.010 | 0.400 ± 0.010 | 0.80 | 0.300 | 10, 11 |\n"
+        "| floor | 0.100 | 0.100 |"
+    ) in judged
+    assert "| `ot` | 0.600 | 0.300 |" in trials and "`all`" not in trials
+    assert method_tables.one_step(tmp_path / "none.json") == ""
