@@ -34,7 +34,9 @@ from anystep.training.signals import StopRequest
 from .conftest import Command
 from .test_mistakes import assert_told, tree
 
-SMALL = "--images 640 --batch 32 --device cpu --network.hidden 16 --network.depth 1 --optimizer.warmup 0"
+SMALL = (
+    "--images 640 --batch 32 --device cpu --network.hidden 16 --network.depth 1 --optimizer.warmup 0 --preview.num 0"
+)
 POINTS = f"compare two_moons {SMALL} --methods shortcut,flow_matching --steps 1 4 --num 32"
 DIGITS = f"compare digits {SMALL} --network.heads 2 --methods flow_matching reflow --steps 1 2 --num 32"
 #: what depends on the machine and not on the run
@@ -94,7 +96,7 @@ def test_the_table_has_every_method_and_what_it_cost(command: Command) -> None:
     for method, line in lines.items():
         means = {row["steps"]: row["mean"]["frechet"] for row in found["summary"] if names[row["method"]] == method}
         units = {row["forward_units"] for row in found["scores"] if names[row["method"]] == method}
-        assert [float(cell.strip("()*")) for cell in line[-3:-1]] == pytest.approx([means[4], means[1]], abs=6e-3)
+        assert [float(cell.strip("()*~")) for cell in line[-3:-1]] == pytest.approx([means[4], means[1]], abs=6e-3)
         assert {int(line[-1].replace(",", ""))} == units
     text = Path("runs/compare-two_moons/table.txt").read_text()
     assert all(line in text.splitlines() for line in table if line.startswith("  "))
@@ -247,6 +249,17 @@ def test_what_is_in_the_way_of_a_run_is_refused_first(command: Command) -> None:
     Path("out/flow_matching-seed0/thesis.tex").write_text("x")
     assert_told(command(f"{POINTS} --out out"), 1, "out/flow_matching-seed0 is in the way and holds no run")
     assert list(tree(Path("out"))) == ["flow_matching-seed0", "flow_matching-seed0/thesis.tex"]
+
+
+def test_too_few_examples_for_a_metric_are_refused_before_anything_is_trained(command: Command) -> None:
+    np.savez("three.npz", images=np.arange(192, dtype=np.uint8).reshape(3, 8, 8, 1))
+    words = f"compare npz32 {SMALL} --batch 2 --network.heads 2 --data.path three.npz --data.labels None --num 16"
+    said = command(f"{words} --methods flow_matching --steps 1 --out out")
+    assert_told(
+        said, 2, "^anystep: precision needs at least 4 examples, and .* has 3: add some, or choose other --metric"
+    )
+    assert list(Path().iterdir()) == [Path("three.npz")]
+    assert command(f"{words} --methods flow_matching --steps 1 --metrics frechet --out out").code == 0
 
 
 def interrupting(monkeypatch: pytest.MonkeyPatch, images: int) -> list[str]:

@@ -94,7 +94,7 @@ USAGE = [
     ("train digits-shortcut --out RUNS/digits --resume --network.patch 2", "network.patch is 4, not 2; only --images"),
     ("train two_moons-shortcut --out RUNS/digits --resume", "holds a run of digits-shortcut, not of two_moons"),
     ("train digits-shortcut --out RUNS/digits --resume --images 32", "training.images is 32, and .* has seen 320"),
-    ("train digits-reflow --images 256", "images 256 is 1 updates, too few for the 2 phases of reflow: raise it"),
+    ("train digits-reflow --images 256", "images 256 is 1 update, too few for the 2 phases of reflow: raise it"),
     ("train digits-reflow --objective.teacher-share 1", r"objective.teacher_share must be in \(0, 1\), got 1.0"),
     ("train digits-diffusion --network.prediction velocity", "diffusion needs network.prediction noise, got velocity"),
     ("train digits-mean_flow --network.step-encoding log2", "needs network.step_encoding continuous, got log2"),

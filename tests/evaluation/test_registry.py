@@ -130,10 +130,13 @@ def test_scores_up_to_a_deviation_above_the_floor_are_marked(capsys):
     for row in (["1", "0.120", "0.100"], ["4", "0.110", "~", "0.100"], ["128", "0.094", "~", "0.100"]):
         assert row in rows
     assert ["floor", "0.100"] in rows
-    assert "drawn from the reference; its deviation: frechet 0.01\n~ at the floor: at most its deviation" in printed
+    assert (
+        "drawn from the reference; its deviation: frechet 0.01\n~ at the floor: above it by at most its deviation"
+        in printed
+    )
     page = score_tables(records)
     assert [text[-5:] for text in page.split("<span class=mark>~</span>")[:-1]] == ["0.110", "0.094"]
-    assert "~ at the floor: at most its deviation above it" in page
+    assert "~ at the floor: above it by at most its deviation" in page
     print_scores(earlier)
     printed = capsys.readouterr().out
     assert "~" not in printed + score_tables(earlier)
@@ -173,7 +176,7 @@ def test_a_comparisons_table_marks_means_at_the_floor():
     assert ["shortcut", "0.1100~", "0.1200", "100"] in lines
     assert ["flow", "matching", "–", "(0.0900)~", "100"] in lines
     assert ["floor", "0.1000", "0.1000"] in lines
-    assert "~ at the floor: at most its deviation above it\nfloor 0.1, deviation 0.01: as many examples" in text
+    assert "equally good\n~ at the floor: above it by at most its deviation, 0.01" in text
     assert "~" not in table_text([one | {"floor_deviation": {}} for one in summary], "frechet")
     assert "floor" not in table_text([one | {"mean": {"recall": 0.5}} for one in summary], "recall")
 

@@ -147,7 +147,7 @@ def test_the_length_of_phases_cannot_change(small: Config, tmp_path: Path) -> No
     with pytest.raises(UsageError, match=r"--images cannot change with --resume: the 2 phases"):
         train(longer, tmp_path / "run", resume=True)
     short = replace(config, training=replace(config.training, images=32))
-    with pytest.raises(ValueError, match=r"is 1 updates, too few for the 2 phases"):
+    with pytest.raises(ValueError, match=r"is 1 update, too few for the 2 phases"):
         train(short, tmp_path / "short")
     assert not (tmp_path / "short").exists()
 

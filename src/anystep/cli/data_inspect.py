@@ -18,7 +18,7 @@ from anystep.cli.files import check_writable, write_json, write_png
 from anystep.cli.parse import Flag, unset, wrapped
 from anystep.cli.sections import Command
 from anystep.cli.tables import print_table
-from anystep.core.errors import DataError, UsageError
+from anystep.core.errors import DataError, UsageError, counted
 from anystep.data.base import Dataset
 from anystep.data.folder import by_kind
 from anystep.data.inspection import Inspection, inspect
@@ -131,12 +131,14 @@ def print_found(found: Inspection, source: Any) -> None:
     """Print what was found, and what a run gets of it."""
     shape = tuple(found.dataset.read(np.zeros(1, np.int64)).shape[1:])
     images = found.dataset.codec.looks == "picture"
-    print_row("images" if images else "vectors", f"{found.count:,}" + ("" if images else f" of {shape[0]} columns"))
+    columns = "" if images else f" of {counted(shape[0], 'column')}"
+    print_row("images" if images else "vectors", f"{found.count:,}{columns}")
     if found.sizes:
         print_row("sizes", describe_sizes(found.sizes))
         print_row("modes", ", ".join(f"{mode} {count:,}" for mode, count in found.modes.items()))
     if found.ignored:
-        print_row("ignored", f"{len(found.ignored):,} other files: {by_kind(found.ignored)} ({few(found.ignored)})")
+        others = counted(len(found.ignored), "other file")
+        print_row("ignored", f"{others}: {by_kind(found.ignored)} ({few(found.ignored)})")
     if found.unusable:
         print_row("unusable", f"{len(found.unusable):,}")
         for where, why in found.unusable[:FEW]:

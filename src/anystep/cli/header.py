@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from anystep.cli.recipes import describe_examples, describe_network
-from anystep.core.errors import UsageError
+from anystep.core.errors import UsageError, counted
 from anystep.data import Dataset
 from anystep.recipes import find_recipe
 from anystep.recipes.method import family_name
@@ -26,7 +26,7 @@ def print_header(out: Path, say: Callable[[str], None], config: Config, dataset:
     threads = f", {torch.get_num_threads()} threads" if on_cpu and torch.get_num_threads() > 1 else ""
     resumed = f", {done * training.batch:,} of them done" if done else ""
     features = [f"{name} {list(dataset.conditions.entries[name].shape)}" for name in dataset.features]
-    about = ", ".join([f"{len(dataset):,} examples of {describe_examples(dataset)}", *features])
+    about = ", ".join([f"{counted(len(dataset), 'example')} of {describe_examples(dataset)}", *features])
     lines = {
         "data": f"{dataset.name}: {about}",
         "network": f"{describe_network(config.network)}, {speed.parameters:,} parameters",
@@ -66,6 +66,6 @@ def training_images(config: Config) -> int:
 def duration(seconds: float) -> str:
     """Return a time in words: seconds, minutes, or hours and minutes."""
     if seconds < 100:
-        return f"{max(1, round(seconds))} seconds"
+        return counted(max(1, round(seconds)), "second")
     minutes = round(seconds / 60)
-    return f"{minutes} minutes" if minutes < 100 else f"{round(seconds / 3600)} hours"
+    return counted(minutes, "minute") if minutes < 100 else counted(round(seconds / 3600), "hour")

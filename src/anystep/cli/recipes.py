@@ -15,7 +15,7 @@ import tyro
 from anystep.cli.files import check_writable, write_json
 from anystep.cli.parse import parse, unset
 from anystep.cli.tables import print_table
-from anystep.core.errors import UsageError
+from anystep.core.errors import UsageError, counted
 from anystep.data import Dataset
 from anystep.networks import NetworkConfig
 from anystep.objectives import OBJECTIVES
@@ -82,7 +82,7 @@ def print_cost(config: Config) -> dict[str, Any]:
     """Print what a run costs, its network's size and how long it takes here; returns them. Takes about two seconds."""
     training, total, pairs = config.training, forward_units(config), pair_units(config)
     per_image = (total - pairs) / (training.steps * training.batch)
-    length = f"{training.steps:,} updates of {training.batch:,} images"
+    length = f"{counted(training.steps, 'update')} of {counted(training.batch, 'image')}"
     print(f"\ncost        {per_image:.4g} forward passes per image; a backward pass counts 2")
     print(f"            {total:,} in all: {length}{', and pairs' if pairs else ''}")
     cost = {"forward_passes": total, "forward_passes_per_image": per_image}
@@ -94,7 +94,7 @@ def print_cost(config: Config) -> dict[str, Any]:
     print(f"parameters  {speed.parameters:,}, for {dataset.name} of {describe_examples(dataset)}")
     threads = f", threads: {torch.get_num_threads()}" if speed.device == "cpu" else ""
     duration = timedelta(seconds=max(1, round(speed.seconds)))
-    print(f"time        about {duration} ({speed.device}{threads}; measured on {speed.images:,} images)")
+    print(f"time        about {duration} ({speed.device}{threads}; measured on {counted(speed.images, 'image')})")
     return cost | speed._asdict()
 
 
@@ -124,7 +124,7 @@ def print_list() -> None:
 
 def describe_examples(dataset: Dataset) -> str:
     """Return the size of a data set's examples, and how many classes they have."""
-    classes = f"{dataset.num_classes} classes" if dataset.num_classes else "no classes"
+    classes = "1 class" if dataset.num_classes == 1 else f"{dataset.num_classes or 'no'} classes"
     shape = " x ".join(map(str, dataset.read(np.zeros(1, np.int64)).shape[1:]))
     return f"{shape}, {classes}"
 

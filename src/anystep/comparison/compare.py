@@ -191,6 +191,10 @@ def check_trials(trials: Sequence[Trial]) -> None:
     device = pick_device(config.training.device)
     dataset = config.data.open("train")
     facts = DataFacts.of(dataset, config.codec)
+    for name, metric in choose_metrics(trials[0].metrics, facts.codec.looks).items():
+        if len(dataset) < metric.fewest:
+            found = f"{name} needs at least {metric.fewest} examples, and {dataset.name!r} has {len(dataset)}"
+            raise UsageError(f"{found}: add some, or choose other --metrics")
     for name in metrics:
         if "conditions" in find_metric(name).needs and facts.conditions.num_classes is None:
             raise UsageError(f"{name} needs classes, and this data has none: exclude it from the metrics")

@@ -29,6 +29,11 @@ def misfit(error: BaseException) -> str:
     return lines[min(1, len(lines) - 1)]
 
 
+def counted(number: int, noun: str) -> str:
+    """Return "1 example", "1,024 examples"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """Return the end of a message about an unknown name: the nearest names or those that contain it, or nothing."""
     names = list(names)

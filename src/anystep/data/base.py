@@ -13,7 +13,7 @@ from torch import Tensor
 
 from anystep.codecs import Codec, RowReader, Rows, Vectors, default_codec
 from anystep.codecs.base import stride
-from anystep.core.errors import DataError
+from anystep.core.errors import DataError, counted
 from anystep.core.fields import check_value
 from anystep.core.random import torch_generator
 from anystep.flow.condition import LONE_FEATURE, LONE_LABEL, Condition, ConditionSpec, Entry, fill_missing, flat
@@ -280,5 +280,5 @@ def select_split(dataset: Dataset, heldout: float, which: Split) -> Dataset:
     chosen = np.diff(np.floor(np.arange(len(dataset) + 1) * heldout + 0.5)) > 0
     if chosen.all() or not chosen.any():
         empty = "no examples to train on" if chosen.all() else "no examples held out"
-        raise DataError(f"{dataset.name}: heldout {heldout:g} of {len(dataset)} examples leaves {empty}")
+        raise DataError(f"{dataset.name}: heldout {heldout:g} of {counted(len(dataset), 'example')} leaves {empty}")
     return dataset.subset(np.sort(order[chosen if which == "heldout" else ~chosen]))

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Interval
 
-from anystep.core.errors import UsageError
+from anystep.core.errors import UsageError, counted
 from anystep.core.random import Draw
 from anystep.flow.condition import rows
 from anystep.flow.guidance import GuidanceRule
@@ -53,8 +53,8 @@ class LiveReflow(FlowMatching):
         reflow = round(self.share * batch)
         if reflow in {0, batch}:
             raise UsageError(
-                f"objective.share {self.share:g} of training.batch {batch} is {reflow} examples, which leaves no "
-                "examples of one kind: raise training.batch, or set objective.share nearer to 0.5"
+                f"objective.share {self.share:g} of training.batch {batch} is {counted(reflow, 'example')}, which "
+                "leaves none of one kind: raise training.batch, or set objective.share nearer to 0.5"
             )
 
     def targets(self, networks: Networks, batch: Batch, draw: Draw, progress: PhaseProgress) -> Targets:

@@ -8,7 +8,7 @@ import torch
 from annotated_types import Interval
 from torch import Tensor
 
-from anystep.core.errors import UsageError
+from anystep.core.errors import UsageError, counted
 from anystep.core.fields import Fraction, PositiveFloat, require
 from anystep.core.random import Draw, spread
 from anystep.flow.condition import Condition, cat, rows
@@ -68,10 +68,11 @@ class StepLevels(FlowMatching):
         share, levels = self.largest_share, self.ladder.levels
         rows = round(share * batch / self.roll_out)
         if share > 0 and self.level != "random" and rows < levels:
-            kind = "examples" if self.roll_out == 1 else f"groups of {self.roll_out} examples"
+            found = counted(rows, "example" if self.roll_out == 1 else "group")
+            found += "" if self.roll_out == 1 else f" of {self.roll_out} examples"
             enough = math.ceil(levels * self.roll_out / share)
             raise UsageError(
-                f"objective.share {share:g} of training.batch {batch} is {rows} {kind}, fewer than the {levels} "
+                f"objective.share {share:g} of training.batch {batch} is {found}, fewer than the {levels} "
                 f"levels of M = {self.M}: raise training.batch to {enough}, lower objective.M, "
                 "or set objective.level to random"
             )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from anystep.core.errors import counted
 from anystep.evaluation.scores import measured
 from anystep.figures.canvas import INK, MUTED, SERIES, colour_scale, legend, panels, title
 from anystep.report.series import ScoreRecord, better, by_series, common_floor, metric_title, series_labels
@@ -68,7 +69,7 @@ def loss_figure(log: Sequence[Mapping[str, Any]]) -> "Figure":
     title(time, "Loss by time", "last quarter of the run")
     _plot(norm, images, [record.get("grad_norm") for record in log], SERIES[0])
     skipped = max(int(record.get("skipped") or 0) for record in log)
-    title(norm, "Gradient norm", f"{skipped} updates skipped" if skipped else "")
+    title(norm, "Gradient norm", f"{counted(skipped, 'update')} skipped" if skipped else "")
     for axes, field in zip(others, details, strict=False):
         _plot_by_kind(axes, images, [record.get(field) or {} for record in log], colours)
         marked = [(record.get(field) or {}).get("marked") for record in log]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from anystep.core.errors import counted
 from anystep.core.files import write_text
 from anystep.evaluation.scores import measured
 from anystep.figures.canvas import png, to_svg
@@ -82,7 +83,7 @@ def _training_facts(run: RunSummary) -> str:
     if last.get("loss") is not None:
         facts.append(f"last loss {number(last['loss'])}")
     if last.get("skipped"):
-        facts.append(f"{number(last['skipped'])} updates skipped")
+        facts.append(f"{counted(last['skipped'], 'update')} skipped")
     return ", ".join(facts)
 
 

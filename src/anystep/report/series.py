@@ -11,7 +11,7 @@ ScoreRecord = Mapping[str, Any]
 
 #: after a score that is at the floor, in tables, and what it means
 AT_FLOOR = "~"
-WHY_AT_FLOOR = "at the floor: at most its deviation above it"
+WHY_AT_FLOOR = "at the floor: above it by at most its deviation"
 
 #: what follows the directory in a record's "run"
 CHECKPOINT = re.compile(r", step \d+(, phase .*)?$")

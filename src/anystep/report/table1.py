@@ -47,9 +47,10 @@ def table_text(summary: Sequence[Row], metric: str, failures: Sequence[Row] = ()
     head = line("", [*map(steps_name, columns), "forward passes"])
     notes = _notes(summary, failures, "\n".join(lines), sorted(heads.keys() - columns, reverse=True))
     if floor is not None:
-        deviation = "" if floor.deviation is None else f", deviation {floor.deviation:.2g}"
         why = "as many examples drawn from the reference; scores at or below it are equally good"
-        notes.append(f"floor {floor.value:.3g}{deviation}: {why}")
+        notes.append(f"floor {floor.value:.3g}: {why}")
+        if floor.deviation is not None and AT_FLOOR in "\n".join(lines):
+            notes.append(f"{AT_FLOOR} {WHY_AT_FLOOR}, {floor.deviation:.2g}")
     heading = metric_title(metric) + (f", {better(metric)} is better" if better(metric) else "")
     text = [heading, "", head, "-" * max(map(len, [head, *lines])), *lines]
     return "\n".join([*text, "", *notes] if notes else text)
@@ -108,8 +109,6 @@ def _notes(summary: Sequence[Row], failures: Sequence[Row], table: str, omitted:
         notes += [f"    {caution}" for caution in cautions.values()]
     if "†" in table:
         notes.append("† without the seeds that failed")
-    if AT_FLOOR in table:
-        notes.append(f"{AT_FLOOR} {WHY_AT_FLOOR}")
     if omitted:
         notes.append(f"no room for {', '.join(map(str, omitted))} steps: see compare.json")
     for failure in failures:

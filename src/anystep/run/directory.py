@@ -8,7 +8,7 @@ from typing import Any
 
 from anystep.codecs import Auto
 from anystep.core import files
-from anystep.core.errors import RunError, UsageError, reason
+from anystep.core.errors import RunError, UsageError, counted, reason
 from anystep.data import Dataset
 from anystep.run.config import Config, to_json
 from anystep.run.facts import DataFacts, read_config
@@ -94,7 +94,8 @@ def options(config: Config) -> dict[str, Any]:
 def check_data(recorded: DataFacts, dataset: Dataset, out: Path) -> None:
     """Raise RunError unless the data is what it was when the run started."""
     if recorded.fingerprint != dataset.fingerprint:
+        before = counted(recorded.size, "example")
         raise RunError(
-            f"the data of {out} has changed since the run began ({recorded.size} examples then, {len(dataset)} now): "
+            f"the data of {out} has changed since the run began ({before} then, {len(dataset)} now): "
             "restore it, or start a new run with another --out"
         )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
-from anystep.core.errors import UsageError
+from anystep.core.errors import UsageError, counted
 from anystep.flow.query import PhaseProgress
 from anystep.objectives.base import Phase
 from anystep.run.config import Config, ModelConfig, OptimizerConfig
@@ -56,8 +56,9 @@ def segments(config: Config | ModelConfig) -> list[Segment]:
     ends = [round(done / total * steps) for done in accumulate(phase.share for phase in parts)]
     laid = [Segment(phase, first, last) for phase, first, last in zip(parts, [0, *ends], ends, strict=False)]
     if any(segment.first == segment.last for segment in laid):
+        updates = counted(steps, "update")
         raise UsageError(
-            f"training.images {config.training.images} is {steps} updates, too few for the {len(parts)} phases of "
+            f"training.images {config.training.images} is {updates}, too few for the {len(parts)} phases of "
             f"{config.objective.name}: raise it, or lower training.batch"
         )
     return laid
