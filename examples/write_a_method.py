@@ -45,7 +45,7 @@ class NoisyTimes(Objective):
 if __name__ == "__main__":
     run = Path(*sys.argv[1:] or [tempfile.mkdtemp()]) / "noisy_times"
     config = anystep.with_method(anystep.find_recipe("digits-flow_matching"), NoisyTimes())
-    config = replace(config, training=replace(config.training, images=2_560, device="cpu"))
+    config = replace(config, training=replace(config.training, images=1_280, device="cpu"))
     anystep.train(config, run)
     sample = [sys.executable, "-m", "anystep", "sample", str(run), "--steps", "8", "--import", "write_a_method"]
     subprocess.run(sample, check=True, cwd=Path(__file__).parent)

@@ -42,7 +42,7 @@ METRICS["brightness"] = Brightness()
 if __name__ == "__main__":
     run = Path(*sys.argv[1:] or [tempfile.mkdtemp()]) / "brightness"
     config = anystep.find_recipe("digits-shortcut")
-    anystep.train(replace(config, training=replace(config.training, images=2_560, device="cpu")), run)
+    anystep.train(replace(config, training=replace(config.training, images=1_280, device="cpu")), run)
     data = config.data.open("train")
     for record in anystep.evaluate(anystep.load(run), data, steps=[1, 4], num=128, metrics=[Brightness(order=2)]):
         print(record["steps"], record["brightness"], record["brightness_contrast"])

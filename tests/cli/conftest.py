@@ -11,7 +11,7 @@ import pytest
 from anystep.cli.main import main
 
 TINY = (
-    "--images 320 --batch 32 --device cpu --network.hidden 16 --network.depth 1 "
+    "--images 320 --batch 32 --device cpu --network.hidden 16 --network.depth 1 --preview.num 0 "
     "--optimizer.lr 0.01 --optimizer.warmup 0 --ema.evaluation 0.5 --objective.share 0.25"
 )
 DIT = f"{TINY} --network.heads 2 --network.patch 4 --objective.share 0.25"

@@ -26,7 +26,7 @@ from anystep.run.plan import forward_units
 from .conftest import Command
 from .test_mistakes import tree
 
-SMALL = "--images 640 --batch 64 --device cpu --network.hidden 16 --network.depth 1 --network.heads 2"
+SMALL = "--images 640 --batch 64 --device cpu --preview.num 0 --network.hidden 16 --network.depth 1 --network.heads 2"
 DIGITS = f"compare digits {SMALL} --optimizer.warmup 0 --methods shortcut,+guidance,+twin_ema --steps 1 2 --num 32"
 
 

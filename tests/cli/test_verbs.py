@@ -26,6 +26,10 @@ from anystep.training.trainer import TrainResult
 from .conftest import Command
 from .test_mistakes import tree
 
+VECTORS = (
+    "--data.path own.npz --data.labels None --network.hidden 8 --images 64 --batch 32 --device cpu --preview.num 0"
+)
+
 
 def table(said: str) -> list[str]:
     """Return the head and the lines of the table of scores in what a command said, without marks."""
@@ -288,8 +292,7 @@ def test_vectors_of_any_length_have_a_picture_of_their_columns(command: Command)
     for width in (1, 3):
         vectors = np.random.default_rng(0).normal(size=(64, width))
         np.savez("own.npz", vectors=vectors)
-        words = "--data.path own.npz --data.labels None --network.hidden 8 --images 64 --batch 32 --device cpu"
-        assert command(f"train vectors-flow_matching {words} --out v{width}").code == 0
+        assert command(f"train vectors-flow_matching {VECTORS} --out v{width}").code == 0
         assert command(f"sample v{width} --steps 1 2 --num 50").out == f"v{width}/samples/samples.png\n"
         said = command(f"report v{width} --steps 1 2 --out report")
         assert said.out.splitlines() == ["report/columns.png", "report/report.html"]
@@ -309,8 +312,7 @@ def test_vectors_without_a_format_are_plotted_where_all_columns_show_else_arrays
 
     for width in (3, 17):
         np.savez("own.npz", vectors=np.random.default_rng(0).normal(size=(64, width)))
-        words = "--data.path own.npz --data.labels None --network.hidden 8 --images 64 --batch 32 --device cpu"
-        assert command(f"train vectors-flow_matching {words} --out v{width}").code == 0
+        assert command(f"train vectors-flow_matching {VECTORS} --out v{width}").code == 0
     arrays = ["samples_1.npz", "samples_4.npz"]
     assert sampled(3) == (["samples.png"], "")
     assert sampled(17) == (arrays, "note: vectors of 17 columns are written as arrays; --format png plots them\n")

@@ -4,7 +4,9 @@ What is made smaller, always in the same way:
 
 - `train` and `compare`: `--images` is a few updates, `--batch` at most 64, the network tiny, pairs few, images 8 x 8;
   no previews, one job, and all runs are on the CPU. A run that resumes or starts from another is as that one is.
-- `compare` has the first seed, at most 4 steps, and two methods if it names none. The same comparison runs once.
+- `compare` has the first seed, at most 4 steps, and the first three of the methods that it names; shortcut models and
+  flow matching if it names none, and beside them those that it is to run without. The same comparison runs once.
+- `sample` and `evaluate` take 16 steps where more are named.
 - `--num` is at most 16 (`sample`, `evaluate`, `compare`), `--condition` has 3 rows, `report` shows 1 and 4 steps.
 - `data classifier` sees 640 images.
 - In Python `images=N` is 128. A block that begins with `# mine.py` is that file.
@@ -24,6 +26,7 @@ import pytest
 from tests.docs.pages import DIT, PAGES, ROOT, SMALL, Block, blocks
 
 from anystep.cli.main import main
+from anystep.comparison.compare import NAMES
 from anystep.run.facts import read_config
 
 #: methods whose runs have several phases, or bins that double over the run: an update each, at least
@@ -70,6 +73,9 @@ def smaller(words: list[str]) -> list[str]:
         return capped(words, "--images", 640)
     if subcommand in {"sample", "evaluate", "compare"} and not {"--refine", "--interpolate"} & set(rest):
         rest = capped(rest, "--num", 3 if "--condition" in rest else 16)
+    if subcommand in {"sample", "evaluate"}:
+        named = dict.fromkeys(min(int(step), 16) for step in values(rest, "--steps"))
+        rest = [*without(rest, "--steps"), "--steps", *map(str, named)]
     if subcommand == "report" and "--steps" not in rest:
         rest = [*rest, "--steps", "1", "4"]
     if subcommand not in {"train", "compare"} or "--dry-run" in rest or "--help" in rest or "--help-all" in rest:
@@ -80,7 +86,7 @@ def smaller(words: list[str]) -> list[str]:
     rest = without(rest, "--jobs", "--ema.profile-every", "--optimizer.warmup", "--json")
     rest = capped(rest, "--batch", 64)
     batch = int(rest[rest.index("--batch") + 1])
-    updates = 20 if "--without" in rest or any(name in recipe for name in LONG) else 3
+    updates = 20 if any(name in recipe for name in LONG) else 3
     rest = capped(without(rest, "--images"), "--images", updates * batch)
     if "reflow" in recipe and "live" not in recipe:
         rest += ["--objective.pairs", "64", "--objective.pair-steps", "2"]
@@ -97,8 +103,10 @@ def smaller(words: list[str]) -> list[str]:
 
 def fewer(words: list[str]) -> list[str]:
     """Return the options of `compare` with fewer methods, seeds and steps."""
-    if not {"--methods", "--without"} & set(words):
-        words = [*words, "--methods", "shortcut,flow_matching"]
+    named = listed(words, "--methods") or ["shortcut", "flow_matching", *listed(words, "--without")]
+    assert set(named) <= set(NAMES), named
+    most = 3 if "--methods" in words else len(named)
+    words = [*without(words, "--methods"), "--methods", *named[:most]]
     if "--seeds" in words:
         seed = words[words.index("--seeds") + 1]
         words = [*without(words, "--seeds"), "--seeds", seed]
@@ -112,6 +120,11 @@ def values(words: list[str], option: str) -> list[str]:
     """Return the words that follow an option."""
     after = words[words.index(option) + 1 :]
     return list(takewhile(lambda word: not word.startswith("--"), after))
+
+
+def listed(words: list[str], option: str) -> list[str]:
+    """Return the names that follow an option, by spaces or commas; none without it."""
+    return ",".join(values(words, option)).split(",") if option in words else []
 
 
 def run_anystep(words: list[str]) -> None:

@@ -19,7 +19,7 @@ from anystep.objectives import OBJECTIVES, AlphaFlow, Draw, MeanFlow, Reflow, Sh
 from anystep.objectives.mean_flow import draw_interval
 from anystep.objectives.shortcut import StepLevels
 from anystep.recipes import FAMILIES, family_name, find_base, find_recipe, from_run, with_method
-from anystep.run.config import Config, TrainingConfig
+from anystep.run.config import Config, PreviewConfig, TrainingConfig
 from anystep.run.plan import forward_units, phases, segments
 from anystep.run.weights import read_trained
 from anystep.training.state import State
@@ -35,7 +35,7 @@ def small(config: Config, method: str) -> Config:
     """The recipe with a network of next to no size, on so few images that a method of seven phases just has them."""
     network = replace(config.network, hidden=16, depth=1, **({"heads": 2} if config.network.name == "dit" else {}))  # type: ignore[type-var]
     training = TrainingConfig(images=32 * UPDATES, batch=32, device="cpu")
-    return with_method(replace(config, network=network, training=training), method)
+    return with_method(replace(config, network=network, training=training, preview=PreviewConfig(num=0)), method)
 
 
 @pytest.fixture
