@@ -26,7 +26,7 @@ def table_text(summary: Sequence[Row], metric: str, failures: Sequence[Row] = ()
     units = {row["method"]: f"{row['forward_units']:,}" for row in summary}
     lengths = {n: max(len(text) for (_, m), text in cells.items() if m == n) for _, n in cells}
     heads = {n: max(lengths[n], len(steps_name(n))) for n in sorted(lengths, reverse=True)}
-    first, last = 2 + max(map(len, units)), max(len("forward passes"), *map(len, units.values()))
+    first, last = 2 + max(len(display_name(m)) for m in units), max(len("forward passes"), *map(len, units.values()))
     room, columns = width - first - last - 2, list[int]()
     for n in sorted(heads, key=lambda n: n not in PAPER):  # stable: most steps first
         room -= heads[n] + 2
@@ -48,7 +48,8 @@ def table_text(summary: Sequence[Row], metric: str, failures: Sequence[Row] = ()
     notes = _notes(summary, failures, "\n".join(lines), sorted(heads.keys() - columns, reverse=True))
     if floor is not None:
         why = "as many examples drawn from the reference; scores at or below it are equally good"
-        notes.append(f"floor {floor.value:.3g}: {why}")
+        value = f"{floor.value:,.0f}" if floor.value >= 100 else f"{floor.value:.3g}"
+        notes.append(f"floor {value}: {why}")
         if floor.deviation is not None and AT_FLOOR in "\n".join(lines):
             notes.append(f"{AT_FLOOR} {WHY_AT_FLOOR}, {floor.deviation:.2g}")
     heading = metric_title(metric) + (f", {better(metric)} is better" if better(metric) else "")
