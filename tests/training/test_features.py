@@ -52,6 +52,7 @@ def config(path: Path, images: int = 1280, batch: int = 128, **options: Any) -> 
         ema=replace(base.ema, evaluation=0.98),
         training=replace(base.training, images=images, batch=batch, device="cpu"),
         checkpoint=replace(base.checkpoint, every=640),
+        preview=replace(base.preview, num=0),
     )
 
 

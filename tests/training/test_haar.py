@@ -262,7 +262,7 @@ def test_vectors_have_bands_too(tmp_path: Path) -> None:
     """Of a point (a, b): (a + b) / sqrt(2) and (a - b) / sqrt(2)."""
     config = find_recipe("eight_gaussians-shortcut")
     short = replace(config, penalty=WHITENED, training=replace(config.training, images=512, batch=256, device="cpu"))
-    train(short, tmp_path / "run")
+    train(replace(short, preview=replace(config.preview, num=0)), tmp_path / "run")
     record = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])
     assert record["step"] == 2 and 0 < record["loss"] < 10
 
