@@ -100,7 +100,7 @@ def flow_loss(run: Path) -> float:
 
 
 def rows(trial: Trial, variant: str, length: float) -> list[dict[str, Any]]:
-    """Return a row per number of steps of a finished run."""
+    """Return a row per number of steps of a finished run; none of another."""
     about = {"variant": variant, "length": length, "seed": trial.seed, "images": trial.config.training.images}
     metrics = ("frechet", "energy", "precision", "recall", "accuracy", "frechet_floor")
     return [
@@ -134,6 +134,8 @@ def summary(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def keep(name: str, new: Sequence[dict[str, Any]]) -> None:
     """Add rows to the set's JSON file, in place of those of the same run."""
+    if not new:
+        return
     path = RESULTS / f"one_step_{name}.json"
     kept = json.loads(path.read_text())["results"]["rows"] if path.exists() else []
     key = ("variant", "length", "seed", "steps")
@@ -168,6 +170,8 @@ def main() -> None:
             print(f"{trial.run.name}: {event.text}", flush=True)
             keep(args.set, rows(trial, names[trial.run], args.length))
 
+    for trial in trials:  # those that are finished are not attempted again
+        keep(args.set, rows(trial, names[trial.run], args.length))
     attempt_all(trials, watch, StopRequest(), args.jobs, ["one_step_weights"])
 
 

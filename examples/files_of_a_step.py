@@ -58,7 +58,7 @@ def files_of_a_step(recipe: str, updates: int = 3) -> set[str]:
 
 
 if __name__ == "__main__":
-    files = files_of_a_step(*sys.argv[1:] or ["digits-shortcut"])
+    files = files_of_a_step(*sys.argv[1:] or ["digits-shortcut_paper"])
     own = sorted(name for name in files if name.split("/")[0] not in APART)
     print(f"{len(own)} files:", *own, sep="\n  ")
     print(f"and {len(files) - len(own)} of {', '.join(APART)}:", *sorted(files - set(own)), sep="\n  ")

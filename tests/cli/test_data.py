@@ -35,7 +35,7 @@ def test_what_is_printed_of_a_folder(command: Command, pictures: Path) -> None:
         "images": "12",
         "sizes": "all 8 x 8",
         "modes": "RGB 12",
-        "ignored": "1 other files: 1 .txt (few/notes.txt)",
+        "ignored": "1 other file: 1 .txt (few/notes.txt)",
         "classes": "2, the smallest is few: many (8), few (4)",
         "a run gets": "32 x 32 rgb, the centre square, resized (--data.size)",
         "held out": "none; --data.heldout 0.1 keeps a tenth for evaluate",

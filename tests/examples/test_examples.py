@@ -66,7 +66,7 @@ def test_the_docs_show_every_example() -> None:
 
 
 def test_a_training_step_passes_through_at_most_twelve_files() -> None:
-    command = [sys.executable, str(EXAMPLES / "files_of_a_step.py"), "digits-shortcut"]
+    command = [sys.executable, str(EXAMPLES / "files_of_a_step.py"), "digits-shortcut_paper"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     count, *names = done.stdout.split("\nand ")[0].splitlines()

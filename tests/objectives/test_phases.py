@@ -181,6 +181,6 @@ def test_a_value_out_of_range_is_named(method: Callable[..., Objective], field: 
 
 @pytest.mark.parametrize(("share", "batch", "enough"), [(0.25, 1, 4), (0.125, 4, 8), (0.9, 4, 8)])
 def test_a_batch_without_rows_of_one_kind_is_refused(share: float, batch: int, enough: int) -> None:
-    with pytest.raises(ValueError, match=r"leaves no examples of one kind: raise training\.batch"):
+    with pytest.raises(ValueError, match=r"which leaves none of one kind: raise training\.batch"):
         LiveReflow(share=share).check_batch(batch)
     LiveReflow(share=share).check_batch(enough)

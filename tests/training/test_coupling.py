@@ -294,7 +294,8 @@ def test_a_large_pool_is_said(small: Config) -> None:
     large = replace(small, coupling=CouplingConfig(65))
     assert [line.split(" pooled")[0] for line in notes(large)] == ["coupling: 2,080"]
     assert list(notes(replace(small, coupling=CouplingConfig(64)))) == []
-    assert list(notes(replace(small, coupling=CouplingConfig(65, per_class=True)))) == []
+    by_class = replace(small, coupling=CouplingConfig(65, per_class=True))
+    assert list(notes(by_class, 10)) == [] and list(notes(by_class)) == list(notes(large))
 
 
 def test_it_is_said_that_classes_are_ignored() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from anystep.flow.coupling import CouplingConfig
 from anystep.objectives import MeanFlow, Reflow, Shortcut
 from anystep.recipes import find_recipe, recipe_names
 from anystep.recipes.method import network_for
@@ -55,11 +56,16 @@ def test_pairs_say_what_they_cost() -> None:
     config = replace(find_recipe("digits-reflow"), objective=Reflow(pairs=1000, pair_steps=16, guidance=2))
     whole = 32_000 + 3 * config.training.steps * config.training.batch
     assert forward_units(config) == whole
-    assert list(notes(config)) == [f"pairs: 1,000 x 16 steps, 32,000 network forward passes of {whole:,} in all"]
+    told = f"pairs: 1,000 x 16 steps, 32,000 network forward passes of {whole:,} in all"
+    assert list(notes(replace(config, coupling=CouplingConfig()))) == [told]
+
+
+def in_batches(config: Config, batch: int) -> Config:
+    return replace(config, training=replace(config.training, batch=batch))
 
 
 def test_a_decay_that_asks_for_more_than_the_run_is_told_what_the_warm_up_reaches() -> None:
-    config = find_recipe("digits-improved_shortcut")  # 938 updates
+    config = in_batches(find_recipe("digits-improved_shortcut"), 256)  # 938 updates
     long = replace(config, ema=replace(config.ema, evaluation=0.9999))
     reached = "is not reached: the warm-up ends at 0.9905 (ema.warmup)"
     assert list(notes(long)) == [f"ema.evaluation 0.9999 {reached}"]
@@ -71,7 +77,7 @@ def test_a_decay_that_asks_for_more_than_the_run_is_told_what_the_warm_up_reache
 
 
 def test_the_decay_that_is_reached_is_that_of_the_last_phase() -> None:
-    config = find_recipe("digits-progressive_distillation")  # its last has 82 updates
+    config = in_batches(find_recipe("digits-progressive_distillation"), 256)  # its last has 82 updates
     long = replace(config, ema=replace(config.ema, evaluation=0.9999))
     assert list(notes(long)) == ["ema.evaluation 0.9999 is not reached: the warm-up ends at 0.9011 (ema.warmup)"]
 

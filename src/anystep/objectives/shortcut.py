@@ -102,7 +102,8 @@ class StepLevels(FlowMatching):
         spread_out = self.ladder.large_share if self.level == "large" else self.ladder.equal_share
         level[chosen] = spread_out(groups).repeat_interleave(self.roll_out)
         level = draw.ours(level)
-        if self.level == "random" or groups < self.ladder.levels:
+        few = self.share_start is not None and groups < self.ladder.levels
+        if self.level == "random" or few:
             drawn = (draw.uniform("level") * self.ladder.levels).long()
             first = torch.arange(len(drawn), device=draw.device) // self.roll_out * self.roll_out
             level = torch.where(level == FLOW, level, drawn[first])
