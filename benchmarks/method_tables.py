@@ -249,6 +249,8 @@ def notes(record: Record, methods: Sequence[str], results: Path, told: Sequence[
         if failure["method"] in methods:
             where = "" if failure["steps"] is None else f", {failure['steps']} steps"
             lines.append(f"Failed: {failure['method']}, seed {failure['seed']}{where}: {failure['why']}.")
+    if results == RESULTS and all(row["method"] not in PAPER for row in record["summary"]):
+        lines.append("Made with the digits recipe of before [one step without a price](one_step.md).")
     where = f"../../{RESULTS.relative_to(ROOT).parent}/{results.name}"
     return "\n".join([*lines, f"`{record['command']}`,", f"[results]({where}) with commit, device and protocol."])
 

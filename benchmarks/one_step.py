@@ -29,7 +29,9 @@ RISING: Options = {"weight": "own_error", "weight.none-until": "0.4", "weight.fu
 OT: Options = {"coupling.batches": "8", "coupling.per-class": ""}
 LARGE: Options = {"objective.level": "large"}
 EIGHTH: Options = {"objective.share": "0.125"}
-ALL: Options = {**RISING, **OT, **LARGE}
+QUARTER: Options = {"objective.share": "0.25"}
+#: the default of the recipe for digits
+ALL: Options = {**RISING, **OT, **LARGE, **EIGHTH}
 
 #: options of `anystep train` beside those of the set; `paper` is the shortcut model as published
 VARIANTS: Mapping[str, Options] = {
@@ -48,15 +50,22 @@ VARIANTS: Mapping[str, Options] = {
     "roll_out": {"objective.roll-out": "2"},
     "weight+ot": {**RISING, **OT},
     "all": ALL,
-    "all+eighth": {**ALL, **EIGHTH},
-    "all+rising_share": {**ALL, "objective.share-start": "0.125", "objective.share-change": "0.4 0.7"},
-    "all+half_at_the_end": {
+    "all+quarter": {**ALL, **QUARTER},
+    "all+rising_share": {
         **ALL,
-        "objective.share": "0.5",
+        **QUARTER,
         "objective.share-start": "0.125",
-        "objective.share-change": "0.4 0.9",
+        "objective.share-change": "0.4 0.7",
     },
-    "all+logit_normal": {**ALL, "objective.time": "logit_normal"},
+    "all+quarter+logit_normal": {**ALL, **QUARTER, "objective.time": "logit_normal"},
+    "all+ot32": {**ALL, "coupling.batches": "32"},
+    "all+rising_share+ot32": {
+        **ALL,
+        **QUARTER,
+        "objective.share-start": "0.125",
+        "objective.share-change": "0.4 0.7",
+        "coupling.batches": "32",
+    },
     "all+roll_out": {**ALL, "objective.roll-out": "2"},
     "all+roll_out+state": {**ALL, "objective.roll-out": "2", "objective.through-state": ""},
     "all+cap": {**ALL, "weight.cap": "50"},

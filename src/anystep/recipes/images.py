@@ -67,7 +67,7 @@ def images32(data: Source) -> Config:
         coupling=BY_CLASS,
         optimizer=OptimizerConfig(lr=2e-3, betas=(0.9, 0.99), clip_norm=1.0, warmup=4_096, decay=0.5),
         ema=EmaConfig(target=0.95, evaluation=0.998),
-        training=TrainingConfig(images=109_728, batch=32, matmul_precision="high"),
+        training=TrainingConfig(images=82_272, batch=32, matmul_precision="high"),
         checkpoint=CheckpointConfig(every=16_000),
         log=LogConfig(every=1_600),
     )
