@@ -135,7 +135,7 @@ def test_a_recipe_as_published_has_nothing_that_its_paper_lacks() -> None:
             assert config.weight == NoWeight()
         assert plain.objective == replace(Shortcut(), M=plain.objective.M, time=plain.objective.time)  # type: ignore[attr-defined]
         assert plain.coupling == CouplingConfig() and plain.penalty.name == "own"
-        assert full == replace(with_method(find_recipe(f"{family}-shortcut"), "+twin_ema"), recipe=full.recipe)
+        assert full == replace(with_method(find_base(family), "+twin_ema"), recipe=full.recipe)
 
 
 def test_a_familys_weight_is_for_methods_with_both_kinds_of_example() -> None:
