@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed-
 .PHONY: demo test lint clean
 
 demo: $(STAMP)report  ## train a one-step model on digits beside flow matching, score both, write figures and a report
-	$(BIN)/anystep compare digits --methods shortcut flow_matching --steps 1 2 4 8 32 128 --jobs 2 --out $(DEMO) --images 166400
+	$(BIN)/anystep compare digits --methods shortcut flow_matching --steps 1 2 4 8 32 128 --jobs 2 --out $(DEMO) --images 176000
 	$(BIN)/anystep report $(DEMO)/shortcut-seed0 $(DEMO)/flow_matching-seed0 --out $(DEMO)/report
 	@echo
 	@echo "The report: $(DEMO)/report/report.html   The pictures: $(DEMO)/samples.png, $(DEMO)/report/"
