@@ -8,6 +8,7 @@ import argparse
 import json
 import shlex
 import statistics
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -165,6 +166,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/one_step"))
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time; the cores are shared out among them")
     args = parser.parse_args()
+    seeds, length = map(str, args.seeds), f"{args.length:g}"  # no path is recorded
+    sys.argv = [sys.argv[0], args.set, "--variants", *args.variants, "--seeds", *seeds, "--length", length]
     names = dict[Path, str]()
     trials = []
     for seed in args.seeds:
