@@ -151,9 +151,9 @@ def keep(name: str, new: Sequence[dict[str, Any]]) -> None:
     key = ("variant", "length", "seed", "steps")
     merged = {tuple(row[part] for part in key): row for row in [*kept, *new]}
     found = [merged[each] for each in sorted(merged)]
-    commands = {variant: shlex.join(["anystep", "train", *arguments(name, variant)]) for variant in VARIANTS}
-    present = dict.fromkeys(row["variant"] for row in found)
-    protocol = {"num": SETS[name].num, "commands": {variant: commands[variant] for variant in present}}
+    variants = dict.fromkeys(row["variant"] for row in found)
+    commands = {variant: shlex.join(["anystep", "train", *arguments(name, variant)]) for variant in variants}
+    protocol = {"num": SETS[name].num, "commands": commands}
     write(f"one_step_{name}", protocol, {"summary": summary(found), "rows": found})
 
 

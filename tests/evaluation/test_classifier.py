@@ -3,7 +3,6 @@
 import hashlib
 import json
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +14,12 @@ from torch.nn import functional
 from anystep.core.errors import DataError, UsageError
 from anystep.core.random import Keys
 from anystep.data import Dataset, Digits
+from anystep.data.order import batch_indices
 from anystep.evaluation.evaluate import evaluate
 from anystep.evaluation.features.base import extract
 from anystep.evaluation.features.classifier import ClassifierSpace, read_classifier
 from anystep.evaluation.features.classifier_training import (
     BATCH,
-    batches_of,
     moved,
     train_classifier,
     usual_images,
@@ -217,7 +216,7 @@ def test_data_without_classes_or_images_has_no_classifier(data, message, tmp_pat
 
 
 def test_every_pass_has_each_example_once_in_another_order():
-    seen = np.concatenate(list(islice(batches_of(100, Keys(0)), 25)))
+    seen = np.concatenate([batch_indices(100, BATCH, update, Keys(0)) for update in range(25)])
     assert len(seen) == 25 * BATCH
     passes = seen[:1600].reshape(16, 100)
     assert (np.sort(passes) == np.arange(100)).all() and (passes[0] != passes[1]).any()

@@ -201,23 +201,22 @@ def describe_protocol(comparison: Comparison, scores: Sequence[Score]) -> str:
         return cost
     scales = {result.trial.guidance for result in comparison.results} - {None}
     guidance = "".join(f", guidance {scale:g} where it is an input" for scale in scales)
-    weight = _who("weight", {each.trial.method: each.trial.config.weight.name for each in comparison.results}, "none")
-    couplings = {each.trial.method: each.trial.config.coupling for each in comparison.results}
-    coupled = {method: "" if not each.batches else "optimal transport" for method, each in couplings.items()}
-    coupling = _who("coupling", coupled, "")
-    return (
-        f"{summarise(scores[0]['protocol'])}, seed {scores[0]['protocol']['seed']}{guidance}{weight}{coupling}\n{cost}"
-    )
+    configs = {result.trial.method: result.trial.config for result in comparison.results}
+    weights = {method: config.weight.name for method, config in configs.items()}
+    couplings = {method: "optimal transport" if each.coupling.batches else "none" for method, each in configs.items()}
+    extras = _who("weight", weights) + _who("coupling", couplings)
+    protocol = scores[0]["protocol"]
+    return f"{summarise(protocol)}, seed {protocol['seed']}{guidance}\n{extras}{cost}"
 
 
-def _who(what: str, values: Mapping[str, str], nothing: str) -> str:
-    """Return a line per value with the methods that have it, or with those that have not if these are fewer."""
+def _who(what: str, values: Mapping[str, str]) -> str:
+    """Return a line per value but "none": the methods that have it, or those that do not if these are fewer."""
     lines = []
-    for value in dict.fromkeys(value for value in values.values() if value != nothing):
+    for value in (value for value in dict.fromkeys(values.values()) if value != "none"):
         having = [display_name(method) for method, each in values.items() if each == value]
         others = [display_name(method) for method, each in values.items() if each != value]
-        named = f"all but {', '.join(others)}" if 0 < len(others) < len(having) else ", ".join(having)
-        lines.append(f"\n{what} {value}: {named if others else 'all'}")
+        named = f"all but {', '.join(others)}" if len(others) < len(having) else ", ".join(having)
+        lines.append(f"{what} {value}: {named if others else 'all'}\n")
     return "".join(lines)
 
 

@@ -37,9 +37,9 @@ example: anystep data inspect pictures
 
 #: of a sheet: rows, images in a row, pixels of an image's side; of a list: names that are shown, classes that are
 ROWS, COLUMNS, SIDE, FEW, CLASSES = 20, 12, 128, 3, 30
-#: files in a folder that the library `datasets` has saved
-#: families whose images the library has
+#: families whose images need no file
 BUILT_IN = ("digits", "emoji")
+#: files in a folder that the library `datasets` has saved
 SAVED = ("*.parquet", "state.json", "dataset_dict.json")
 
 
@@ -103,9 +103,9 @@ def parse_inspect(argv: Sequence[str]) -> tuple[InspectOptions, Path, str, Sourc
 
 def find_source(path: Path) -> tuple[str, Source]:
     """Return the family of recipes for the data at a path, and its source with that path. Raises DataError."""
-    if not path.exists() and str(path) in BUILT_IN:
-        return str(path), FAMILIES[str(path)].main.data
     if not path.exists():
+        if str(path) in BUILT_IN:
+            return str(path), FAMILIES[str(path)].main.data
         raise DataError(f"{path}: no such file or folder")
     family = "folder32"
     options: dict[str, Any] = {}

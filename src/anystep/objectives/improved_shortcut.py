@@ -87,10 +87,8 @@ class ImprovedShortcut(StepLevels):
         x_t = interpolate(x0, x1, t, self.sigma_min)
         condition = drop(networks.online, batch.condition, self.label_drop, draw, kept=level == GUIDED)
         W = self.draw_guidance(networks.online, draw, level, condition)  # [B]
-        target, query = (
-            velocity(x0, x1, self.sigma_min),
-            Query(x_t, t, torch.where(level < 0, 0.0, 2 * d), condition, W),
-        )
+        query = Query(x_t, t, torch.where(level < 0, 0.0, 2 * d), condition, W)
+        target = velocity(x0, x1, self.sigma_min)
         if self.roll_out > 1:
             query = self.rolled_out(networks.online, query, level)
             assert query.guidance is not None

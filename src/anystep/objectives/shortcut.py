@@ -99,8 +99,7 @@ class StepLevels(FlowMatching):
         """
         chosen, level = self.consistent(draw, progress), torch.full((draw.total,), FLOW)
         groups = int(chosen.sum()) // self.roll_out
-        spread_out = self.ladder.large_share if self.level == "large" else self.ladder.equal_share
-        level[chosen] = spread_out(groups).repeat_interleave(self.roll_out)
+        level[chosen] = self.spread_levels(groups).repeat_interleave(self.roll_out)
         level = draw.ours(level)
         few = self.share_start is not None and groups < self.ladder.levels
         if self.level == "random" or few:
@@ -108,6 +107,10 @@ class StepLevels(FlowMatching):
             first = torch.arange(len(drawn), device=draw.device) // self.roll_out * self.roll_out
             level = torch.where(level == FLOW, level, drawn[first])
         return level
+
+    def spread_levels(self, groups: int) -> Tensor:
+        """Return the levels of as many examples, or groups of `roll_out`, int64 [groups], unless they are drawn."""
+        return self.ladder.large_share(groups) if self.level == "large" else self.ladder.equal_share(groups)
 
     def draw_times(self, draw: Draw, level: Tensor) -> tuple[Tensor, Tensor]:
         """Return t and the half step d, [B]: t is a multiple of 2d, or a time of flow matching where level < 0.
@@ -177,9 +180,8 @@ class StepLevels(FlowMatching):
     def level_shares(self) -> list[float]:
         """Fraction of each level among the self-consistency examples, finest first."""
         levels = self.ladder.levels
-        if self.level != "large" or levels < 3:
-            return [1 / levels] * levels
-        return [0.5 / (levels - 2)] * (levels - 2) + [0.25, 0.25]
+        groups = 4 * levels * max(1, levels - 2)  # whole periods of both laws
+        return [count / groups for count in self.spread_levels(groups).bincount(minlength=levels).tolist()]
 
     @property
     def roll_out_passes(self) -> float:

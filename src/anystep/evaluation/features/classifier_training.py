@@ -20,6 +20,7 @@ from anystep.core.fields import require
 from anystep.core.files import write_bytes, write_text
 from anystep.core.random import Keys
 from anystep.data.base import Dataset
+from anystep.data.order import batch_indices
 from anystep.evaluation.features.classifier import Classifier, ClassifierFacts, facts_path
 
 #: channels of the first convolutions; further ones have as many as the last
@@ -115,9 +116,8 @@ def fit(
     updates = math.ceil(images / BATCH)
     optimizer = torch.optim.AdamW(network.parameters(), LR, weight_decay=WEIGHT_DECAY)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=updates + 1, pct_start=0.1)
-    batches = batches_of(len(train), keys)
     for update in range(updates):
-        index = next(batches)
+        index = batch_indices(len(train), BATCH, update, keys)
         pixels = moved(train.read(index), shift, keys.words(update, "shift", 2))
         loss = nn.functional.cross_entropy(network(pixels), torch.from_numpy(train.labels[index]))
         optimizer.zero_grad()
@@ -125,17 +125,6 @@ def fit(
         optimizer.step()
         rate.step()
         progress(min((update + 1) * BATCH, images), images)
-
-
-def batches_of(examples: int, keys: Keys) -> Iterator[Any]:
-    """Yield the numbers of a batch's examples, without end; each pass over the data has another order."""
-    left, number = np.zeros(0, np.int64), 0
-    while True:
-        while len(left) < BATCH:
-            left = np.concatenate([left, keys.permutation(number, "order", examples)])
-            number += 1
-        yield left[:BATCH]
-        left = left[BATCH:]
 
 
 def moved(pixels: Rows, shift: int, words: Any) -> Tensor:
