@@ -31,7 +31,8 @@ OT: Options = {"coupling.batches": "8", "coupling.per-class": ""}
 LARGE: Options = {"objective.level": "large"}
 EIGHTH: Options = {"objective.share": "0.125"}
 QUARTER: Options = {"objective.share": "0.25"}
-#: the default of the recipe for digits
+#: 1/8 of the examples until 40 % of the run, 1/4 from 70 % on
+RISING_SHARE: Options = {**QUARTER, "objective.share-start": "0.125", "objective.share-change": "0.4 0.7"}
 ALL: Options = {**RISING, **OT, **LARGE, **EIGHTH}
 
 #: options of `anystep train` beside those of the set; `paper` is the shortcut model as published
@@ -52,21 +53,12 @@ VARIANTS: Mapping[str, Options] = {
     "weight+ot": {**RISING, **OT},
     "all": ALL,
     "all+quarter": {**ALL, **QUARTER},
-    "all+rising_share": {
-        **ALL,
-        **QUARTER,
-        "objective.share-start": "0.125",
-        "objective.share-change": "0.4 0.7",
-    },
+    "all+rising_share": {**ALL, **RISING_SHARE},
     "all+quarter+logit_normal": {**ALL, **QUARTER, "objective.time": "logit_normal"},
     "all+ot32": {**ALL, "coupling.batches": "32"},
-    "all+rising_share+ot32": {
-        **ALL,
-        **QUARTER,
-        "objective.share-start": "0.125",
-        "objective.share-change": "0.4 0.7",
-        "coupling.batches": "32",
-    },
+    "all+rising_share+ot32": {**ALL, **RISING_SHARE, "coupling.batches": "32"},
+    "all+rising_share+ot64": {**ALL, **RISING_SHARE, "coupling.batches": "64"},
+    "all+more_share+ot64": {**ALL, **RISING_SHARE, "objective.share": "0.375", "coupling.batches": "64"},
     "all+roll_out": {**ALL, "objective.roll-out": "2"},
     "all+roll_out+state": {**ALL, "objective.roll-out": "2", "objective.through-state": ""},
     "all+cap": {**ALL, "weight.cap": "50"},
