@@ -123,6 +123,8 @@ def one_step(path: Path) -> str:
         for length in sorted({row["length"] for row in results}, reverse=True):
             rows = [row for row in results if (row["trial"], row["length"]) == (trial, length)]
             parts += [one_step_table(rows, record["protocol"])] if rows else []
+    if measured := [row for row in results if "gradient_ratio" in row and row["length"] == 1]:
+        parts.append(gradient_table(measured))
     where = f"../../{RESULTS.relative_to(ROOT).parent}/{path.name}"
     parts.append(f"[Results]({where}) with the commands, commit, machine and every seed.")
     return "\n" + "\n\n".join(parts) + "\n\n"
@@ -148,6 +150,18 @@ def one_step_table(rows: Sequence[Record], protocol: Record) -> str:
     judged = "trials, on which settings were chosen" if trial else "runs that judge the settings"
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return f"{about}; {judged}; Frechet distance in each number of steps, {protocol['num']:,} samples:\n\n{text}"
+
+
+def gradient_table(rows: Sequence[Record]) -> str:
+    """Return the table of how the gradients of the two kinds of example compare, over the last 30 % of the runs."""
+    heads = ["variant", "norm, relative to that of the flow examples", "cosine with that of the flow examples"]
+    lines = [heads, ["---", "---:", "---:"]]
+    for name in sorted({row["variant"] for row in rows}):
+        same = [row for row in rows if row["variant"] == name]
+        means = [statistics.mean(row[field] for row in same) for field in ("gradient_ratio", "gradient_cosine")]
+        lines.append([f"`{name}`", *(f"{mean:.2f}" for mean in means)])
+    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"Gradient of the self-consistency examples, in single updates of the last 30 % of the runs:\n\n{text}"
 
 
 def with_deviation(row: Record) -> str:

@@ -33,6 +33,7 @@ EIGHTH: Options = {"objective.share": "0.125"}
 QUARTER: Options = {"objective.share": "0.25"}
 #: 1/8 of the examples until 40 % of the run, 1/4 from 70 % on
 RISING_SHARE: Options = {**QUARTER, "objective.share-start": "0.125", "objective.share-change": "0.4 0.7"}
+#: the default of the recipe for digits
 ALL: Options = {**RISING, **OT, **LARGE, **EIGHTH}
 
 #: options of `anystep train` beside those of the set; `paper` is the shortcut model as published
@@ -91,24 +92,41 @@ def config(name: str, variant: str, length: float, seed: int) -> Config:
     """Return a variant's run at ``length`` times the cost of the recipe."""
     base, (_, made) = parse_train([SETS[name].recipe])[1], parse_train(arguments(name, variant))
     made = with_budget(made, length * forward_units(base))
-    return replace(made, training=replace(made.training, seed=seed))
+    log = replace(made.log, gradients=made.training.images // 50)
+    return replace(made, log=log, training=replace(made.training, seed=seed))
 
 
-def flow_loss(run: Path) -> float:
-    """Return the mean loss of flow examples over the last tenth of the run's log."""
-    records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    last = [each["loss_by_level"]["flow"] for each in records[-max(1, len(records) // 10) :]]
-    return round(statistics.mean(last), 4)
+def records(run: Path, share: float) -> list[dict[str, Any]]:
+    """Return the records of the last ``share`` of a run's log."""
+    found = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [record for record in found if record["step"] > (1 - share) * found[-1]["step"]]
+
+
+def at_the_end(run: Path) -> dict[str, float]:
+    """Return what the log has on the end of a run.
+
+    The mean loss of flow examples over its last tenth. Over its last three tenths, in which a rising weight is full,
+    the norm of the gradient of all self-consistency examples relative to that of the flow examples, and their cosine.
+    """
+    losses = [record["loss_by_level"]["flow"] for record in records(run, 0.1)]
+    result = {"flow_loss": statistics.mean(losses)}
+    if measured := [record for record in records(run, 0.3) if "gradient_norm" in record]:
+        norms = [record["gradient_norm"] for record in measured]
+        result["gradient_ratio"] = statistics.mean(norm["marked"] / norm["flow"] for norm in norms)
+        result["gradient_cosine"] = statistics.mean(record["gradient_cosine"]["marked"] for record in measured)
+    return {name: round(value, 4) for name, value in result.items()}
 
 
 def rows(trial: Trial, variant: str, length: float) -> list[dict[str, Any]]:
     """Return a row per number of steps of a finished run; none of another."""
     about = {"variant": variant, "length": length, "seed": trial.seed, "images": trial.config.training.images}
+    scores = stored_result(trial).scores
+    end = at_the_end(trial.run) if scores else {}
     metrics = ("frechet", "energy", "precision", "recall", "accuracy", "frechet_floor")
     return [
-        {**about, "steps": score["steps"], "flow_loss": flow_loss(trial.run)}
+        {**about, "steps": score["steps"], **end}
         | {metric: round(score[metric], 4) for metric in metrics if score.get(metric) is not None}
-        for score in stored_result(trial).scores
+        for score in scores
     ]
 
 
@@ -127,7 +145,7 @@ def summary(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         line |= {"seeds": [row["seed"] for row in same]}
         line |= {"frechet": round(statistics.mean(frechet), 4)}
         line |= {"deviation": round(statistics.stdev(frechet), 4)} if len(same) > 1 else {}
-        for metric in ("recall", "flow_loss", "frechet_floor"):
+        for metric in ("recall", "flow_loss", "gradient_ratio", "gradient_cosine", "frechet_floor"):
             values = [row[metric] for row in same if metric in row]
             line |= {metric: round(statistics.mean(values), 4)} if values else {}
         result.append(line)
