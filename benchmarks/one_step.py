@@ -1,7 +1,7 @@
 """Shortcut models in one step and in many: weights, couplings and shares at equal compute (docs/methods/one_step.md).
 
 python benchmarks/one_step.py digits --seeds 10 11 12 --jobs 2
-python benchmarks/one_step.py digits --variants paper ours --seeds 10 --length 0.5
+python benchmarks/one_step.py digits --variants paper default --seeds 10 --length 0.5
 """
 
 import argparse
@@ -33,10 +33,9 @@ EIGHTH: Options = {"objective.share": "0.125"}
 QUARTER: Options = {"objective.share": "0.25"}
 #: 1/8 of the examples until 40 % of the run, 1/4 from 70 % on
 RISING_SHARE: Options = {**QUARTER, "objective.share-start": "0.125", "objective.share-change": "0.4 0.7"}
-#: the default of the recipe for digits
 ALL: Options = {**RISING, **OT, **LARGE, **EIGHTH}
 
-#: options of `anystep train` beside those of the set; `paper` is the shortcut model as published
+#: options of `anystep train` beside those of the set; `paper` is the shortcut model as published, `default` the recipe
 VARIANTS: Mapping[str, Options] = {
     "paper": {},
     "weight": RISING,
@@ -58,8 +57,8 @@ VARIANTS: Mapping[str, Options] = {
     "all+quarter+logit_normal": {**ALL, **QUARTER, "objective.time": "logit_normal"},
     "all+ot32": {**ALL, "coupling.batches": "32"},
     "all+rising_share+ot32": {**ALL, **RISING_SHARE, "coupling.batches": "32"},
-    "all+rising_share+ot64": {**ALL, **RISING_SHARE, "coupling.batches": "64"},
-    "all+more_share+ot64": {**ALL, **RISING_SHARE, "objective.share": "0.375", "coupling.batches": "64"},
+    "default": {**ALL, **RISING_SHARE, "coupling.batches": "64"},
+    "default+more_share": {**ALL, **RISING_SHARE, "objective.share": "0.375", "coupling.batches": "64"},
     "all+roll_out": {**ALL, "objective.roll-out": "2"},
     "all+roll_out+state": {**ALL, "objective.roll-out": "2", "objective.through-state": ""},
     "all+cap": {**ALL, "weight.cap": "50"},

@@ -1,12 +1,13 @@
 """The recipe for the 8x8 digits of scikit-learn: minutes on two CPU cores."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from anystep.codecs import Pixels
 from anystep.data import Digits
 from anystep.networks import DiTConfig
-from anystep.objectives import AlphaFlow, ImprovedShortcut, Objective, Shortcut
-from anystep.recipes.images import BY_CLASS, LATE_WEIGHT, SHORT
+from anystep.objectives import AlphaFlow, Objective
+from anystep.recipes.images import BY_CLASS, LATE_IMPROVED, LATE_SHORTCUT, LATE_WEIGHT, SHORT
 from anystep.run.config import CheckpointConfig, Config, EmaConfig, LogConfig, OptimizerConfig, TrainingConfig
 
 
@@ -20,14 +21,13 @@ def digits() -> Config:
         data=Digits(),
         codec=Pixels(),
         network=DiTConfig(hidden=128, depth=4, heads=4, patch=4, step_encoding="log2"),
-        # 1/8 of each batch for self-consistency, as in the authors' code: many steps stay close to flow matching's
-        objective=Shortcut(M=32, share=0.125, time="uniform", level="large"),
+        objective=LATE_SHORTCUT,
         weight=LATE_WEIGHT,
         coupling=BY_CLASS,
         optimizer=OptimizerConfig(lr=3e-3, betas=(0.9, 0.99), clip_norm=1.0, warmup=12_800, decay=0.5),
         # each step size learns from the next smaller one, and lags behind it: a short target EMA helps
         ema=EmaConfig(target=0.9, evaluation=0.995),
-        training=TrainingConfig(images=258_560, batch=128),
+        training=TrainingConfig(images=249_856, batch=128),
         checkpoint=CheckpointConfig(every=51_200),
         log=LogConfig(every=5_120),
     )
@@ -37,8 +37,6 @@ def digits() -> Config:
 #: alpha-Flow's floor is the paper's times 64 of its 4,096 elements.
 DIGITS: Mapping[str, Objective] = {
     **SHORT,
-    "improved_shortcut": ImprovedShortcut(
-        M=32, share=0.125, guided_share=0.125, guidance_max=2.0, time="uniform", level="large"
-    ),
+    "improved_shortcut": replace(LATE_IMPROVED, guidance_max=2.0),
     "alpha_flow": AlphaFlow(time_mean=2.0, time_std=2.0, adaptive_floor=1e-5),
 }
