@@ -21,7 +21,7 @@ test: $(STAMP)dev  ## linters, types, layers, and every test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 # The stamp is newer than what it was installed from; a changed pyproject or constraint installs again.
 $(STAMP)%: pyproject.toml constraints.txt

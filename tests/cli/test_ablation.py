@@ -52,7 +52,7 @@ def test_each_part_adds_itself_to_those_before() -> None:
     assert options(made["+guidance"])["objective.interval"] == 0
     bare, guided = options(made["shortcut_paper"]), options(made["+guidance"])
     sections = {name.partition(".")[0] for name, value in guided.items() if value != bare.get(name)}
-    assert sections == {"recipe", "network", "objective"}  # the input W
+    assert sections == {"recipe", "network", "objective", "training"}  # the input W, and fewer images at the same cost
     for config in made.values():
         assert forward_units(config) == pytest.approx(3 * 280_000, rel=2e-3)
 

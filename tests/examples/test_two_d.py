@@ -12,7 +12,7 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "two_d.py"
 
 def test_one_shortcut_step_is_nearer_to_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     pytest.importorskip("matplotlib")
-    words = [str(EXAMPLE), "--out", str(tmp_path), "--images", "50000", "--num", "400"]
+    words = [str(EXAMPLE), "--out", str(tmp_path), "--images", "50000", "--num", "200"]
     monkeypatch.setattr("anystep.training.preview.VECTORS", 0)  # no previews
     monkeypatch.setattr(sys, "argv", words)
     runpy.run_path(str(EXAMPLE), run_name="__main__")

@@ -100,7 +100,7 @@ def life(process: "subprocess.Popen[bytes]", moment: int | None) -> int:
 @pytest.mark.parametrize(
     ("objective", "ema", "updates", "kills", "furthest"),
     [
-        (Shortcut(guidance=1.5), EmaConfig(profiles=(0.05, 0.1), profile_every=32 * 4), 120, 20, 600),
+        (Shortcut(guidance=1.5), EmaConfig(profiles=(0.05, 0.1), profile_every=32 * 4), 60, 14, 300),
         (Reflow(pairs=80, pair_steps=2), EmaConfig(), 24, 14, 200),
     ],
     ids=["one phase and power averages", "phases and pairs"],

@@ -23,7 +23,7 @@ def digits() -> Config:
         network=DiTConfig(hidden=128, depth=4, heads=4, patch=4, step_encoding="log2"),
         objective=LATE_SHORTCUT,
         weight=LATE_WEIGHT,
-        coupling=BY_CLASS,
+        coupling=replace(BY_CLASS, batches=32),
         optimizer=OptimizerConfig(lr=3e-3, betas=(0.9, 0.99), clip_norm=1.0, warmup=12_800, decay=0.5),
         # each step size learns from the next smaller one, and lags behind it: a short target EMA helps
         ema=EmaConfig(target=0.9, evaluation=0.995),

@@ -81,7 +81,7 @@ def images32(data: Source) -> Config:
         coupling=BY_CLASS,
         optimizer=OptimizerConfig(lr=2e-3, betas=(0.9, 0.99), clip_norm=1.0, warmup=4_096, decay=0.5),
         ema=EmaConfig(target=0.95, evaluation=0.998),
-        training=TrainingConfig(images=85_632, batch=32, matmul_precision="high"),
+        training=TrainingConfig(images=85_664, batch=32, matmul_precision="high"),
         checkpoint=CheckpointConfig(every=16_000),
         log=LogConfig(every=1_600),
     )
@@ -90,7 +90,7 @@ def images32(data: Source) -> Config:
 def emoji() -> Config:
     """Return the run of a shortcut model on Noto emoji, conditioned on the class; half an hour on one core."""
     config = images32(Emoji())
-    return replace(config, recipe="emoji-shortcut", training=replace(config.training, images=107_040))
+    return replace(config, recipe="emoji-shortcut", training=replace(config.training, images=107_072))
 
 
 #: What other methods do differently on pixels. With the times for latents, normal(0.4, 1), a step of d > 0.9 is one in

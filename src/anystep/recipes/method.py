@@ -32,8 +32,8 @@ def with_method(config: Config, method: str | Objective) -> Config:
     """
     cost = forward_units(config)
     if isinstance(method, str) and method in PARTS:
-        improved = config.objective.name == "improved_shortcut"
-        return with_parts(without_levers(config if improved else with_method(config, "improved_shortcut")), method)
+        improved = config if config.objective.name == "improved_shortcut" else with_method(config, "improved_shortcut")
+        return with_budget(with_parts(without_levers(improved), method), cost)
     if isinstance(method, str) and method in PAPER:
         made = with_method(config, PAPER[method])
         published = as_published(cast(StepLevels, made.objective))

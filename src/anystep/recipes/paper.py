@@ -21,4 +21,5 @@ def as_published(objective: StepLevels) -> StepLevels:
     The share of a shortcut model is the paper's, 1/4. M and the distribution of t stay: they are sizes of the run.
     """
     share = SHARE if objective.name == "shortcut" else objective.share
-    return replace(objective, share=share, share_start=None, level="equal", roll_out=1, through_state=False)
+    constant = replace(objective, share=share, share_start=None, share_change=(0.0, 1.0), share_shape="linear")
+    return replace(constant, level="equal", roll_out=1, through_state=False)
