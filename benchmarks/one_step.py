@@ -35,7 +35,8 @@ QUARTER: Options = {"objective.share": "0.25"}
 RISING_SHARE: Options = {**QUARTER, "objective.share-start": "0.125", "objective.share-change": "0.4 0.7"}
 ALL: Options = {**RISING, **OT, **LARGE, **EIGHTH}
 
-#: options of `anystep train` beside those of the set; `paper` is the shortcut model as published, `default` the recipe
+#: options of `anystep train`: of `FAMILY-shortcut_paper`, the shortcut model as published, or in variants whose name
+#: begins with `default` of `FAMILY-shortcut`
 VARIANTS: Mapping[str, Options] = {
     "paper": {},
     "weight": RISING,
@@ -56,9 +57,9 @@ VARIANTS: Mapping[str, Options] = {
     "all+rising_share": {**ALL, **RISING_SHARE},
     "all+quarter+logit_normal": {**ALL, **QUARTER, "objective.time": "logit_normal"},
     "all+ot32": {**ALL, "coupling.batches": "32"},
-    "default": {**ALL, **RISING_SHARE, "coupling.batches": "32"},
-    "default+ot64": {**ALL, **RISING_SHARE, "coupling.batches": "64"},
-    "default+more_share+ot64": {**ALL, **RISING_SHARE, "objective.share": "0.375", "coupling.batches": "64"},
+    "default": {},
+    "default+ot64": {"coupling.batches": "64"},
+    "default+more_share+ot64": {"objective.share": "0.375", "coupling.batches": "64"},
     "all+roll_out": {**ALL, "objective.roll-out": "2"},
     "all+roll_out+state": {**ALL, "objective.roll-out": "2", "objective.through-state": ""},
     "all+cap": {**ALL, "weight.cap": "50"},
@@ -66,32 +67,33 @@ VARIANTS: Mapping[str, Options] = {
 
 
 class Set(NamedTuple):
-    """A recipe, its options that every variant has, and how runs are scored."""
+    """A family of recipes, and how its runs are scored."""
 
-    recipe: str
-    options: Options
+    family: str
     steps: tuple[int, ...] = (1, 2, 3, 4, 7, 8, 32, 128)
     num: int = 2048
 
 
 SETS: Mapping[str, Set] = {
-    "digits": Set("digits-shortcut_paper", {}),
-    "two_moons": Set("two_moons-shortcut_paper", {}, num=4096),
-    "checkerboard": Set("checkerboard-shortcut_paper", {}, num=4096),
+    "digits": Set("digits"),
+    "two_moons": Set("two_moons", num=4096),
+    "checkerboard": Set("checkerboard", num=4096),
 }
 
 
 def arguments(name: str, variant: str) -> list[str]:
     """Return the arguments of `anystep train` of a variant, without its length."""
-    chosen, options = SETS[name], {**SETS[name].options, **VARIANTS[variant]}
-    return [chosen.recipe, *(word for key, value in options.items() for word in (f"--{key}", *value.split()))]
+    recipe = f"{SETS[name].family}-shortcut{'' if variant.startswith('default') else '_paper'}"
+    options = VARIANTS[variant]
+    return [recipe, *(word for key, value in options.items() for word in (f"--{key}", *value.split()))]
 
 
 def config(name: str, variant: str, length: float, seed: int) -> Config:
     """Return a variant's run at ``length`` times the cost of the recipe."""
-    base, (_, made) = parse_train([SETS[name].recipe])[1], parse_train(arguments(name, variant))
+    base = parse_train([f"{SETS[name].family}-shortcut_paper"])[1]
+    _, made = parse_train(arguments(name, variant))
     made = with_budget(made, length * forward_units(base))
-    log = replace(made.log, gradients=made.training.images // 50)
+    log = replace(made.log, gradients=made.log.every)
     return replace(made, log=log, training=replace(made.training, seed=seed))
 
 
