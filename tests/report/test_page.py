@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -94,6 +95,21 @@ def test_scores_of_different_protocols_are_in_different_tables(tmp_path):
     text = path.read_text()
     assert text.count('<table class="scores">') == 2
     assert "5,000 samples against" in text
+
+
+def test_guidance_has_a_column_where_there_is_any(page, tmp_path):
+    assert re.findall(r"<th[^>]*>([^<]*)", page)[:3] == ["Method", "Steps", "Fréchet distance "]
+    guided = [score("shortcut", 1, 0.5), score("shortcut", 1, 0.6, guidance=1.5)]
+    page = write_report(tmp_path / "r.html", title="t", runs=[run("shortcut", guided)]).read_text()
+    assert re.findall(r"<th[^>]*>([^<]*)", page)[:3] == ["Method", "Steps", "Guidance"]
+
+
+def test_an_image_says_which_of_several_runs_it_is_of(tmp_path):
+    runs = [replace(run(name), images=[replace(picture(), caption="")]) for name in ("shortcut", "flow_matching")]
+    page = write_report(tmp_path / "r.html", title="t", runs=runs).read_text()
+    assert re.findall(r"</b>([^<]*)</figcaption>", page) == [". shortcut", ". flow matching"]
+    page = write_report(tmp_path / "r.html", title="t", runs=runs[:1]).read_text()
+    assert re.findall(r"</b>([^<]*)</figcaption>", page) == [""]
 
 
 def test_runs_of_one_method_go_by_their_names_in_every_table(tmp_path):

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
@@ -17,7 +18,7 @@ from anystep.report.series import ScoreRecord, by_series, metric_title, series_l
 from anystep.report.tables import TEMPLATES, number, score_tables
 
 #: images up to this many pixels wide share a line
-NARROW = 560
+NARROW = 700
 
 
 def write_report(
@@ -38,7 +39,7 @@ def write_report(
     page = TEMPLATES.get_template("page.html").render(
         title=title,
         tiles=_highlights(runs, names, scores),
-        images=[_inline(image) for image in [*images, *(image for run in runs for image in run.images)]],
+        images=[_inline(image) for image in [*images, *_images(runs, names)]],
         scores=score_tables(scores),
         score_curves=to_svg(score_figure(scores), "score") if curves else "",
         training=[
@@ -51,6 +52,14 @@ def write_report(
     )
     write_text(Path(path), page)
     return Path(path)
+
+
+def _images(runs: Sequence[RunSummary], names: Sequence[str]) -> list[ReportImage]:
+    """Return the images of all runs; of several, each with its run's name where it has no caption."""
+    named = [
+        (image, name if len(runs) > 1 else "") for run, name in zip(runs, names, strict=True) for image in run.images
+    ]
+    return [replace(image, caption=image.caption or name) for image, name in named]
 
 
 def _highlights(

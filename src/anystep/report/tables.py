@@ -81,10 +81,11 @@ def _score_table(records: Sequence[tuple[ScoreSeries, ScoreRecord]], heading: st
     if any(record.get("seconds") is not None for record in rows):
         columns.append(("Seconds", "", "seconds"))
     several_emas = len({series.ema for series, _ in records}) > 1
+    guided = any(series.guidance not in ("", "1") for series, _ in records)
     lines, before = [], ""
     for series, record in records:
         cells = [("n", series.ema)] if several_emas else []
-        cells += [("n", number(record["steps"])), ("n", series.guidance or "–")]
+        cells += [("n", number(record["steps"])), *([("n", series.guidance or "–")] if guided else [])]
         for *_, key in columns:
             is_best = best.get((record["steps"], key)) == record.get(key) is not None
             style = "n best" if is_best else "n" if key in metrics else "n quiet"
@@ -96,9 +97,9 @@ def _score_table(records: Sequence[tuple[ScoreSeries, ScoreRecord]], heading: st
         before = series.name
     floors = [common_floor(rows, key) for *_, key in columns]
     if any(floors):
-        blank = [("n", "")] * (3 if several_emas else 2)
+        blank = [("n", "")] * (1 + several_emas + guided)
         lines.append(("Floor", blank + [("n quiet", number(floor.value) if floor else "") for floor in floors]))
-    heads = [heading, *(["EMA"] if several_emas else []), "Steps", "Guidance"]
+    heads = [heading, *(["EMA"] if several_emas else []), "Steps", *(["Guidance"] if guided else [])]
     return {
         "headings": [*((head, "") for head in heads), *((head, arrow) for head, arrow, _ in columns)],
         "rows": lines,
