@@ -32,7 +32,7 @@ from anystep.recipes import PARTS, find_recipe, with_method
 from anystep.run.config import Config
 from anystep.run.facts import DataFacts
 from anystep.run.plan import segments
-from anystep.training.coupling import CoupledExamples, solver
+from anystep.training.coupling import CoupledExamples
 from anystep.training.examples import DataExamples, Examples
 from anystep.training.state import State
 from anystep.training.trainer import update
@@ -147,7 +147,7 @@ def main() -> None:
         )
         print(f", {seconds['without'] * 1e3:.1f} ms an update without")
     protocol = {"updates": UPDATES, "repeats": args.repeats, "device": str(device)}
-    write("ism_cost", {**protocol, "solver": solver()[0]}, results)
+    write("ism_cost", protocol, results)
 
 
 if __name__ == "__main__":

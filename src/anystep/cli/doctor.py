@@ -21,11 +21,10 @@ example: anystep doctor --json doctor.json"""
 #: extra -> (package that it installs, what it is for)
 EXTRAS = {
     "data": ("datasets", "Hugging Face and parquet data sets (recipes hub-*)"),
-    "ot": ("lapx", "a faster assignment than SciPy's (--coupling.batches)"),
     "report": ("matplotlib", "curves and scatter plots in reports"),
     "tensorboard": ("tensorboard", "TensorBoard events (--log.tensorboard)"),
 }
-CORE = ("torch", "numpy", "safetensors", "scikit-learn", "pillow", "tyro", "rich")
+CORE = ("torch", "numpy", "safetensors", "scipy", "scikit-learn", "pillow", "tyro", "rich")
 
 
 @dataclass(frozen=True)
