@@ -14,7 +14,7 @@ from anystep.data.base import Dataset, select_split
 from anystep.evaluation.evaluate import evaluate
 from anystep.evaluation.metrics import METRICS, frechet
 from anystep.evaluation.metrics.energy import energy_distance
-from anystep.evaluation.metrics.frechet import matrix_root
+from anystep.evaluation.metrics.frechet import factor
 from anystep.evaluation.protocol import code_version, describe_guidance, describe_schedule
 from anystep.flow.condition import UNCONDITIONAL, class_labels
 from anystep.flow.ladder import shortcut_schedule
@@ -193,7 +193,7 @@ def test_a_set_sorted_by_class_covers_itself(rows):
 
 def test_the_references_root_is_computed_once_for_all_numbers_of_steps(monkeypatch):
     data, taken = points(), []
-    monkeypatch.setattr(frechet, "matrix_root", lambda cov: taken.append(1) or matrix_root(cov))
+    monkeypatch.setattr(frechet, "factor", lambda cov: taken.append(1) or factor(cov))
     evaluate(generator(data, To(torch.zeros(1, 2))), data, steps=[1, 2, 4], num=20)
     assert taken == [1]
 

@@ -54,6 +54,15 @@ def test_it_is_symmetric_and_agrees_with_scipy_for_covariances_that_do_not_commu
     assert found == pytest.approx(frechet_distance(mean_b, cov_b, mean_a, cov_a), rel=1e-10)
 
 
+def test_it_is_symmetric_without_full_rank_too():
+    """Six and four rows of eight features, and rows that are all the same, whose covariance is zero."""
+    rng = np.random.default_rng(4)
+    a, b, same = moments(rng.standard_normal((6, 8))), moments(rng.standard_normal((4, 8))), moments(np.ones((5, 8)))
+    for one, other in ((a, b), (a, same), (same, b)):
+        assert frechet_distance(*one, *other) == pytest.approx(frechet_distance(*other, *one), rel=1e-10)
+    assert frechet_distance(*same, *a) == pytest.approx(((a[0] - 1) ** 2).sum() + np.trace(a[1]), rel=1e-12)
+
+
 def test_large_samples_of_known_gaussians_reach_the_closed_form():
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal((200_000, 2)), rng.standard_normal((200_000, 2)) * [2, 3] + [1, -1]

@@ -21,8 +21,8 @@ class Frechet(Metric):
     needs = frozenset({"moments"})
 
     def prepare(self, real: Kept) -> Array:
-        """Return the square root of the reference's covariance."""
-        return matrix_root(real.moments.covariance)
+        """Return the factor of the reference's covariance."""
+        return factor(real.moments.covariance)
 
     def score(self, real: Kept, drawn: Kept, prepared: Array) -> dict[str, float]:
         """Return the distance."""
@@ -35,25 +35,26 @@ class Frechet(Metric):
         return f"{count} rows for {width} features, so a covariance is not of full rank" if count <= width else None
 
 
-def frechet_distance(mean_a: Array, cov_a: Array, mean_b: Array, cov_b: Array, root_a: Array | None = None) -> float:
+def frechet_distance(mean_a: Array, cov_a: Array, mean_b: Array, cov_b: Array, factor_a: Array | None = None) -> float:
     """Return ``|mu_a - mu_b|^2 + Tr(S_a + S_b - 2 (S_a S_b)^(1/2))``, the squared 2-Wasserstein distance of Gaussians.
 
-    Means [F], covariances [F, F]; ``root_a`` is the `matrix_root` of ``cov_a`` where it is known. ``S_a S_b`` has the
-    eigenvalues of the symmetric ``S_a^(1/2) S_b S_a^(1/2)``, so two `eigh` are enough, and covariances without full
-    rank (fewer examples than features) need no offset.
+    Means [F], covariances [F, F]; ``factor_a`` is the `factor` L of ``cov_a`` where it is known. ``S_a S_b`` has the
+    eigenvalues of the symmetric ``L S_b L'``, and zeros: two `eigh` are enough, and covariances without full rank
+    (fewer examples than features) need no offset and less time.
     """
-    root = matrix_root(cov_a) if root_a is None else root_a
-    product = root @ cov_b @ root
+    left = factor(cov_a) if factor_a is None else factor_a
+    product = left @ cov_b @ left.T
     trace = np.sqrt(_without_noise(np.linalg.eigvalsh((product + product.T) / 2))).sum()
     shift = mean_a - mean_b
     return float(max(0.0, shift @ shift + np.trace(cov_a) + np.trace(cov_b) - 2 * trace))
 
 
-def matrix_root(cov: Array) -> Array:
-    """Return the symmetric square root of a covariance [F, F]."""
+def factor(cov: Array) -> Array:
+    """Return L, [rank, F], with ``L' L`` the covariance [F, F]: its principal axes by their deviations."""
     values, vectors = np.linalg.eigh(cov)
-    root: Array = (vectors * np.sqrt(_without_noise(values))) @ vectors.T
-    return root
+    values = _without_noise(values)
+    axes: Array = (vectors[:, values > 0] * np.sqrt(values[values > 0])).T
+    return axes
 
 
 def _without_noise(values: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
