@@ -1,7 +1,11 @@
 """Few or odd pictures train; narrow, plain and foreign terminals show what they can."""
 
 import io
+import os
+import pty
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +37,29 @@ def test_output_into_a_file_is_plain_lines(command: Command) -> None:
     for words in ("train eight_gaussians-shortcut TINY --out run", "evaluate run --steps 1 --num 8"):
         said = command(words)
         assert said.code == 0 and not re.search(r"[\x1b\r\u2501]", said.out + said.err)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_help_in_a_terminal_has_colours_unless_they_are_not_wanted(wanted: bool) -> None:
+    master, slave = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "NO_COLOR": "" if wanted else "1"}
+    command = [sys.executable, "-m", "anystep", "report", "--help"]
+    with subprocess.Popen(command, stdout=slave, env=environment) as process:
+        os.close(slave)
+        said = b""
+        while part := read(master):
+            said += part
+        assert process.wait() == 0
+    os.close(master)
+    assert b"usage: anystep report" in re.sub(rb"\x1b\[[\d;]*m", b"", said) and (b"\x1b" in said) == wanted
+
+
+def read(terminal: int) -> bytes:
+    """Return what there is to read; nothing at the end, which Linux makes an error."""
+    try:
+        return os.read(terminal, 4096)
+    except OSError:
+        return b""
 
 
 def test_a_terminal_of_40_columns_shows_what_is_done_and_the_time_left(

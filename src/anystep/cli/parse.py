@@ -1,5 +1,6 @@
 """Options of the subcommands, read by tyro, which prints help and errors itself and then raises SystemExit (0 or 2)."""
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ from anystep.core.registry import import_modules
 from anystep.flow.penalties import PENALTIES, WEIGHTS
 
 Options = TypeVar("Options")
+
+# https://no-color.org, as rich does in tables and progress
+tyro._experimental_options["ansi_codes"] = not os.environ.get("NO_COLOR")
 
 #: an option that sets True, without a --no- form
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help_behavior_hint="")]
