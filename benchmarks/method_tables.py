@@ -4,9 +4,10 @@ python benchmarks/method_tables.py            rewrites what is between <!-- resu
 python benchmarks/method_tables.py --check    writes nothing, and ends with 1 when a page is not up to date
 
 Results are those of compare_digits.json. Between <!-- ablation --> and <!-- /ablation --> stand iSM's parts, those of
-ablation_*.json with guidance, and beside them of ablation_*_unguided.json, the same runs at W = 1. one_step_SET is made
-of one_step_SET.json, by benchmarks/one_step.py. Without these files the sections are empty. The others are written by
-anystep compare --json, see docs/evaluation.md.
+ablation_*.json with guidance, and beside them of ablation_*_unguided.json, the same runs at W = 1. On the page
+one_step.md a section one_step_SET is made of one_step_SET.json, by benchmarks/one_step.py, and one compare_NAME of
+compare_NAME.json. Without these files the sections are empty. The others are written by anystep compare --json, see
+docs/evaluation.md.
 """
 
 import argparse
@@ -66,6 +67,8 @@ def pages(results: Path, folder: Path) -> dict[Path, str]:
     text = page.read_text(encoding="utf-8")
     for name in re.findall(r"<!-- (one_step_\w+) -->", text):
         text = with_section(page, text, name, one_step(results.parent / f"{name}.json"))
+    for name in re.findall(r"<!-- (compare_\w+) -->", text):
+        text = with_section(page, text, name, compared(results.parent / f"{name}.json"))
     return texts | {page: text}
 
 
@@ -128,6 +131,30 @@ def one_step(path: Path) -> str:
     where = f"../../{RESULTS.relative_to(ROOT).parent}/{path.name}"
     parts.append(f"[Results]({where}) with the commands, commit, machine and every seed.")
     return "\n" + "\n\n".join(parts) + "\n\n"
+
+
+def compared(path: Path) -> str:
+    """Return the tables of a comparison, one per Frechet distance, with recall in its features; nothing without one."""
+    if not path.exists():
+        return ""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    rows = {(row["method"], row["steps"]): row for row in record["summary"]}
+    budgets = sorted({steps for _, steps in rows})
+    few, text = budgets[0], ""
+    for metric in [name for name in record["summary"][0]["mean"] if name.partition("@")[0] == "frechet"]:
+        recall = metric.replace("frechet", "recall")
+        lines = [[f"`{metric}` at steps", *map(str, budgets), f"recall at {few}"]]
+        lines += [["---", *["---:"] * (len(budgets) + 1)]]
+        for method in dict.fromkeys(method for method, _ in rows):
+            means = [rows[method, steps]["mean"] for steps in budgets]
+            lines.append([f"`{method}`", *(number(mean.get(metric)) for mean in means), number(means[0].get(recall))])
+        if (floor := record["summary"][0]["floor"].get(metric)) is not None:
+            lines.append(["floor", *[number(floor)] * len(budgets), ""])
+        text += "\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    *lines, _, _ = notes(record, [], path, []).splitlines()
+    where = f"../../{RESULTS.relative_to(ROOT).parent}/{path.name}"
+    lines.append(f"[Results]({where}) with commit, machine and protocol:")
+    return text + "\n" + "\n".join(lines) + f"\n\n```\n{wrapped(record['command'])}\n```\n\n"
 
 
 def one_step_table(rows: Sequence[Record], protocol: Record) -> str:
