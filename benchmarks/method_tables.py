@@ -68,7 +68,7 @@ def pages(results: Path, folder: Path) -> dict[Path, str]:
     for name in re.findall(r"<!-- (one_step_\w+) -->", text):
         text = with_section(page, text, name, one_step(results.parent / f"{name}.json"))
     for name in re.findall(r"<!-- (compare_\w+) -->", text):
-        text = with_section(page, text, name, compared(results.parent / f"{name}.json"))
+        text = with_section(page, text, name, comparison(results.parent / f"{name}.json"))
     return texts | {page: text}
 
 
@@ -133,7 +133,7 @@ def one_step(path: Path) -> str:
     return "\n" + "\n\n".join(parts) + "\n\n"
 
 
-def compared(path: Path) -> str:
+def comparison(path: Path) -> str:
     """Return the tables of a comparison, one per Frechet distance, with recall in its features; nothing without one."""
     if not path.exists():
         return ""
