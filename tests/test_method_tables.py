@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -184,3 +185,16 @@ def test_variants_stand_in_the_order_of_one_step_and_trials_apart(tmp_path: Path
     ) in judged
     assert "| `ot` | 0.600 | 0.300 |" in trials and "`all`" not in trials
     assert method_tables.one_step(tmp_path / "none.json") == ""
+
+
+def test_a_comparison_has_a_table_per_frechet_distance(tmp_path: Path) -> None:
+    made = record([3])
+    for each in made["summary"]:
+        each["mean"] |= {"frechet@classifier": each["steps"] + 0.5, "recall@classifier": 0.25}
+        each["floor"] = {"frechet": 0.1, "frechet@classifier": 0.2}
+    (tmp_path / "compare_x.json").write_text(json.dumps(made))
+    first, second = re.findall(r"(?:^\|.*\n)+", method_tables.comparison(tmp_path / "compare_x.json"), re.MULTILINE)
+    assert "| `shortcut` | 0.82 | 0.15 | 0.66 |" in first and "| floor | 0.10 | 0.10 |  |" in first
+    assert "| `frechet@classifier` at steps | 1 | 128 | recall at 1 |" in second
+    assert "| `shortcut` | 1.50 | 128.5 | 0.25 |" in second and "| floor | 0.20 | 0.20 |  |" in second
+    assert method_tables.comparison(tmp_path / "compare_y.json") == ""
