@@ -151,10 +151,7 @@ def comparison(path: Path) -> str:
         if (floor := record["summary"][0]["floor"].get(metric)) is not None:
             lines.append(["floor", *[number(floor)] * len(budgets), ""])
         text += "\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-    *lines, _, _ = notes(record, [], path, []).splitlines()
-    where = f"../../{RESULTS.relative_to(ROOT).parent}/{path.name}"
-    lines.append(f"[Results]({where}) with commit, machine and protocol:")
-    return text + "\n" + "\n".join(lines) + f"\n\n```\n{wrapped(record['command'])}\n```\n\n"
+    return f"{text}\n{notes(record, [], path, [])}\n\n"
 
 
 def one_step_table(rows: Sequence[Record], protocol: Record) -> str:
