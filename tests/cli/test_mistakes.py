@@ -88,7 +88,7 @@ USAGE = [
     ("train digits-shortcut --ema.profile-every 64", "ema.profile_every does nothing without ema.profiles: set that"),
     ("train folder-shortcut", "needs data: set its place with --data.path"),
     ("train vectors-shortcut", "needs data: set its place with --data.path"),
-    ("train digits-shortcut --batch 16", "training.batch 16 is 2 examples, fewer than the 5 levels of M = 32: raise"),
+    ("train digits-shortcut --batch 16", "training.batch 16 is 4 examples, fewer than the 5 levels of M = 32: raise"),
     ("train eight_gaussians-shortcut --objective.guidance 1.5", "objective.guidance 1.5 needs classes, and this data"),
     ("train digits-shortcut --out RUNS/digits --resume --optimizer.lr 1", "optimizer.lr is 0.01, not 1.0; only"),
     ("train digits-shortcut --out RUNS/digits --resume --network.patch 2", "network.patch is 4, not 2; only --images"),

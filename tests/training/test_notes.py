@@ -19,6 +19,11 @@ UNFUSED = "mean_flow differentiates in forward mode: attention is computed unfus
 BEGIN = InitConfig(run="flow")
 
 
+def said_of(config: Config) -> list[str]:
+    """What is said of a run on data with the ten classes of digits."""
+    return list(notes(config, num_classes=10))
+
+
 def test_what_is_said_is_kept(tiny: Config, tmp_path: Path) -> None:
     config = replace(tiny, objective=MeanFlow(), network=network_for(tiny, MeanFlow()))
     said: list[str] = []
@@ -27,26 +32,26 @@ def test_what_is_said_is_kept(tiny: Config, tmp_path: Path) -> None:
 
 
 def test_a_network_without_attention_computes_none() -> None:
-    assert list(notes(find_recipe("digits-mean_flow"))) == [UNFUSED]
-    assert list(notes(find_recipe("two_moons-mean_flow"))) == []
-    assert list(notes(find_recipe("digits-shortcut"))) == []
+    assert said_of(find_recipe("digits-mean_flow")) == [UNFUSED]
+    assert said_of(find_recipe("two_moons-mean_flow")) == []
+    assert said_of(find_recipe("digits-shortcut")) == []
 
 
 def test_a_teachers_fast_time_is_told_to_methods_that_ask_for_any_step() -> None:
     config = replace(find_recipe("digits-imm"), init=BEGIN)
-    assert list(notes(config)) == []  # at 10, as the recipe has it
+    assert said_of(config) == []  # at 10, as the recipe has it
     fast = replace(config, network=replace(config.network, time_scale=1000.0))  # type: ignore[type-var]
-    assert [line.split(":")[0] for line in notes(fast)] == ["network.time_scale stays 1000, that of init.run"]
-    assert list(notes(replace(fast, objective=Shortcut(M=32)))) == []
+    assert [line.split(":")[0] for line in said_of(fast)] == ["network.time_scale stays 1000, that of init.run"]
+    assert said_of(replace(fast, objective=Shortcut(M=32))) == []
 
 
 def test_a_network_that_says_the_noise_is_told_to_other_methods() -> None:
     diffusion = replace(find_recipe("digits-diffusion"), init=BEGIN)
-    assert list(notes(diffusion)) == []
+    assert said_of(diffusion) == []
     network = replace(diffusion.network, step_encoding="log2")  # type: ignore[type-var]
     shortcut = replace(diffusion, objective=Shortcut(M=32), network=network)
-    (clipped,) = notes(shortcut)
-    (free,) = notes(replace(shortcut, optimizer=replace(shortcut.optimizer, clip_norm=None)))
+    (clipped,) = said_of(shortcut)
+    (free,) = said_of(replace(shortcut, optimizer=replace(shortcut.optimizer, clip_norm=None)))
     assert "the network predicts noise, and its velocity is divided by t" in clipped and "clip-norm" not in clipped
     assert free == clipped.replace("useful;", "useful and wants --optimizer.clip-norm 1;")
 
@@ -57,7 +62,7 @@ def test_pairs_say_what_they_cost() -> None:
     whole = 32_000 + 3 * config.training.steps * config.training.batch
     assert forward_units(config) == whole
     told = f"pairs: 1,000 x 16 steps, 32,000 network forward passes of {whole:,} in all"
-    assert list(notes(replace(config, coupling=CouplingConfig()))) == [told]
+    assert said_of(replace(config, coupling=CouplingConfig())) == [told]
 
 
 def in_batches(config: Config, batch: int) -> Config:
@@ -65,21 +70,21 @@ def in_batches(config: Config, batch: int) -> Config:
 
 
 def test_a_decay_that_asks_for_more_than_the_run_is_told_what_the_warm_up_reaches() -> None:
-    config = in_batches(find_recipe("digits-improved_shortcut"), 256)  # 938 updates
+    config = in_batches(find_recipe("digits-improved_shortcut"), 256)  # 908 updates
     long = replace(config, ema=replace(config.ema, evaluation=0.9999))
-    reached = "is not reached: the warm-up ends at 0.9905 (ema.warmup)"
-    assert list(notes(long)) == [f"ema.evaluation 0.9999 {reached}"]
-    assert list(notes(replace(config, ema=replace(config.ema, target=0.999)))) == [f"ema.target 0.999 {reached}"]
-    assert list(notes(replace(long, ema=replace(long.ema, warmup=False)))) == []
-    assert list(notes(replace(long, training=replace(long.training, images=256 * 10_100)))) == []
+    reached = "is not reached: the warm-up ends at 0.9902 (ema.warmup)"
+    assert said_of(long) == [f"ema.evaluation 0.9999 {reached}"]
+    assert said_of(replace(config, ema=replace(config.ema, target=0.999))) == [f"ema.target 0.999 {reached}"]
+    assert said_of(replace(long, ema=replace(long.ema, warmup=False))) == []
+    assert said_of(replace(long, training=replace(long.training, images=256 * 10_100))) == []
     flow = find_recipe("digits-flow_matching")  # no targets of its own
-    assert list(notes(replace(flow, ema=replace(flow.ema, target=0.9999)))) == []
+    assert said_of(replace(flow, ema=replace(flow.ema, target=0.9999))) == []
 
 
 def test_the_decay_that_is_reached_is_that_of_the_last_phase() -> None:
     config = in_batches(find_recipe("digits-progressive_distillation"), 256)  # its last has 82 updates
     long = replace(config, ema=replace(config.ema, evaluation=0.9999))
-    assert list(notes(long)) == ["ema.evaluation 0.9999 is not reached: the warm-up ends at 0.9011 (ema.warmup)"]
+    assert said_of(long) == ["ema.evaluation 0.9999 is not reached: the warm-up ends at 0.9011 (ema.warmup)"]
 
 
 @pytest.mark.parametrize(
@@ -91,4 +96,4 @@ def test_recipes_and_trials_do_not_nag(name: str) -> None:
     """Recipes ask for decays that the warm-up does not quite reach, and a few updates are no run."""
     config = find_recipe(name)
     trial = replace(config, training=replace(config.training, images=90 * config.training.batch))
-    assert not [line for line in (*notes(config), *notes(trial)) if line.startswith("ema.")]
+    assert not [line for line in (*said_of(config), *said_of(trial)) if line.startswith("ema.")]
