@@ -100,7 +100,7 @@ def ablation(folder: Path, name: str) -> str:
         told = method.startswith("+")
         lines.append([*line, *(over_seeds(unguided, metric) if told else "" for metric in ("frechet", "accuracy"))])
     lines += [floor_line(records[0], len(budgets), len(heads) - 1)] if has_floor(records[0]) else []
-    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    text = markdown(lines)
     real = records[0]["scores"][0]["accuracy_real"]
     told = [
         "±: largest minus smallest over the seeds.",
@@ -148,9 +148,9 @@ def comparison(path: Path) -> str:
         for method in dict.fromkeys(method for method, _ in rows):
             means = [rows[method, steps]["mean"] for steps in budgets]
             lines.append([f"`{method}`", *(number(mean.get(metric)) for mean in means), number(means[0].get(recall))])
-        if (floor := record["summary"][0]["floor"].get(metric)) is not None:
-            lines.append(["floor", *[number(floor)] * len(budgets), ""])
-        text += "\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+        if metric in record["summary"][0]["floor"]:
+            lines.append(floor_line(record, len(budgets), len(budgets) + 1, metric))
+        text += "\n" + markdown(lines) + "\n"
     return f"{text}\n{notes(record, [], path, [])}\n\n"
 
 
@@ -172,7 +172,7 @@ def one_step_table(rows: Sequence[Record], protocol: Record) -> str:
     length, trial = rows[0]["length"], rows[0]["trial"]
     about = "The recipe's length" if length == 1 else f"{length:g} of the recipe's length"
     judged = "trials, on which settings were chosen" if trial else "runs that judge the settings"
-    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    text = markdown(lines)
     return f"{about}; {judged}; Frechet distance in each number of steps, {protocol['num']:,} samples:\n\n{text}"
 
 
@@ -184,7 +184,7 @@ def gradient_table(rows: Sequence[Record]) -> str:
         same = [row for row in rows if row["variant"] == name]
         means = [statistics.mean(row[field] for row in same) for field in ("gradient_ratio", "gradient_cosine")]
         lines.append([f"`{name}`", *(f"{mean:.2f}" for mean in means)])
-    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    text = markdown(lines)
     return f"Gradient of the self-consistency examples, in single updates of the last 30 % of the runs:\n\n{text}"
 
 
@@ -208,9 +208,14 @@ def has_floor(record: Record) -> bool:
     return "frechet" in record["summary"][0].get("floor", {})
 
 
-def floor_line(record: Record, budgets: int, columns: int) -> list[str]:
+def markdown(lines: Sequence[Sequence[str]]) -> str:
+    """Return the lines of a table."""
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def floor_line(record: Record, budgets: int, columns: int, metric: str = "frechet") -> list[str]:
     """Return the line of the floor: as many examples drawn from the reference, at every one of the first columns."""
-    floor = number(record["summary"][0]["floor"]["frechet"])
+    floor = number(record["summary"][0]["floor"][metric])
     return ["floor", *[floor] * budgets, *[""] * (columns - budgets)]
 
 
@@ -243,7 +248,7 @@ def table(record: Record, methods: Sequence[str], titles: Mapping[str, str], who
         ]
     lines.insert(1, ["---", *["---:"] * len(heads)])
     lines += [floor_line(record, len(budgets), len(heads))] if has_floor(record) else []
-    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    text = markdown(lines)
     spread = ["Spread: largest minus smallest distance over the seeds, at the budget where that is most."] * several
     return f"\n{text}\n\n{notes(record, methods, RESULTS, spread)}\n\n"
 

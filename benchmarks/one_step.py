@@ -97,21 +97,17 @@ def config(name: str, variant: str, length: float, seed: int) -> Config:
     return replace(made, log=log, training=replace(made.training, seed=seed))
 
 
-def records(run: Path, share: float) -> list[dict[str, Any]]:
-    """Return the records of the last ``share`` of a run's log."""
-    found = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    return [record for record in found if record["step"] > (1 - share) * found[-1]["step"]]
-
-
 def at_the_end(run: Path) -> dict[str, float]:
     """Return what the log has on the end of a run.
 
     The mean loss of flow examples over its last tenth. Over its last three tenths, in which a rising weight is full,
     the norm of the gradient of all self-consistency examples relative to that of the flow examples, and their cosine.
     """
-    losses = [record["loss_by_level"]["flow"] for record in records(run, 0.1)]
+    records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    last = records[-1]["step"]
+    losses = [record["loss_by_level"]["flow"] for record in records if record["step"] > (1 - 0.1) * last]
     result = {"flow_loss": statistics.mean(losses)}
-    if measured := [record for record in records(run, 0.3) if "gradient_norm" in record]:
+    if measured := [each for each in records if each["step"] > (1 - 0.3) * last and "gradient_norm" in each]:
         norms = [record["gradient_norm"] for record in measured]
         result["gradient_ratio"] = statistics.mean(norm["marked"] / norm["flow"] for norm in norms)
         result["gradient_cosine"] = statistics.mean(record["gradient_cosine"]["marked"] for record in measured)

@@ -5,6 +5,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from anystep.codecs import Pixels
 from anystep.data import Emoji, Source
@@ -32,18 +33,17 @@ LATE_WEIGHT = OwnErrorWeight(none_until=0.4, full_from=0.7)
 BY_CLASS = CouplingConfig(batches=64, per_class=True)
 #: shortcut models of short runs: more self-consistency examples, and half of them of large steps, once they count.
 #: M = 32: each step size waits for the next smaller one, and M = 128 has two more.
-LATE_SHORTCUT = Shortcut(M=32, share=0.25, share_start=0.125, share_change=(0.4, 0.7), time="uniform", level="large")
+LATE: Mapping[str, Any] = {
+    "M": 32,
+    "time": "uniform",
+    "level": "large",
+    "share": 0.25,
+    "share_start": 0.125,
+    "share_change": (0.4, 0.7),
+}
+LATE_SHORTCUT = Shortcut(**LATE)
 #: three equal terms have few examples for the velocity, and scales up to 4.5 few near 1: both were worse in trials
-LATE_IMPROVED = ImprovedShortcut(
-    M=32,
-    share=0.25,
-    share_start=0.125,
-    share_change=(0.4, 0.7),
-    guided_share=0.125,
-    guidance_max=3.0,
-    time="uniform",
-    level="large",
-)
+LATE_IMPROVED = ImprovedShortcut(**LATE, guided_share=0.125, guidance_max=3.0)
 
 
 def images(data: ImageSource) -> Config:

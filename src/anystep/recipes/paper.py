@@ -11,6 +11,8 @@ PAPER_SUMMARIES = {
     "shortcut_paper": "shortcut as in Frans et al. 2024: every example counts the same, noise is independent of data",
     "improved_shortcut_paper": "improved_shortcut with all five parts of its paper, and nothing else",
 }
+#: options that no paper here has; as published they are at their defaults
+LEVERS = ("share_start", "share_change", "share_shape", "level", "roll_out", "through_state")
 #: fraction of self-consistency examples in Frans et al. 2024, Table 3
 SHARE = 0.25
 
@@ -21,5 +23,4 @@ def as_published(objective: StepLevels) -> StepLevels:
     The share of a shortcut model is the paper's, 1/4. M and the distribution of t stay: they are sizes of the run.
     """
     share = SHARE if objective.name == "shortcut" else objective.share
-    constant = replace(objective, share=share, share_start=None, share_change=(0.0, 1.0), share_shape="linear")
-    return replace(constant, level="equal", roll_out=1, through_state=False)
+    return replace(objective, share=share, **{name: getattr(StepLevels, name) for name in LEVERS})
