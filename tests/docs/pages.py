@@ -11,7 +11,7 @@ MARK = re.compile(r"<!-- not run: (.+) -->\n$")
 
 #: the network and the length of every run here
 SMALL = "--network.hidden 16 --network.depth 1 --device cpu --preview.num 0"
-DIT = f"{SMALL} --network.heads 2 --network.patch 4"
+DIT = f"{SMALL} --network.heads 2 --network.patch 4 --coupling.batches 2"
 
 
 class Block(NamedTuple):

@@ -3,7 +3,8 @@
 What is made smaller, always in the same way:
 
 - `train` and `compare`: `--images` is a few updates, `--batch` at most 64, the network tiny, pairs few, images 8 x 8;
-  no previews, one job, and all runs are on the CPU. A run that resumes or starts from another is as that one is.
+  no previews, one job, transport over two batches, and all is on the CPU.
+  A run that resumes or starts from another is as that one is.
 - `compare` has the first seed, at most 4 steps, and the first three of the methods that it names; shortcut models and
   flow matching if it names none, and beside them those that it is to run without. The same comparison runs once.
 - `sample` and `evaluate` take 16 steps where more are named.
@@ -95,6 +96,7 @@ def smaller(words: list[str]) -> list[str]:
     if "--init-from" in rest:
         return [subcommand, *rest, "--device", "cpu"]
     rest = without(rest, "--network.hidden", "--network.depth", "--network.heads", "--network.patch", "--preview.num")
+    rest = without(rest, "--coupling.batches")
     if subcommand == "compare":
         rest = fewer(rest)
     vectors = recipe.startswith(("vectors", "two_moons", "eight_gaussians", "checkerboard"))

@@ -35,7 +35,9 @@ def small(config: Config, method: str) -> Config:
     """The recipe with a network of next to no size, on so few images that a method of seven phases just has them."""
     network = replace(config.network, hidden=16, depth=1, **({"heads": 2} if config.network.name == "dit" else {}))  # type: ignore[type-var]
     training = TrainingConfig(images=32 * UPDATES, batch=32, device="cpu")
-    return with_method(replace(config, network=network, training=training, preview=PreviewConfig(num=0)), method)
+    coupling = replace(config.coupling, batches=min(2, config.coupling.batches))
+    config = replace(config, network=network, training=training, coupling=coupling, preview=PreviewConfig(num=0))
+    return with_method(config, method)
 
 
 @pytest.fixture
@@ -145,6 +147,14 @@ def test_a_familys_weight_is_for_methods_with_both_kinds_of_example() -> None:
     base = replace(find_base("digits"), weight=OwnErrorWeight(cap=7.0))
     weighted = [name for name in OBJECTIVES if name != "imm" and with_method(base, name).weight.name != "none"]
     assert {"ict", "alpha_flow", "shortcut"} <= set(weighted) and not {"flow_matching", "diffusion"} & set(weighted)
+
+
+def test_a_familys_transport_is_for_methods_that_add_no_noise() -> None:
+    """New noise between steps is paired with nothing. Another coupling is for every method."""
+    without = [name for name in OBJECTIVES if find_recipe(f"digits-{name}").coupling == CouplingConfig()]
+    assert without == ["consistency_distillation", "consistency_training", "ict"]
+    base = replace(find_base("digits"), coupling=CouplingConfig(batches=4))
+    assert all(with_method(base, name).coupling == base.coupling for name in OBJECTIVES)
 
 
 def test_a_method_is_given_by_name_or_as_an_objective() -> None:

@@ -248,12 +248,18 @@ def test_what_fails_in_the_thread_is_one_line_of_the_run(
         ({"batches": 2, "class_cost": float("inf")}, "coupling.class_cost must be at least 0 and finite, got inf"),
         ({"batches": 2, "class_cost": 1.0, "per_class": True}, "coupling.per_class is an infinite coupling.class_cost"),
         ({"class_cost": 1.0}, "coupling.class_cost has no effect without coupling.batches"),
-        ({"per_class": True}, "coupling.per_class has no effect without coupling.batches"),
     ],
 )
 def test_what_makes_no_sense_is_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}"):
         CouplingConfig(**values)
+
+
+def test_no_batches_turn_a_recipes_transport_off() -> None:
+    config = find_recipe("digits-shortcut")
+    assert config.coupling.per_class
+    off = replace(config.coupling, batches=0)
+    assert not off.exchanges(config.data.open("train").conditions)
 
 
 def test_a_cost_of_classes_is_refused_where_there_are_none(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ class CouplingConfig(Checked, section="coupling"):
 
     batches: Annotated[int, Ge(0)] = 0
     """Updates whose batches are pooled in one assignment (improved shortcut models: 32, of 32 examples each); 0: noise
-    is independent of data."""
+    is independent of data, whatever `per_class` is."""
     class_cost: Annotated[float, Ge(0), Finite] = 0.0
     """Charged where noise changes its label, on top of |x0 - x1|^2 and in its unit (summed over elements), >= 0."""
     per_class: bool = False
@@ -42,8 +42,8 @@ class CouplingConfig(Checked, section="coupling"):
         """Raise UsageError for options that exclude each other, or have no effect."""
         if self.per_class and self.class_cost > 0:
             raise UsageError("coupling.per_class is an infinite coupling.class_cost: set one of them")
-        if self.batches == 0 and self.by_class:
-            raise UsageError(f"coupling.{self.by_class} has no effect without coupling.batches: set that to 1 or more")
+        if self.batches == 0 and self.class_cost > 0:
+            raise UsageError("coupling.class_cost has no effect without coupling.batches: set that to 1 or more")
 
     @property
     def by_class(self) -> str:

@@ -27,8 +27,9 @@ def with_method(config: Config, method: str | Objective) -> Config:
     ``method`` is an objective; or the name of one, with the settings of ``config``'s family of recipes; a name of
     `PARTS`: an improved shortcut model with the parts up to it, with ``config``'s options if it is one; or a name of
     `PAPER`: the method as published. The network gets the inputs that the method needs. The section weight stays where
-    the method has examples that it acts on; that of the family's recipes only in the methods `WEIGHTED`. Raises
-    UsageError for an unknown name, and when the cost is too small for the method's phases.
+    the method has examples that it acts on; that of the family's recipes only in the methods `WEIGHTED`. The family's
+    transport is not for methods that re-noise between steps: new noise is not paired with anything. Raises UsageError
+    for an unknown name, and when the cost is too small for the method's phases.
     """
     cost = forward_units(config)
     if isinstance(method, str) and method in PARTS:
@@ -46,7 +47,9 @@ def with_method(config: Config, method: str | Objective) -> Config:
         objective = replace(objective, pairs=max(1, min(pairs.num, most)))  # type: ignore[type-var]
     recipe, network = f"{family_name(config)}-{objective.name}", network_for(config, objective)
     weight = config.weight if takes_weight(config, objective) else NoWeight()
-    return with_budget(replace(config, recipe=recipe, network=network, objective=objective, weight=weight), cost)
+    coupling = config.coupling if takes_coupling(config, objective) else CouplingConfig()
+    made = replace(config, recipe=recipe, network=network, objective=objective, weight=weight, coupling=coupling)
+    return with_budget(made, cost)
 
 
 def without_levers(config: Config) -> Config:
@@ -67,6 +70,13 @@ def takes_weight(config: Config, objective: Objective) -> bool:
     family = FAMILIES.get(family_name(config))
     of_family = family is not None and config.weight == family.main.weight
     return bool(objective.marked) and (objective.name in WEIGHTED or not of_family)
+
+
+def takes_coupling(config: Config, objective: Objective) -> bool:
+    """Return whether a method gets the coupling of ``config``: a family's own is for methods that add no noise."""
+    family = FAMILIES.get(family_name(config))
+    of_family = family is not None and config.coupling == family.main.coupling
+    return not objective.stochastic or not of_family
 
 
 def network_for(config: Config, objective: Objective) -> NetworkConfig:
