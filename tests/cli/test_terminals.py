@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from anystep.cli.main import main, print_anywhere
+from anystep.cli.tables import print_table
 
 from .conftest import Command
 
@@ -79,6 +80,17 @@ def test_the_recipes_can_be_read_in_40_columns(command: Command, monkeypatch: py
     said = command("recipes")
     assert re.search(r"^ eight_gaussians +[\d,]+ *$", said.out, re.MULTILINE)
     assert re.search(r"^ progressive_distillation ", said.out, re.MULTILINE)
+
+
+def test_a_narrow_table_breaks_its_heads_and_no_number(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "16")
+    print_table({"steps": ["1", "128"], "frechet": ["53.852", "4.144"]}, numbers=["steps", "frechet"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines[-3:-1]] == [["1", "53.852"], ["128", "4.144"]]
+    pieces = [line.split() for line in lines[1:-4]]
+    assert "".join(piece[-1] for piece in pieces) == "frechet" and len(pieces) > 1
 
 
 @pytest.mark.parametrize("errors", ["strict", "surrogateescape"])

@@ -123,6 +123,13 @@ def test_columns_that_cannot_be_used_are_named(table, tmp_path, options, message
         Hub(path=str(tmp_path / "set.parquet"), **options).open()
 
 
+def test_a_broken_table_is_said_once(tmp_path, caplog, capfd):
+    (tmp_path / "set.parquet").write_text("nonsense")
+    with pytest.raises(DataError, match=r"cannot load .*Parquet magic bytes not found"):
+        Hub(path=str(tmp_path / "set.parquet")).open()
+    assert (caplog.text, capfd.readouterr().err) == ("", "")
+
+
 def test_a_hub_that_cannot_be_reached_is_one_clear_message():
     with pytest.raises(DataError, match=r"^hub: cannot load nobody/nothing \(train\): .*\ncheck the name") as caught:
         Hub(path="nobody/nothing").open()

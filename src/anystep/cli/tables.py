@@ -1,7 +1,7 @@
 """Tables for a terminal."""
 
 from collections.abc import Container, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from rich import box
 from rich.console import Console
@@ -19,17 +19,19 @@ def print_table(
     padding: int = 1,
     whole: Container[str] = (),
 ) -> None:
-    """Print columns by their heads; those in ``numbers`` are aligned right.
+    """Print columns by their heads; those in ``numbers`` are aligned right, and no number is broken.
 
-    The others may take several lines, unless they are in ``whole``.
+    Everything else may take several lines, unless its column is in ``whole``.
     """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, padding))
-    for head in columns:
+    listed = {head: list(cells) for head, cells in columns.items()}
+    for head, cells in listed.items():
         right = head in numbers
-        no_wrap = right or head in whole
-        table.add_column(head, justify="right" if right else "left", no_wrap=no_wrap, overflow="fold")
-    for cells in zip(*columns.values(), strict=True):
-        table.add_row(*cells)
+        widest = max(map(len, cells), default=0) if right else None
+        justify: Literal["left", "right"] = "right" if right else "left"
+        table.add_column(head, justify=justify, min_width=widest, no_wrap=head in whole, overflow="fold")
+    for row in zip(*listed.values(), strict=True):
+        table.add_row(*row)
     Console(markup=False, emoji=False, highlight=False).print(table)
 
 

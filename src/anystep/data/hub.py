@@ -58,6 +58,8 @@ class Hub(ImageSource):
             how = "in the checkout: pip install -e '.[data]'"
             raise DataError(f"hub: the library datasets is missing ({error})\n{how}") from error
         local = Path(self.path).expanduser()
+        verbosity = datasets.logging.get_verbosity()
+        datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # the error below says it all
         try:
             if local.is_file():
                 files = {self.split.partition("[")[0]: str(local)}
@@ -77,6 +79,8 @@ class Hub(ImageSource):
                 f"hub: cannot load {self.path} ({self.split}): {reason(error).splitlines()[0][:300]}\n"
                 "check the name, config and split, or the network; a local folder or .parquet file works offline"
             ) from error
+        finally:
+            datasets.logging.set_verbosity(verbosity)
 
     def _undecoded(self, table: Any) -> Any:
         """Return the table with its images as bytes or paths. Raises DataError for a column without images."""
