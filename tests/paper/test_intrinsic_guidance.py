@@ -91,7 +91,10 @@ def box(
         t = math.floor(u[i] / (2 * d)) * 2 * d
         x_t = (1 - t) * x0[i] + t * x1[i]
         c = CLASSES if null else int(label[i])
-        W = 1.0 if null else 1 + objective.guidance_step * math.floor(g[i] * (steps + 1))
+        n = math.floor(g[i] * (steps + 1))
+        if (p := objective.plain_share) is not None:
+            n = 0 if g[i] < p else 1 + math.floor((g[i] - p) / (1 - p) * steps)
+        W = 1.0 if null else 1 + objective.guidance_step * n
         asked = 0.0 if level == 0 else d
         bound = math.inf if objective.clip is None else objective.clip
         a = s.row(x_t, t, asked, c, W)
@@ -114,6 +117,8 @@ def labelled(rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, Draw]:
         ImprovedShortcut(M=M, interval=1.0, guidance_max=2.0, guidance_step=0.5),
         ImprovedShortcut(M=M, share=0.5, guided_share=0.25, clip=1.0),
         ImprovedShortcut(M=M, share=0.0, guided_share=0.7),
+        ImprovedShortcut(M=M, share=0.5, guided_share=0.2, plain_share=0.5),
+        ImprovedShortcut(M=M, share=0.5, guided_share=0.2, plain_share=1.0),
     ],
     ids=lambda o: f"shares={o.share:.2g},{o.guided_share:.2g},interval={o.interval:g},W<={o.guidance_max:g}",
 )

@@ -47,7 +47,8 @@ class ImprovedShortcut(StepLevels):
     and the EMA: we read both as typos.
     Unverified, from a reading note and not from the paper: terms of equal weight (equal fractions here), W - 1 in 0,
     1/4, ..., 3.5, interval 0.3. Ours: null labels among the self-consistency examples too, so that null is trained at
-    d > 0. Without classes W = 1 throughout, and guided examples are velocity examples, which `cost` cannot know.
+    d > 0; and ``plain_share``. Without classes W = 1 throughout, and guided examples are velocity examples, which
+    `cost` cannot know.
     """
 
     name: ClassVar[str] = "improved_shortcut"
@@ -61,6 +62,9 @@ class ImprovedShortcut(StepLevels):
     """Largest W that is trained, above 1 (unverified: W - 1 up to 3.5)."""
     guidance_step: PositiveFloat = 0.25
     """Grid of W from 1 to guidance_max, which it divides evenly (unverified: 0.25)."""
+    plain_share: Fraction | None = None
+    """Fraction of the self-consistency examples with a label that have W = 1, in [0, 1]; None: all W of the grid are
+    equally frequent (unverified)."""
     interval: Fraction = 0.3
     """Time in [0, 1] from which on guidance has an effect on the targets, 0: always (unverified: 0.3)."""
 
@@ -115,7 +119,11 @@ class ImprovedShortcut(StepLevels):
         if condition is None:
             return torch.ones_like(level, dtype=torch.float32)
         u = draw.uniform("guidance")
-        n = torch.where(level == GUIDED, 1 + (u * self.scales).floor(), (u * (self.scales + 1)).floor())
+        n = (u * (self.scales + 1)).floor()
+        if self.plain_share is not None:
+            above = ((u - self.plain_share) / (1 - self.plain_share) * self.scales).floor().clamp(max=self.scales - 1)
+            n = torch.where(u < self.plain_share, 0.0, 1 + above)
+        n = torch.where(level == GUIDED, 1 + (u * self.scales).floor(), n)
         unguided = (level == FLOW) | same(condition, null(network, condition))
         return torch.where(unguided, 1.0, 1 + n * self.guidance_step)
 

@@ -42,8 +42,8 @@ LATE: Mapping[str, Any] = {
     "share_change": (0.4, 0.7),
 }
 LATE_SHORTCUT = Shortcut(**LATE)
-#: three equal terms have few examples for the velocity, and scales up to 4.5 few near 1: both were worse in trials
-LATE_IMPROVED = ImprovedShortcut(**LATE, guided_share=0.125, guidance_max=3.0)
+#: three equal terms have few examples for the velocity, and scales up to 4.5 few at 1: both were worse in trials
+LATE_IMPROVED = ImprovedShortcut(**LATE, guided_share=0.0625, guidance_max=3.0, plain_share=0.5)
 
 
 def images(data: ImageSource) -> Config:

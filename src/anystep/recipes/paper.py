@@ -1,6 +1,8 @@
 """Methods as their papers have them, where the recipes do more: names of recipes, and of methods to compare."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from anystep.objectives.shortcut import StepLevels
 
@@ -13,14 +15,17 @@ PAPER_SUMMARIES = {
 }
 #: options that no paper here has; as published they are at their defaults
 LEVERS = ("share_start", "share_change", "share_shape", "level", "roll_out", "through_state")
-#: fraction of self-consistency examples in Frans et al. 2024, Table 3
-SHARE = 0.25
+#: options that papers have: Frans et al. 2024, Table 3; and terms of equal weight (iSM, second-hand)
+PUBLISHED: Mapping[str, Mapping[str, Any]] = {
+    "shortcut": {"share": 0.25},
+    "improved_shortcut": {"share": 1 / 3, "guided_share": 1 / 3, "plain_share": None},
+}
 
 
 def as_published(objective: StepLevels) -> StepLevels:
-    """Return a method without what its paper does not have: as many examples of every level, a constant share.
+    """Return a method as its paper has it: its fractions of the batch, as many examples of every level.
 
-    The share of a shortcut model is the paper's, 1/4. M and the distribution of t stay: they are sizes of the run.
+    M, the distribution of t and the largest W stay: they are sizes of the run.
     """
-    share = SHARE if objective.name == "shortcut" else objective.share
-    return replace(objective, share=share, **{name: getattr(StepLevels, name) for name in LEVERS})
+    levers = {name: getattr(StepLevels, name) for name in LEVERS}
+    return replace(objective, **levers, **PUBLISHED[objective.name])
