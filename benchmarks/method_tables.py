@@ -266,7 +266,8 @@ def cells(title: str, rows: Sequence[Mapping[str, Any] | None], several: bool, w
 
 def distance(row: Mapping[str, Any] | None) -> str:
     """Return a cell, in parentheses where the method is not intended to support the budget."""
-    text = number(row["mean"].get("frechet") if row else None)
+    value = row["mean"].get("frechet") if row else None
+    text = number(value) if value is None or value >= 1 else f"{value:.3f}"  # methods are close to each other there
     return f"({text})" if row and row["caution"] and text != "–" else text
 
 
