@@ -147,7 +147,7 @@ def comparison(path: Path) -> str:
         lines += [["---", *["---:"] * (len(budgets) + 1)]]
         for method in dict.fromkeys(method for method, _ in rows):
             means = [rows[method, steps]["mean"] for steps in budgets]
-            lines.append([f"`{method}`", *(number(mean.get(metric)) for mean in means), number(means[0].get(recall))])
+            lines.append([f"`{method}`", *(fine(mean.get(metric)) for mean in means), number(means[0].get(recall))])
         if metric in record["summary"][0]["floor"]:
             lines.append(floor_line(record, len(budgets), len(budgets) + 1, metric))
         text += "\n" + markdown(lines) + "\n"
@@ -215,7 +215,7 @@ def markdown(lines: Sequence[Sequence[str]]) -> str:
 
 def floor_line(record: Record, budgets: int, columns: int, metric: str = "frechet") -> list[str]:
     """Return the line of the floor: as many examples drawn from the reference, at every one of the first columns."""
-    floor = number(record["summary"][0]["floor"][metric])
+    floor = fine(record["summary"][0]["floor"][metric])
     return ["floor", *[floor] * budgets, *[""] * (columns - budgets)]
 
 
@@ -266,9 +266,13 @@ def cells(title: str, rows: Sequence[Mapping[str, Any] | None], several: bool, w
 
 def distance(row: Mapping[str, Any] | None) -> str:
     """Return a cell, in parentheses where the method is not intended to support the budget."""
-    value = row["mean"].get("frechet") if row else None
-    text = number(value) if value is None or value >= 1 else f"{value:.3f}"  # methods are close to each other there
+    text = fine(row["mean"].get("frechet") if row else None)
     return f"({text})" if row and row["caution"] and text != "–" else text
+
+
+def fine(value: float | None) -> str:
+    """Return a distance with a third decimal below 1, where methods are close to each other."""
+    return number(value) if value is None or value >= 1 else f"{value:.3f}"
 
 
 def number(value: float | None) -> str:

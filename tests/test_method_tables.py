@@ -102,12 +102,12 @@ def test_a_page_has_its_method_beside_shortcut_and_flow_matching(folder: Path) -
     assert (
         "| Frechet distance at steps | 1 | 128 | spread | recall at 1 |\n"
         "| --- | ---: | ---: | ---: | ---: |\n"
-        "| Progressive distillation | 0.70 | (112.3) | 0.25 | 0.70 |\n"
-        "| Shortcut models | 0.82 | 0.15 | 0.25 | 0.66 |\n"
-        "| Flow matching | 10.05 | 0.13 | 0.25 | 0.00 |\n"
+        "| Progressive distillation | 0.700 | (112.3) | 0.25 | 0.70 |\n"
+        "| Shortcut models | 0.816 | 0.150 | 0.25 | 0.66 |\n"
+        "| Flow matching | 10.05 | 0.130 | 0.25 | 0.00 |\n"
     ) in pages["progressive_distillation"]
     assert "( ): conditions that the method is not intended to support." in pages["progressive_distillation"]
-    assert "| Diffusion | 1,234.5 | 0.20 | 0.25 | – |" in pages["diffusion"]
+    assert "| Diffusion | 1,234.5 | 0.200 | 0.25 | – |" in pages["diffusion"]
     assert "Failed: diffusion, seed 1: diverged." in pages["diffusion"]
     assert "Failed" not in pages["shortcut"]
     assert "2,048 samples against 1,438 of digits, raw pixels; mean of seeds 0, 1; 840,192 network" in pages["shortcut"]
@@ -116,7 +116,7 @@ def test_a_page_has_its_method_beside_shortcut_and_flow_matching(folder: Path) -
 
 def test_one_seed_has_no_spread(folder: Path) -> None:
     page = written(folder, record([3]))["shortcut"]
-    assert "| Shortcut models | 0.82 | 0.15 | 0.66 |" in page
+    assert "| Shortcut models | 0.816 | 0.150 | 0.66 |" in page
     assert "spread" not in section(page).lower()
     assert "; seed 3; " in page
 
@@ -132,7 +132,7 @@ def test_the_index_has_every_method_in_the_papers_groups(folder: Path) -> None:
         "Flow matching",
         "Shortcut models",
     ]
-    assert "| Flow matching | 10.05 | 0.13 | 0.25 | 0.00 | 840,192 |" in index
+    assert "| Flow matching | 10.05 | 0.130 | 0.25 | 0.00 | 840,192 |" in index
 
 
 def test_the_floor_is_the_last_row(folder: Path) -> None:
@@ -141,8 +141,8 @@ def test_the_floor_is_the_last_row(folder: Path) -> None:
     for one in with_floor["summary"]:
         one["floor"] = {"frechet": 0.0946}
     pages = written(folder, with_floor)
-    assert "| Flow matching | 10.05 | 0.13 | 0.25 | 0.00 |\n| floor | 0.09 | 0.09 |  |  |\n\n" in pages["shortcut"]
-    assert "| 840,192 |\n| floor | 0.09 | 0.09 |  |  |  |\n\n" in pages["README"]
+    assert "| Flow matching | 10.05 | 0.130 | 0.25 | 0.00 |\n| floor | 0.095 | 0.095 |  |  |\n\n" in pages["shortcut"]
+    assert "| 840,192 |\n| floor | 0.095 | 0.095 |  |  |  |\n\n" in pages["README"]
 
 
 def test_what_stands_around_the_section_stays(folder: Path) -> None:
@@ -194,7 +194,7 @@ def test_a_comparison_has_a_table_per_frechet_distance(tmp_path: Path) -> None:
         each["floor"] = {"frechet": 0.1, "frechet@classifier": 0.2}
     (tmp_path / "compare_x.json").write_text(json.dumps(made))
     first, second = re.findall(r"(?:^\|.*\n)+", method_tables.comparison(tmp_path / "compare_x.json"), re.MULTILINE)
-    assert "| `shortcut` | 0.82 | 0.15 | 0.66 |" in first and "| floor | 0.10 | 0.10 |  |" in first
+    assert "| `shortcut` | 0.816 | 0.150 | 0.66 |" in first and "| floor | 0.100 | 0.100 |  |" in first
     assert "| `frechet@classifier` at steps | 1 | 128 | recall at 1 |" in second
-    assert "| `shortcut` | 1.50 | 128.5 | 0.25 |" in second and "| floor | 0.20 | 0.20 |  |" in second
+    assert "| `shortcut` | 1.50 | 128.5 | 0.25 |" in second and "| floor | 0.200 | 0.200 |  |" in second
     assert method_tables.comparison(tmp_path / "compare_y.json") == ""
