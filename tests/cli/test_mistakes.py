@@ -141,7 +141,7 @@ USAGE = [
     ("evaluate RUNS/digits --steps 1 --weights", "--weights needs at least one of ema, raw or a width, e.g. --weights"),
     ("compare", "compare starts with a recipe, e.g. anystep compare digits"),
     ("compare --steps 1", "compare starts with a recipe"),
-    ("compare digts", "no recipe 'digts'; did you mean digits-"),
+    ("compare digts", "no family of recipes 'digts'; did you mean digits?"),
     ("compare digits-shortcutt", "no recipe 'digits-shortcutt'; did you mean digits"),
     ("compare digits --methods shortcut,flowmatching", "got 'flowmatching'; did you mean flow_matching"),
     ("compare digits --methods", "methods must name at least one of shortcut, .*got none"),

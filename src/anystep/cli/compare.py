@@ -21,7 +21,7 @@ from anystep.cli.tables import print_table
 from anystep.comparison.compare import Choices, compare, plan_checked, with_earlier
 from anystep.comparison.outcome import Comparison, same_noise
 from anystep.comparison.trials import Score, Trial
-from anystep.core.errors import UsageError
+from anystep.core.errors import UsageError, did_you_mean
 from anystep.core.fields import require
 from anystep.core.files import write_text
 from anystep.evaluation.protocol import summarise
@@ -142,7 +142,10 @@ def find_bases(name: str) -> tuple[Config, Config]:
     """
     if name in OBJECTIVES:
         raise UsageError(f"{name} is a method: name data, e.g. anystep compare digits --methods {name},flow_matching")
-    if name in FAMILIES or name in recipe_names() or not Path(name).exists():
+    known = name in FAMILIES or name in recipe_names()
+    if not known and not Path(name).exists() and "-" not in name and (near := did_you_mean(name, FAMILIES)):
+        raise UsageError(f"no family of recipes {name!r}{near}")
+    if known or not Path(name).exists():
         family = name if name in FAMILIES else family_name(find_recipe(name))
         flow = find_base(family)
         return flow, flow

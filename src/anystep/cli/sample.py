@@ -121,7 +121,8 @@ def open_generator(args: SampleOptions) -> Generator:
 def read_features(path: Path, conditions: ConditionSpec) -> dict[str, Tensor]:
     """Return the features in a file by name. Raises UsageError for a missing one, and for other files."""
     if not conditions.features:
-        raise UsageError("--condition contains features, and this model is not conditioned on any: omit it")
+        label = "" if conditions.num_classes is None else "; a class is --label"
+        raise UsageError(f"--condition contains features, and this model is not conditioned on any: omit it{label}")
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: torch.from_numpy(np.atleast_1d(file[name])) for name in file.files}
