@@ -56,13 +56,12 @@ VARIANTS: Mapping[str, Options] = {
     "all+quarter": {**ALL, **QUARTER},
     "all+rising_share": {**ALL, **RISING_SHARE},
     "all+quarter+logit_normal": {**ALL, **QUARTER, "objective.time": "logit_normal"},
-    "all+ot32": {**ALL, "coupling.batches": "32"},
     "default": {},
     "default+ot64": {"coupling.batches": "64"},
     "default+more_share+ot64": {"objective.share": "0.375", "coupling.batches": "64"},
-    "all+roll_out": {**ALL, "objective.roll-out": "2"},
-    "all+roll_out+state": {**ALL, "objective.roll-out": "2", "objective.through-state": ""},
-    "all+cap": {**ALL, "weight.cap": "50"},
+    "default+roll_out": {"objective.roll-out": "2"},
+    "default+roll_out+state": {"objective.roll-out": "2", "objective.through-state": ""},
+    "default+cap": {"weight.cap": "50"},
 }
 
 
