@@ -95,8 +95,7 @@ def smaller(words: list[str]) -> list[str]:
         rest = [*without(rest, "--data.size"), "--data.size", "8"]
     if "--init-from" in rest:
         return [subcommand, *rest, "--device", "cpu"]
-    rest = without(rest, "--network.hidden", "--network.depth", "--network.heads", "--network.patch", "--preview.num")
-    rest = without(rest, "--coupling.batches")
+    rest = without(rest, *(word for word in DIT.split() if word.startswith("--")))
     if subcommand == "compare":
         rest = fewer(rest)
     vectors = recipe.startswith(("vectors", "two_moons", "eight_gaussians", "checkerboard"))

@@ -142,10 +142,9 @@ def find_bases(name: str) -> tuple[Config, Config]:
     """
     if name in OBJECTIVES:
         raise UsageError(f"{name} is a method: name data, e.g. anystep compare digits --methods {name},flow_matching")
-    known = name in FAMILIES or name in recipe_names()
-    if not known and not Path(name).exists() and "-" not in name and (near := did_you_mean(name, FAMILIES)):
-        raise UsageError(f"no family of recipes {name!r}{near}")
-    if known or not Path(name).exists():
+    if name in FAMILIES or name in recipe_names() or not Path(name).exists():
+        if name not in FAMILIES and "-" not in name and (near := did_you_mean(name, FAMILIES)):
+            raise UsageError(f"no family of recipes {name!r}{near}")
         family = name if name in FAMILIES else family_name(find_recipe(name))
         flow = find_base(family)
         return flow, flow

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 from anystep.core.errors import UsageError, did_you_mean
 from anystep.flow.coupling import CouplingConfig
@@ -54,29 +54,30 @@ def with_method(config: Config, method: str | Objective) -> Config:
 
 def without_levers(config: Config) -> Config:
     """Return a run of `improved_shortcut` without what a family's recipes have beside its paper; options stay."""
-    family = FAMILIES.get(family_name(config))
-    if family is None:
+    if family_name(config) not in FAMILIES:
         return config
-    objective, main = named_objective(config, "improved_shortcut"), family.main
+    objective = named_objective(config, "improved_shortcut")
     if config.objective == objective:
         config = replace(config, objective=as_published(cast(StepLevels, objective)))
-    weight = NoWeight() if config.weight == main.weight else config.weight
-    coupling = CouplingConfig() if config.coupling == main.coupling else config.coupling
+    weight = NoWeight() if is_familys(config, "weight") else config.weight
+    coupling = CouplingConfig() if is_familys(config, "coupling") else config.coupling
     return replace(config, weight=weight, coupling=coupling)
 
 
 def takes_weight(config: Config, objective: Objective) -> bool:
     """Return whether a method gets the weight of ``config``: a family's own is for the methods `WEIGHTED`."""
-    family = FAMILIES.get(family_name(config))
-    of_family = family is not None and config.weight == family.main.weight
-    return bool(objective.marked) and (objective.name in WEIGHTED or not of_family)
+    return bool(objective.marked) and (objective.name in WEIGHTED or not is_familys(config, "weight"))
 
 
 def takes_coupling(config: Config, objective: Objective) -> bool:
     """Return whether a method gets the coupling of ``config``: a family's own is for methods that add no noise."""
+    return not objective.stochastic or not is_familys(config, "coupling")
+
+
+def is_familys(config: Config, section: Literal["weight", "coupling"]) -> bool:
+    """Return whether a section of ``config`` is that of its family's main recipe, rather than chosen for the run."""
     family = FAMILIES.get(family_name(config))
-    of_family = family is not None and config.coupling == family.main.coupling
-    return not objective.stochastic or not of_family
+    return family is not None and bool(getattr(config, section) == getattr(family.main, section))
 
 
 def network_for(config: Config, objective: Objective) -> NetworkConfig:
