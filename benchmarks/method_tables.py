@@ -164,7 +164,10 @@ def one_step_table(rows: Sequence[Record], protocol: Record) -> str:
     for name in variants:
         first = found[name, steps[0]]
         line = [f"`{name}`", *(with_deviation(found[name, n]) for n in steps)]
-        line += [f"{first['recall']:.2f}" if "recall" in first else "", f"{first['flow_loss']:.3f}"]
+        line += [
+            f"{first['recall']:.2f}" if "recall" in first else "",
+            f"{first['flow_loss']:.3f}" if "flow_loss" in first else "",
+        ]
         lines.append([*line, ", ".join(map(str, first["seeds"]))])
     if "frechet_floor" in rows[0]:
         floor = statistics.mean(row["frechet_floor"] for row in rows)

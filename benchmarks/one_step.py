@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 from anystep.cli.train import parse_train
 from anystep.comparison.processes import attempt_all
 from anystep.comparison.trials import Trial, TrialEvent, stored_result
+from anystep.objectives import OBJECTIVES
+from anystep.recipes.method import WEIGHTED
 from anystep.run.config import Config
 from anystep.run.plan import forward_units, with_budget
 from anystep.training.signals import StopRequest
@@ -35,8 +37,8 @@ QUARTER: Options = {"objective.share": "0.25"}
 RISING_SHARE: Options = {**QUARTER, "objective.share-start": "0.125", "objective.share-change": "0.4 0.7"}
 ALL: Options = {**RISING, **OT, **LARGE, **EIGHTH}
 
-#: options of `anystep train`: of `FAMILY-shortcut_paper`, the shortcut model as published, or in variants whose name
-#: begins with `default` of `FAMILY-shortcut`
+#: options of `anystep train`: of `FAMILY-shortcut_paper`, the shortcut model as published; of `FAMILY-shortcut` in
+#: variants whose name begins with `default`, and of `FAMILY-METHOD` in those whose name begins with a method's
 VARIANTS: Mapping[str, Options] = {
     "paper": {},
     "weight": RISING,
@@ -62,6 +64,16 @@ VARIANTS: Mapping[str, Options] = {
     "default+roll_out": {"objective.roll-out": "2"},
     "default+roll_out+state": {"objective.roll-out": "2", "objective.through-state": ""},
     "default+cap": {"weight.cap": "50"},
+    "improved_shortcut": {},
+    "improved_shortcut+eighth_guided": {"objective.guided-share": "0.125"},
+    "improved_shortcut+few_scales": {"objective.guidance-max": "1.5", "objective.plain-share": "None"},
+    "alpha_flow": {},
+    "imm": {},
+    "mean_flow": {},
+    "flow_matching": {},
+    "ict": {},
+    "ict+low_rate": {"optimizer.lr": "1e-3"},
+    "ict+lower_rate": {"optimizer.lr": "5e-4"},
 }
 
 
@@ -82,9 +94,13 @@ SETS: Mapping[str, Set] = {
 
 def arguments(name: str, variant: str) -> list[str]:
     """Return the arguments of `anystep train` of a variant, without its length."""
-    recipe = f"{SETS[name].family}-shortcut{'' if variant.startswith('default') else '_paper'}"
+    method = variant.partition("+")[0]
+    made = {"default": "shortcut"}.get(method, method if method in OBJECTIVES else "shortcut_paper")
     options = VARIANTS[variant]
-    return [recipe, *(word for key, value in options.items() for word in (f"--{key}", *value.split()))]
+    return [
+        f"{SETS[name].family}-{made}",
+        *(word for key, value in options.items() for word in (f"--{key}", *value.split())),
+    ]
 
 
 def config(name: str, variant: str, length: float, seed: int) -> Config:
@@ -92,20 +108,21 @@ def config(name: str, variant: str, length: float, seed: int) -> Config:
     base = parse_train([f"{SETS[name].family}-shortcut_paper"])[1]
     _, made = parse_train(arguments(name, variant))
     made = with_budget(made, length * forward_units(base))
-    log = replace(made.log, gradients=made.log.every)
-    return replace(made, log=log, training=replace(made.training, seed=seed))
+    if made.objective.name == "shortcut":
+        made = replace(made, log=replace(made.log, gradients=made.log.every))
+    return replace(made, training=replace(made.training, seed=seed))
 
 
 def at_the_end(run: Path) -> dict[str, float]:
-    """Return what the log has on the end of a run.
+    """Return what the log has on the end of a run of a method that regresses velocities.
 
     The mean loss of flow examples over its last tenth. Over its last three tenths, in which a rising weight is full,
     the norm of the gradient of all self-consistency examples relative to that of the flow examples, and their cosine.
     """
     records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     last = records[-1]["step"]
-    losses = [record["loss_by_level"]["flow"] for record in records if record["step"] > (1 - 0.1) * last]
-    result = {"flow_loss": statistics.mean(losses)}
+    levels = [record["loss_by_level"] for record in records if record["step"] > (1 - 0.1) * last]
+    result = {"flow_loss": statistics.mean(loss["flow"] for loss in levels)}
     if measured := [each for each in records if each["step"] > (1 - 0.3) * last and "gradient_norm" in each]:
         norms = [record["gradient_norm"] for record in measured]
         result["gradient_ratio"] = statistics.mean(norm["marked"] / norm["flow"] for norm in norms)
@@ -117,7 +134,8 @@ def rows(trial: Trial, variant: str, length: float) -> list[dict[str, Any]]:
     """Return a row per number of steps of a finished run; none of another."""
     about = {"variant": variant, "length": length, "seed": trial.seed, "images": trial.config.training.images}
     scores = stored_result(trial).scores
-    end = at_the_end(trial.run) if scores else {}
+    velocities = trial.config.objective.name in (*WEIGHTED, "flow_matching")
+    end = at_the_end(trial.run) if scores and velocities else {}
     metrics = ("frechet", "energy", "precision", "recall", "accuracy", "frechet_floor")
     return [
         {**about, "steps": score["steps"], **end}

@@ -4,6 +4,7 @@ python benchmarks/precision.py --jobs 2
 """
 
 import argparse
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/precision"))
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time; the cores are shared out among them")
     args = parser.parse_args()
+    sys.argv = [sys.argv[0], "--images", str(args.images), "--seeds", *map(str, args.seeds)]  # no path is recorded
     config = find_recipe("digits-shortcut")
     trials = []
     for seed in args.seeds:
