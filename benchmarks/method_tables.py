@@ -126,6 +126,8 @@ def one_step(path: Path) -> str:
         for length in sorted({row["length"] for row in results}, reverse=True):
             rows = [row for row in results if (row["trial"], row["length"]) == (trial, length)]
             parts += [one_step_table(rows, record["protocol"])] if rows else []
+    if "error" in results[0]:
+        parts.append(error_table(results))
     if measured := [row for row in results if "gradient_ratio" in row and row["length"] == 1]:
         parts.append(gradient_table(measured))
     where = f"../../{RESULTS.relative_to(ROOT).parent}/{path.name}"
@@ -156,27 +158,39 @@ def comparison(path: Path) -> str:
 
 def one_step_table(rows: Sequence[Record], protocol: Record) -> str:
     """Return the table of one length, the variants in the order of one-step distance."""
+    distance = protocol.get("distance", "frechet")
     steps = sorted({row["steps"] for row in rows})
     found = {(row["variant"], row["steps"]): row for row in rows}
-    variants = sorted({row["variant"] for row in rows}, key=lambda name: found[name, steps[0]]["frechet"])
-    heads = ["variant", *map(str, steps), f"recall at {steps[0]}", "flow loss", "seeds"]
+    variants = sorted({row["variant"] for row in rows}, key=lambda name: found[name, steps[0]][distance])
+    optional = {"recall": f"recall at {steps[0]}", "flow_loss": "flow loss"}
+    optional = {field: head for field, head in optional.items() if any(field in row for row in rows)}
+    heads = ["variant", *map(str, steps), *optional.values(), "seeds"]
     lines = [heads, ["---", *["---:"] * (len(heads) - 1)]]
+    decimals = 3 if distance == "frechet" else 4
     for name in variants:
         first = found[name, steps[0]]
-        line = [f"`{name}`", *(with_deviation(found[name, n]) for n in steps)]
-        line += [
-            f"{first['recall']:.2f}" if "recall" in first else "",
-            f"{first['flow_loss']:.3f}" if "flow_loss" in first else "",
-        ]
+        line = [f"`{name}`", *(with_deviation(found[name, n], distance, decimals) for n in steps)]
+        line += [f"{first[field]:.{2 if field == 'recall' else 3}f}" if field in first else "" for field in optional]
         lines.append([*line, ", ".join(map(str, first["seeds"]))])
-    if "frechet_floor" in rows[0]:
-        floor = statistics.mean(row["frechet_floor"] for row in rows)
-        lines.append(["floor", *[f"{floor:.3f}"] * len(steps), "", "", ""])
+    if f"{distance}_floor" in rows[0]:
+        floor = statistics.mean(row[f"{distance}_floor"] for row in rows)
+        lines.append(["floor", *[f"{floor:.{decimals}f}"] * len(steps), *[""] * len(optional), ""])
     length, trial = rows[0]["length"], rows[0]["trial"]
     about = "The recipe's length" if length == 1 else f"{length:g} of the recipe's length"
     judged = "trials, on which settings were chosen" if trial else "runs that judge the settings"
-    text = markdown(lines)
-    return f"{about}; {judged}; Frechet distance in each number of steps, {protocol['num']:,} samples:\n\n{text}"
+    what = f"{distance.capitalize()} distance in each number of steps, {protocol['num']:,} samples"
+    return f"{about}; {judged}; {what}:\n\n{markdown(lines)}"
+
+
+def error_table(rows: Sequence[Record]) -> str:
+    """Return the table of how far samples are from those of the exact flow, in the order of the one-step error."""
+    steps = sorted({row["steps"] for row in rows})
+    found = {(row["variant"], row["steps"]): row["error"] for row in rows}
+    lines = [["variant", *map(str, steps)], ["---", *["---:"] * len(steps)]]
+    for name in sorted({row["variant"] for row in rows}, key=lambda name: found[name, steps[0]]):
+        lines.append([f"`{name}`", *(f"{found[name, n]:.3f}" for n in steps)])
+    about = "Error against the exact flow in each number of steps, in standard deviations of the data"
+    return f"{about}:\n\n{markdown(lines)}"
 
 
 def gradient_table(rows: Sequence[Record]) -> str:
@@ -191,9 +205,9 @@ def gradient_table(rows: Sequence[Record]) -> str:
     return f"Gradient of the self-consistency examples, in single updates of the last 30 % of the runs:\n\n{text}"
 
 
-def with_deviation(row: Record) -> str:
+def with_deviation(row: Record, distance: str, decimals: int) -> str:
     """Return a distance, with its standard deviation over seeds where there are several."""
-    return f"{row['frechet']:.3f}" + (f" ± {row['deviation']:.3f}" if "deviation" in row else "")
+    return f"{row[distance]:.{decimals}f}" + (f" ± {row['deviation']:.{decimals}f}" if "deviation" in row else "")
 
 
 def wrapped(command: str) -> str:

@@ -2,6 +2,7 @@
 
 python benchmarks/one_step.py digits --seeds 10 11 12 --jobs 2
 python benchmarks/one_step.py digits --variants paper default --seeds 10 --length 0.5
+python benchmarks/one_step.py two_moons --jobs 2
 """
 
 import argparse
@@ -22,6 +23,7 @@ from anystep.recipes.method import WEIGHTED
 from anystep.run.config import Config
 from anystep.run.plan import forward_units, with_budget
 from anystep.training.signals import StopRequest
+from exact_flow import error
 from record import RESULTS, write
 
 HERE = Path(__file__).parent
@@ -77,35 +79,40 @@ VARIANTS: Mapping[str, Options] = {
 }
 
 
-class Set(NamedTuple):
-    """A family of recipes, and how its runs are scored."""
+#: variants without transport: of points in the plane, the true answer of every step is then known
+PLANE = ("paper", "weight", "weight_from_the_start", "weight_half_power", "weight_on_all", "weight_per_level")
+PLANE += ("weight_learned", "weight_constant", "large", "roll_out")
 
-    family: str
-    steps: tuple[int, ...] = (1, 2, 3, 4, 7, 8, 32, 128)
+
+class Set(NamedTuple):
+    """How the runs of a family of recipes are scored, and the variants that are trained if none are named."""
+
+    metric: str = "frechet"
     num: int = 2048
+    variants: tuple[str, ...] = tuple(VARIANTS)
+    #: whether samples are compared with the exact flow
+    exact: bool = False
 
 
 SETS: Mapping[str, Set] = {
-    "digits": Set("digits"),
-    "two_moons": Set("two_moons", num=4096),
-    "checkerboard": Set("checkerboard", num=4096),
+    "digits": Set(),
+    "two_moons": Set("energy", 4096, PLANE, exact=True),
+    "checkerboard": Set("energy", 4096, PLANE, exact=True),
 }
+STEPS = (1, 2, 3, 4, 7, 8, 32, 128)
 
 
 def arguments(name: str, variant: str) -> list[str]:
     """Return the arguments of `anystep train` of a variant, without its length."""
     method = variant.partition("+")[0]
     made = {"default": "shortcut"}.get(method, method if method in OBJECTIVES else "shortcut_paper")
-    options = VARIANTS[variant]
-    return [
-        f"{SETS[name].family}-{made}",
-        *(word for key, value in options.items() for word in (f"--{key}", *value.split())),
-    ]
+    options = (word for key, value in VARIANTS[variant].items() for word in (f"--{key}", *value.split()))
+    return [f"{name}-{made}", *options]
 
 
 def config(name: str, variant: str, length: float, seed: int) -> Config:
     """Return a variant's run at ``length`` times the cost of the recipe."""
-    base = parse_train([f"{SETS[name].family}-shortcut_paper"])[1]
+    base = parse_train([f"{name}-shortcut_paper"])[1]
     _, made = parse_train(arguments(name, variant))
     made = with_budget(made, length * forward_units(base))
     if made.objective.name == "shortcut":
@@ -130,21 +137,23 @@ def at_the_end(run: Path) -> dict[str, float]:
     return {name: round(value, 4) for name, value in result.items()}
 
 
-def rows(trial: Trial, variant: str, length: float) -> list[dict[str, Any]]:
+def rows(trial: Trial, variant: str, length: float, exact: bool) -> list[dict[str, Any]]:
     """Return a row per number of steps of a finished run; none of another."""
     about = {"variant": variant, "length": length, "seed": trial.seed, "images": trial.config.training.images}
     scores = stored_result(trial).scores
     velocities = trial.config.objective.name in (*WEIGHTED, "flow_matching")
     end = at_the_end(trial.run) if scores and velocities else {}
-    metrics = ("frechet", "energy", "precision", "recall", "accuracy", "frechet_floor")
-    return [
-        {**about, "steps": score["steps"], **end}
-        | {metric: round(score[metric], 4) for metric in metrics if score.get(metric) is not None}
-        for score in scores
-    ]
+    metrics = ("frechet", "energy", "precision", "recall", "accuracy", "frechet_floor", "energy_floor")
+    result = []
+    for score in scores:
+        row = {**about, "steps": score["steps"], **end}
+        row |= {metric: round(score[metric], 6) for metric in metrics if score.get(metric) is not None}
+        row |= {"error": round(error(trial.config.data, trial.run, score["steps"]), 4)} if exact else {}
+        result.append(row)
+    return result
 
 
-def summary(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def summary(found: Sequence[Mapping[str, Any]], distance: str) -> list[dict[str, Any]]:
     """Return mean and standard deviation over seeds of each variant, length and number of steps.
 
     Settings were chosen on the seeds below 10, ``trial``, and are judged on the others.
@@ -154,14 +163,15 @@ def summary(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         groups.setdefault((row["variant"], row["length"], row["seed"] < 10, row["steps"]), []).append(row)
     result = []
     for (variant, length, trial, steps), same in groups.items():
-        frechet = [row["frechet"] for row in same]
+        distances = [row[distance] for row in same]
         line = {"variant": variant, "length": length, "trial": trial, "steps": steps}
         line |= {"seeds": [row["seed"] for row in same]}
-        line |= {"frechet": round(statistics.mean(frechet), 4)}
-        line |= {"deviation": round(statistics.stdev(frechet), 4)} if len(same) > 1 else {}
-        for metric in ("recall", "flow_loss", "gradient_ratio", "gradient_cosine", "frechet_floor"):
+        line |= {distance: round(statistics.mean(distances), 6)}
+        line |= {"deviation": round(statistics.stdev(distances), 6)} if len(same) > 1 else {}
+        measured = ("recall", "error", "flow_loss", "gradient_ratio", "gradient_cosine", f"{distance}_floor")
+        for metric in measured:
             values = [row[metric] for row in same if metric in row]
-            line |= {metric: round(statistics.mean(values), 4)} if values else {}
+            line |= {metric: round(statistics.mean(values), 6)} if values else {}
         result.append(line)
     return result
 
@@ -177,19 +187,21 @@ def keep(name: str, new: Sequence[dict[str, Any]]) -> None:
     found = [merged[each] for each in sorted(merged)]
     variants = dict.fromkeys(row["variant"] for row in found)
     commands = {variant: shlex.join(["anystep", "train", *arguments(name, variant)]) for variant in variants}
-    protocol = {"num": SETS[name].num, "commands": commands}
-    write(f"one_step_{name}", protocol, {"summary": summary(found), "rows": found})
+    protocol = {"num": SETS[name].num, "distance": SETS[name].metric, "commands": commands}
+    write(f"one_step_{name}", protocol, {"summary": summary(found, SETS[name].metric), "rows": found})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("set", choices=SETS)
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, help="default: all that are for the set")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--length", type=float, default=1.0, help="cost of the runs, 1: that of the recipe")
     parser.add_argument("--out", type=Path, default=Path("runs/one_step"))
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time; the cores are shared out among them")
     args = parser.parse_args()
+    chosen = SETS[args.set]
+    args.variants = args.variants or chosen.variants
     seeds, length = map(str, args.seeds), f"{args.length:g}"  # no path is recorded
     sys.argv = [sys.argv[0], args.set, "--variants", *args.variants, "--seeds", *seeds, "--length", length]
     names = dict[Path, str]()
@@ -199,15 +211,15 @@ def main() -> None:
             run = args.out / args.set / f"{variant}-x{args.length:g}-seed{seed}"
             names[run] = variant
             made = config(args.set, variant, args.length, seed)
-            trials.append(Trial(made, run, SETS[args.set].steps, SETS[args.set].num))
+            trials.append(Trial(made, run, STEPS, chosen.num))
 
     def watch(trial: Trial, event: TrialEvent) -> None:
         if event.doing == "end":
             print(f"{trial.run.name}: {event.text}", flush=True)
-            keep(args.set, rows(trial, names[trial.run], args.length))
+            keep(args.set, rows(trial, names[trial.run], args.length, chosen.exact))
 
     for trial in trials:  # those that are finished are not attempted again
-        keep(args.set, rows(trial, names[trial.run], args.length))
+        keep(args.set, rows(trial, names[trial.run], args.length, chosen.exact))
     attempt_all(trials, watch, StopRequest(), args.jobs, ["one_step_weights"])
 
 
