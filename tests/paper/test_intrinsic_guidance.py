@@ -316,7 +316,7 @@ def test_a_trained_network_makes_every_guided_flow_in_one_step() -> None:
     smallest = 32
     network = MLPConfig(hidden=64, depth=2, guidance_input=True).build((2,), class_labels(3), smallest)
     target, average = Ema(network, 0.95), Ema(network, 0.99)
-    objective, steps, rows = ImprovedShortcut(M=smallest, interval=0.0, guidance_max=2.5), 800, 256
+    objective, steps, rows = ImprovedShortcut(M=smallest, interval=0.0, guidance_max=2.5), 800, 128
     optimizer = torch.optim.AdamW(network.parameters(), lr=5e-3, weight_decay=1e-4, foreach=True)
     for step in range(steps):
         for group in optimizer.param_groups:

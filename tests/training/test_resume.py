@@ -23,24 +23,35 @@ from anystep.run.config import Config, InitConfig, OptimizerConfig, to_json
 from anystep.run.directory import check_unchanged
 from anystep.training.trainer import train
 
-#: a child process that trains a config.json into a folder, resuming, and says each step that it has finished
+#: a child process that trains a config.json into several folders, and says each step that it has finished and, after
+#: each folder, what stopped it
 CHILD = """
 import sys
 from pathlib import Path
 from anystep.training.signals import stop_on_signal
 from anystep.run.facts import read_config
 from anystep.training.trainer import train
-with stop_on_signal() as stop:
-    outcome = train(read_config(Path(sys.argv[1])), Path(sys.argv[2]), resume=True, stop=stop,
-                    watch=lambda step, record: print(step, flush=True))
-sys.exit(3 if outcome.stopped else 0)
+for run in sys.argv[2:]:
+    with stop_on_signal() as stop:
+        outcome = train(read_config(Path(sys.argv[1])), Path(run), resume=True, stop=stop,
+                        watch=lambda step, record: print(step, flush=True))
+    print(outcome.stopped and outcome.stopped.name, flush=True)
 """
 
 
+@pytest.fixture(scope="module")
+def uninterrupted() -> dict[Config, Path]:
+    """Config -> its run that was never stopped."""
+    return {}
+
+
 @pytest.fixture
-def whole(small: Config, tmp_path: Path) -> Path:
-    train(small, tmp_path / "whole")
-    return tmp_path / "whole"
+def whole(small: Config, uninterrupted: dict[Config, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of `small`, which nothing writes to: trained for the first test that needs it."""
+    if small not in uninterrupted:
+        uninterrupted[small] = tmp_path_factory.mktemp("whole") / "run"
+        train(small, uninterrupted[small])
+    return uninterrupted[small]
 
 
 @pytest.mark.parametrize("at", [1, 5, 7, 23])
@@ -80,24 +91,27 @@ def test_a_rolled_out_run_whose_share_changes_resumes(small: Config, tmp_path: P
     assert_same(tmp_path / "whole", tmp_path / "parts")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signals_to_a_real_process(small: Config, whole: Path, tmp_path: Path, number: signal.Signals) -> None:
+def test_signals_to_a_real_process(small: Config, whole: Path, tmp_path: Path) -> None:
     """SIGTERM and Ctrl-C at a random step save a checkpoint first; for SIGKILL see test_kill."""
-    config, run = tmp_path / "config.json", tmp_path / "parts"
+    config, numbers = tmp_path / "config.json", (signal.SIGTERM, signal.SIGINT)
     config.write_text(json.dumps(to_json(small)))
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", CHILD, str(config), str(run)]
-    until, reached = random.Random(int(number)).randint(1, 20), 0
+    runs = [tmp_path / number.name for number in numbers]
+    command = [sys.executable, "-c", CHILD, str(config), *map(str, runs)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as child:
         assert child.stdout is not None
-        for line in child.stdout:
-            reached = int(line)
-            if reached == until:
-                child.send_signal(number)
-    assert child.returncode == 3
-    assert checkpoint.listing(run / "checkpoints")[-1][0] == reached < small.training.steps
-    train(small, run, resume=True)
-    assert_same(whole, run)
+        for number, run in zip(numbers, runs, strict=True):
+            until, reached = random.Random(int(number)).randint(1, 20), 0
+            while (line := child.stdout.readline().strip()).isdigit():
+                reached = int(line)
+                if reached == until:
+                    child.send_signal(number)
+            assert line == number.name
+            assert checkpoint.listing(run / "checkpoints")[-1][0] == reached < small.training.steps
+    assert child.returncode == 0
+    for run in runs:
+        train(small, run, resume=True)
+        assert_same(whole, run)
 
 
 def test_a_longer_run_goes_on_from_a_finished_one(small: Config, tmp_path: Path) -> None:

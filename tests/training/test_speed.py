@@ -42,7 +42,7 @@ def small() -> Config:
     return replace(config, data=TwoMoons(labels=True), network=network, training=training)
 
 
-@pytest.mark.parametrize("updates", [30, 0.5], ids=["whole batches", "a part of a batch"])
+@pytest.mark.parametrize("updates", [12, 0.5], ids=["whole batches", "a part of a batch"])
 @pytest.mark.parametrize("method", OBJECTIVES)
 def test_a_run_takes_what_its_forward_passes_take(
     small: Config, clock: list[float], method: str, updates: float
