@@ -59,5 +59,11 @@ def command(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
 
 
 @pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Comparisons without figures, which take longer than the rest of them."""
+    monkeypatch.setattr("anystep.cli.compare.can_draw", lambda: False)
+
+
+@pytest.fixture
 def pixels() -> np.ndarray:
     return np.random.default_rng(0).integers(256, size=(12, 8, 8, 3), dtype=np.uint8)

@@ -100,6 +100,7 @@ def found() -> dict[str, Any]:
     return written
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_scale_is_that_of_the_networks_that_are_told_it(command: Command) -> None:
     said = command(f"{DIGITS} --guidance 1.5")
     assert said.code == 0 and "iSM, part by part" in said.out
@@ -119,6 +120,7 @@ def test_the_scale_is_that_of_the_networks_that_are_told_it(command: Command) ->
     assert again[0]["frechet"] == row["frechet"] and again[0]["accuracy"] == row["accuracy"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_another_scale_is_scored_and_nothing_is_trained(command: Command) -> None:
     command(f"{DIGITS} --guidance 1.5")
     runs = tree(Path("runs"))

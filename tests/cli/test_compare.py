@@ -4,6 +4,7 @@ import json
 import re
 import signal
 import statistics
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ SMALL = (
 )
 POINTS = f"compare two_moons {SMALL} --methods shortcut,flow_matching --steps 1 4 --num 32"
 DIGITS = f"compare digits {SMALL} --network.heads 2 --methods flow_matching reflow --steps 1 2 --num 32"
+#: a module that leaves a file for each process that imports it
+LEAVES_FILES = 'import os; from pathlib import Path; Path(f"imported-{os.getpid()}").touch()'
 #: what depends on the machine and not on the run
 VARYING = ("seconds", "train_seconds")
 
@@ -61,6 +64,7 @@ def test_a_second_call_trains_and_scores_nothing(command: Command) -> None:
     assert tree(Path("runs")) == runs and written() == first
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_another_budget_is_scored_and_nothing_is_trained(command: Command) -> None:
     command(POINTS)
     said = command(POINTS.replace("--steps 1 4", "--steps 1 2 4"))
@@ -105,6 +109,7 @@ def test_the_table_has_every_method_and_what_it_cost(command: Command) -> None:
     assert max(map(len, said.out.splitlines())) <= 100
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_two_seeds_give_mean_and_spread(command: Command) -> None:
     said = command(f"{POINTS} --seeds 3 5 --metrics frechet")
     out = Path("runs/compare-two_moons")
@@ -144,6 +149,7 @@ def test_a_family_and_its_recipes_are_one_comparison(options: list[str]) -> None
     assert made[0] == made[1] == made[2] == made[3]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_methods_may_be_left_out(command: Command) -> None:
     assert Choices(methods=["imm", "ict", "shortcut"], without=["ict"]).names() == ["imm", "shortcut"]
     rest = [name for name in (*OBJECTIVES, "improved_shortcut_paper") if name not in {"shortcut", "flow_matching"}]
@@ -171,6 +177,7 @@ def test_a_method_as_published_is_a_row_of_its_own() -> None:
     assert "shortcut_paper" not in {trial.method for trial in plan_trials(plane, Path("out"), Choices())}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_later_comparison_keeps_what_is_still_true(command: Command) -> None:
     """The table is of everything that is finished, not of the last call; scores of another kind are said to be gone."""
     command(f"{POINTS} --seeds 0 1")
@@ -224,6 +231,7 @@ def test_a_config_keeps_its_own_methods_options(command: Command) -> None:
     assert forward_units(trial.config) == pytest.approx(320 * (3 + 2 * 0.5), rel=0.06)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_weight_is_for_the_methods_that_have_such_examples(command: Command) -> None:
     said = command(f"{POINTS.replace(',', ',live_reflow,')} --weight own_error --weight.full-from 0.5")
     assert said.code == 0
@@ -234,6 +242,7 @@ def test_a_weight_is_for_the_methods_that_have_such_examples(command: Command) -
     assert "coupling optimal transport: all\n" in said.out
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_changed_option_is_refused_before_anything_is_trained(command: Command) -> None:
     command(POINTS)
     before = tree(Path("runs"))
@@ -253,7 +262,8 @@ def test_what_is_in_the_way_of_a_run_is_refused_first(command: Command) -> None:
 
 def test_too_few_examples_for_a_metric_are_refused_before_anything_is_trained(command: Command) -> None:
     np.savez("three.npz", images=np.arange(192, dtype=np.uint8).reshape(3, 8, 8, 1))
-    words = f"compare npz32 {SMALL} --batch 2 --network.heads 2 --data.path three.npz --data.labels None --num 16"
+    words = f"compare npz32 {SMALL} --images 32 --batch 2 --network.heads 2 --data.path three.npz --num 16"
+    words += " --data.labels None"
     said = command(f"{words} --methods flow_matching --steps 1 --out out")
     assert_told(
         said, 2, "^anystep: precision needs at least 4 examples, and .* has 3: add some, or choose other --metric"
@@ -276,6 +286,7 @@ def interrupting(monkeypatch: pytest.MonkeyPatch, images: int) -> list[str]:
     return sent
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_stopped_comparison_goes_on_to_the_same_scores(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     assert command(f"{POINTS} --out whole").code == 0
     with monkeypatch.context() as patched:
@@ -292,6 +303,7 @@ def test_a_stopped_comparison_goes_on_to_the_same_scores(command: Command, monke
         assert logs[0] == logs[1]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_runs_in_processes_of_their_own_hear_of_a_signal(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
         sent = interrupting(patched, 32)
@@ -303,12 +315,20 @@ def test_runs_in_processes_of_their_own_hear_of_a_signal(command: Command, monke
         assert 0 < step < 64000 // 32
 
 
-def test_runs_in_processes_of_their_own_are_the_same_runs(command: Command) -> None:
+@pytest.mark.usefixtures("undrawn")
+def test_runs_in_processes_of_their_own_are_the_same_runs_and_import_what_this_one_does(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A module of the working folder, where an installed command does not look."""
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
+    Path("leaves_files.py").write_text(LEAVES_FILES)
     for jobs in (1, 2):
-        assert command(f"{POINTS} --out jobs{jobs} --jobs {jobs}").code == 0
+        assert command(f"{POINTS} --out jobs{jobs} --jobs {jobs} --import json --import leaves_files").code == 0
     assert fixed(written("jobs1")["scores"]) == fixed(written("jobs2")["scores"])
+    assert sys.modules.pop("leaves_files") and len(list(Path().glob("imported-*"))) == 1 + 2
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_method_that_fails_leaves_the_others(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     train = trials.train
 
@@ -337,6 +357,7 @@ def test_a_method_that_fails_leaves_the_others(command: Command, monkeypatch: py
     assert not fault.exists() and (fault.parent / "config.json").exists()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_samples_that_are_not_finite_are_a_failure_of_their_budget(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -433,10 +454,8 @@ def test_pictures_show_each_method_and_budget(command: Command) -> None:
     assert "phase reflow" in said.err
 
 
-def test_without_matplotlib_it_is_said_first_and_the_rest_is_written(
-    command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("anystep.cli.compare.can_draw", lambda: False)
+@pytest.mark.usefixtures("undrawn")
+def test_without_matplotlib_it_is_said_first_and_the_rest_is_written(command: Command) -> None:
     said = command(POINTS)
     assert said.code == 0
     assert said.err.splitlines()[0].startswith("figures need matplotlib: pip install -e '.[report]'")

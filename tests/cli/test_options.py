@@ -21,14 +21,6 @@ from anystep.run.plan import forward_units
 from .conftest import Command
 from .test_mistakes import assert_told, tree, unframed
 
-#: leaves a file for each process that imports it
-MINE = """
-import os
-from pathlib import Path
-
-Path(f"imported-{os.getpid()}").touch()
-"""
-
 
 def test_options_stand_anywhere_after_the_recipe_and_in_both_spellings() -> None:
     words = "--optimizer.lr=0.5 --seed 3 --optimizer.betas .5 .6 --resume --checkpoint.keep_last 7 --out run"
@@ -109,17 +101,6 @@ def test_a_dry_run_refuses_what_training_would(command: Command) -> None:
     assert_told(command("train folder-shortcut --data.path nowhere --dry-run"), 1, "nowhere: no such folder")
     assert_told(command("train two_moons-reflow --objective.guidance 2 --dry-run"), 2, "needs classes, and this data")
     assert_told(command("train digits-shortcut --network.patch 3 --dry-run"), 2, "image sides must be multiples")
-
-
-def test_a_module_of_the_working_folder_is_imported_in_workers_too(command: Command) -> None:
-    Path("mymodule.py").write_text(MINE)
-    script = "from anystep.cli.main import main; raise SystemExit(main())"
-    words = (
-        "compare two_moons --images 320 --batch 32 --device cpu --network.hidden 16 --network.depth 1 --num 16 "
-        "--methods shortcut,flow_matching --steps 1 --jobs 2 --import json --import mymodule"
-    )
-    subprocess.run([sys.executable, "-P", "-c", script, *words.split()], capture_output=True, check=True)
-    assert len(list(Path().glob("imported-*"))) == 3
 
 
 def test_a_module_that_cannot_be_imported_is_one_line(command: Command) -> None:

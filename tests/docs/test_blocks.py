@@ -8,7 +8,7 @@ What is made smaller, always in the same way:
 - `compare` has the first seed, at most 4 steps, and the first three of the methods that it names; shortcut models and
   flow matching if it names none, and beside them those that it is to run without. The same comparison runs once.
 - `sample` and `evaluate` take 16 steps where more are named.
-- `--num` is at most 16 (`sample`, `evaluate`, `compare`), `--condition` has 3 rows, `report` shows 1 and 4 steps.
+- `--num` is at most 16 (`sample`, `evaluate`, `compare`), `--condition` has 3 rows, `report` shows at most 4 steps.
 - `data classifier` sees 640 images.
 - In Python `images=N` is 128. A block that begins with `# mine.py` is that file.
 - Other programs are not run: their scripts, options, targets and files are looked up.
@@ -77,8 +77,9 @@ def smaller(words: list[str]) -> list[str]:
     if subcommand in {"sample", "evaluate"}:
         named = dict.fromkeys(min(int(step), 16) for step in values(rest, "--steps"))
         rest = [*without(rest, "--steps"), "--steps", *map(str, named)]
-    if subcommand == "report" and "--steps" not in rest:
-        rest = [*rest, "--steps", "1", "4"]
+    if subcommand == "report":
+        named = few(values(rest, "--steps")) if "--steps" in rest else ["1", "4"]
+        rest = [*without(rest, "--steps"), "--steps", *named]
     if subcommand not in {"train", "compare"} or "--dry-run" in rest or "--help" in rest or "--help-all" in rest:
         return [subcommand, *rest]
     recipe, resumed = rest[0], "--resume" in rest or Path(rest[0]).exists()
@@ -111,10 +112,13 @@ def fewer(words: list[str]) -> list[str]:
     if "--seeds" in words:
         seed = words[words.index("--seeds") + 1]
         words = [*without(words, "--seeds"), "--seeds", seed]
-    steps = ["1", "2"]
-    if "--steps" in words:
-        steps = [step for step in values(words, "--steps") if int(step) <= 4]
+    steps = few(values(words, "--steps")) if "--steps" in words else ["1", "2"]
     return [*without(words, "--steps"), "--steps", *steps]
+
+
+def few(steps: list[str]) -> list[str]:
+    """Return those that are at most 4."""
+    return [step for step in steps if int(step) <= 4]
 
 
 def values(words: list[str], option: str) -> list[str]:
