@@ -1,6 +1,8 @@
 """A run that takes seconds: small network, digits, checkpoints and log records that do not fall together."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +18,9 @@ from anystep.run.config import (
     PreviewConfig,
     TrainingConfig,
 )
+from anystep.training.trainer import train
+
+Whole = Callable[[Config], Path]
 
 
 @pytest.fixture
@@ -37,3 +42,18 @@ def small() -> Config:
 @pytest.fixture
 def tiny(small: Config) -> Config:
     return replace(small, training=replace(small.training, images=32 * 6))
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """The run of a config, uninterrupted: trained for the first test that compares its own with it, and only read."""
+    runs: dict[Config, Path] = {}
+
+    def trained(config: Config) -> Path:
+        if config not in runs:
+            run = tmp_path_factory.mktemp("whole") / "run"
+            train(config, run)
+            runs[config] = run
+        return runs[config]
+
+    return trained

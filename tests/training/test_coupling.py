@@ -41,6 +41,8 @@ from anystep.training.examples import DataExamples
 from anystep.training.notes import notes
 from anystep.training.trainer import train
 
+from .conftest import Whole
+
 SEED, BATCH, K = 3, 32, 4
 
 
@@ -150,7 +152,7 @@ def test_autocast_and_the_precision_of_products_do_not_reach_the_plan(digits: Da
 @pytest.mark.parametrize("objective", [Shortcut(M=16), ImprovedShortcut(M=16), FlowMatching()], ids=lambda o: o.name)
 @pytest.mark.parametrize("at", [1, 5, 8, 13])
 def test_a_run_stopped_within_a_window_is_the_same(
-    small: Config, tmp_path: Path, objective: Objective, at: int
+    small: Config, whole: Whole, tmp_path: Path, objective: Objective, at: int
 ) -> None:
     """Windows of 7 updates in a run of 16: none ends with a checkpoint, and the last would go on to update 20."""
     config = replace(
@@ -160,11 +162,10 @@ def test_a_run_stopped_within_a_window_is_the_same(
         coupling=CouplingConfig(7, class_cost=10.0),
         training=replace(small.training, images=32 * 16),
     )
-    train(config, tmp_path / "whole")
     stop, watch = stopping(at + 1)
     assert train(config, tmp_path / "parts", watch=watch, stop=stop).stopped is signal.SIGTERM
     train(config, tmp_path / "parts", resume=True)
-    assert_same(tmp_path / "whole", tmp_path / "parts")
+    assert_same(whole(config), tmp_path / "parts")
 
 
 def test_a_run_that_ends_within_a_window_and_is_made_longer_is_the_longer_run(small: Config, tmp_path: Path) -> None:

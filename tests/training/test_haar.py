@@ -38,6 +38,8 @@ from anystep.training.state import State
 from anystep.training.trainer import train
 from anystep.training.update import UpdateCharge
 
+from .conftest import Whole
+
 WHITENED = Haar()
 SHAPE = (1, 8, 8)
 
@@ -226,15 +228,16 @@ def test_fixed_weights_are_of_the_low_band_and_of_each_level_and_equal_ones_the_
 
 @pytest.mark.parametrize("at", [1, 5, 7])
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_a_resumed_run_is_the_same_bit_for_bit(small: Config, tmp_path: Path, at: int, accumulate: int) -> None:
+def test_a_resumed_run_is_the_same_bit_for_bit(
+    small: Config, whole: Whole, tmp_path: Path, at: int, accumulate: int
+) -> None:
     """Between checkpoints, and after the first update, whose energies are the first of the average."""
     training = replace(small.training, images=32 * 11, accumulate=accumulate)
     config = replace(small, penalty=WHITENED, training=training)
-    train(config, tmp_path / "whole")
     stop, watch = stopping(at + 1)
     assert train(config, tmp_path / "parts", watch=watch, stop=stop).step in {at, at + 1}
     train(config, tmp_path / "parts", resume=True)
-    assert_same(tmp_path / "whole", tmp_path / "parts")
+    assert_same(whole(config), tmp_path / "parts")
     (last,) = (tmp_path / "parts" / "checkpoints").glob("step-00000011")
     assert (last / "penalty.safetensors").exists()
 

@@ -37,6 +37,8 @@ from anystep.training.signals import StopRequest
 from anystep.training.state import State
 from anystep.training.trainer import train
 
+from .conftest import Whole
+
 METHODS: dict[str, Objective] = {
     "progressive": ProgressiveDistillation(M=4, teacher_share=0.5, guidance=1.5),
     "consistency": ConsistencyDistillation(M=8),
@@ -57,14 +59,13 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("at", [11, 12, 13, 19])
 @pytest.mark.parametrize("method", METHODS)
 def test_stopped_in_any_phase_and_at_its_edge_a_run_is_the_same(
-    small: Config, tmp_path: Path, method: str, at: int
+    small: Config, whole: Whole, tmp_path: Path, method: str, at: int
 ) -> None:
     config = of(small, METHODS[method])
-    train(config, tmp_path / "whole")
     stop, watch = stopping(at)
     assert train(config, tmp_path / "parts", stop=stop, watch=watch).stopped is signal.SIGTERM
     train(config, tmp_path / "parts", resume=True)
-    assert_same(tmp_path / "whole", tmp_path / "parts")
+    assert_same(whole(config), tmp_path / "parts")
 
 
 def test_the_teacher_is_the_average_of_the_phase_before(small: Config, tmp_path: Path) -> None:

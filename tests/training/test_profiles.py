@@ -22,11 +22,13 @@ from anystep.recipes.method import network_for
 from anystep.run import checkpoint
 from anystep.run import weights as profiles
 from anystep.run.averages import Profile, mixture
-from anystep.run.config import CheckpointConfig, Config, EmaConfig, LogConfig
+from anystep.run.config import CheckpointConfig, Config, EmaConfig, LogConfig, PreviewConfig
 from anystep.run.weights import read_trained
 from anystep.training import trainer, update
 from anystep.training.state import State
 from anystep.training.trainer import train
+
+from .conftest import Whole
 
 PAPER = (0.05, 0.1)
 OTHERS = (0.07, 0.15, 0.2)
@@ -59,6 +61,7 @@ def points(tmp_path_factory: pytest.TempPathFactory) -> Path:
         training=replace(config.training, images=64 * UPDATES, batch=64, seed=0, device="cpu"),
         checkpoint=CheckpointConfig(every=64 * 100, keep_last=9),
         log=LogConfig(every=64 * 100),
+        preview=PreviewConfig(num=0),
     )
     run = tmp_path_factory.mktemp("profiles") / "points"
     train(config, run)
@@ -231,14 +234,15 @@ def test_a_copy_that_is_damaged_is_named_and_can_be_done_without(points: Path, t
 
 
 @pytest.mark.parametrize("at", [1, 6, 8, 9, 23])
-def test_stopped_and_gone_on_with_a_run_has_the_same_copies(small: Config, tmp_path: Path, at: int) -> None:
+def test_stopped_and_gone_on_with_a_run_has_the_same_copies(
+    small: Config, whole: Whole, tmp_path: Path, at: int
+) -> None:
     config = with_profiles(small, 4)
-    train(config, tmp_path / "whole")
     stop, watch = stopping(at)
     assert train(config, tmp_path / "parts", stop=stop, watch=watch).stopped is signal.SIGTERM
     train(config, tmp_path / "parts", resume=True)
     assert copies(tmp_path / "parts") == [4, 8, 12, 16, 20, 24]  # none of the stop
-    assert_same(tmp_path / "whole", tmp_path / "parts")
+    assert_same(whole(config), tmp_path / "parts")
 
 
 def test_a_longer_run_has_the_copies_of_one_that_was_never_ended(small: Config, tmp_path: Path) -> None:

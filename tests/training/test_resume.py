@@ -23,6 +23,8 @@ from anystep.run.config import Config, InitConfig, OptimizerConfig, to_json
 from anystep.run.directory import check_unchanged
 from anystep.training.trainer import train
 
+from .conftest import Whole
+
 #: a child process that trains a config.json into several folders, and says each step that it has finished and, after
 #: each folder, what stopped it
 CHILD = """
@@ -39,31 +41,16 @@ for run in sys.argv[2:]:
 """
 
 
-@pytest.fixture(scope="module")
-def uninterrupted() -> dict[Config, Path]:
-    """Config -> its run that was never stopped."""
-    return {}
-
-
-@pytest.fixture
-def whole(small: Config, uninterrupted: dict[Config, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run of `small`, which nothing writes to: trained for the first test that needs it."""
-    if small not in uninterrupted:
-        uninterrupted[small] = tmp_path_factory.mktemp("whole") / "run"
-        train(small, uninterrupted[small])
-    return uninterrupted[small]
-
-
 @pytest.mark.parametrize("at", [1, 5, 7, 23])
-def test_stop_at_any_step_and_resume(small: Config, whole: Path, tmp_path: Path, at: int) -> None:
+def test_stop_at_any_step_and_resume(small: Config, whole: Whole, tmp_path: Path, at: int) -> None:
     stop, watch = stopping(at)
     outcome = train(small, tmp_path / "parts", watch=watch, stop=stop)
     assert (outcome.step, outcome.stopped) == (at, signal.SIGTERM)
     assert train(small, tmp_path / "parts", resume=True).stopped is None
-    assert_same(whole, tmp_path / "parts")
+    assert_same(whole(small), tmp_path / "parts")
 
 
-def test_lines_after_the_checkpoint_are_written_again(small: Config, whole: Path, tmp_path: Path) -> None:
+def test_lines_after_the_checkpoint_are_written_again(small: Config, whole: Whole, tmp_path: Path) -> None:
     """A crash after step 12 leaves log lines that the checkpoint of step 10 does not vouch for."""
     run = tmp_path / "parts"
 
@@ -78,7 +65,7 @@ def test_lines_after_the_checkpoint_are_written_again(small: Config, whole: Path
         train(small, run, watch=watch)
     assert len((run / "log.jsonl").read_text().splitlines()) == 6  # of steps 1, 2, 3, 6, 9, 12
     train(small, run, resume=True)
-    assert_same(whole, run)
+    assert_same(whole(small), run)
 
 
 def test_a_rolled_out_run_whose_share_changes_resumes(small: Config, tmp_path: Path) -> None:
@@ -91,7 +78,7 @@ def test_a_rolled_out_run_whose_share_changes_resumes(small: Config, tmp_path: P
     assert_same(tmp_path / "whole", tmp_path / "parts")
 
 
-def test_signals_to_a_real_process(small: Config, whole: Path, tmp_path: Path) -> None:
+def test_signals_to_a_real_process(small: Config, whole: Whole, tmp_path: Path) -> None:
     """SIGTERM and Ctrl-C at a random step save a checkpoint first; for SIGKILL see test_kill."""
     config, numbers = tmp_path / "config.json", (signal.SIGTERM, signal.SIGINT)
     config.write_text(json.dumps(to_json(small)))
@@ -111,7 +98,7 @@ def test_signals_to_a_real_process(small: Config, whole: Path, tmp_path: Path) -
     assert child.returncode == 0
     for run in runs:
         train(small, run, resume=True)
-        assert_same(whole, run)
+        assert_same(whole(small), run)
 
 
 def test_a_longer_run_goes_on_from_a_finished_one(small: Config, tmp_path: Path) -> None:

@@ -32,6 +32,8 @@ from anystep.run.config import Config, PreviewConfig, to_json
 from anystep.training.notes import length_note
 from anystep.training.trainer import train
 
+from .conftest import Whole
+
 CPU = torch.device("cpu")
 TAGS = ("flow", "guided", "1/2", "1")
 MARKED = ("1/2", "1")
@@ -165,14 +167,15 @@ def test_a_learned_weight_starts_at_1_and_its_fit_leaves_the_network_alone() -> 
 
 @pytest.mark.parametrize("weight", ALL, ids=IDS)
 @pytest.mark.parametrize("at", [1, 7])
-def test_an_interruption_changes_nothing(small: Config, tmp_path: Path, weight: RisingWeight, at: int) -> None:
+def test_an_interruption_changes_nothing(
+    small: Config, whole: Whole, tmp_path: Path, weight: RisingWeight, at: int
+) -> None:
     training = replace(small.training, images=32 * 11, accumulate=2)
     config = replace(small, weight=replace(weight, none_until=0.2, full_from=0.6), training=training)
-    train(config, tmp_path / "whole")
     stop, watch = stopping(at + 1)
     train(config, tmp_path / "parts", watch=watch, stop=stop)
     train(config, tmp_path / "parts", resume=True)
-    assert_same(tmp_path / "whole", tmp_path / "parts")
+    assert_same(whole(config), tmp_path / "parts")
 
 
 @pytest.mark.parametrize("weight", ALL, ids=IDS)
