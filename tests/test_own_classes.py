@@ -1,9 +1,12 @@
 """A source, a network and an objective of the user's own: trained, and used again by another process."""
 
 import json
+import runpy
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,12 +18,13 @@ from torch import nn
 
 import anystep
 from anystep.codecs import Vectors
+from anystep.comparison.compare import Choices, compare
 from anystep.core.errors import RunError, UsageError
 from anystep.core.registry import import_modules
 from anystep.data import Dataset, Digits
 from anystep.networks import DiTConfig, MLPConfig
 from anystep.objectives import FlowMatching, ImprovedShortcut, Shortcut
-from anystep.run.config import Config, TrainingConfig, from_json, to_json
+from anystep.run.config import Config, PreviewConfig, TrainingConfig, from_json, to_json
 from anystep.run.facts import read_config
 
 MINE = '''
@@ -95,13 +99,6 @@ def config(images: int):
     return anystep.Config("mine", Ring(radius=3), Small(), Late(power=1.5), training=training)
 '''
 
-TRAIN = """
-import sys
-import mine, anystep
-anystep.train(mine.config(64 * 8), "stopped")
-anystep.train(mine.config(64 * 16), "whole")
-"""
-
 AGAIN = """
 import json
 import anystep
@@ -146,11 +143,25 @@ def python(folder: Path, program: str, name: str = "") -> str:
     return done.stdout
 
 
+@contextmanager
+def imported(name: str, folder: Path) -> Iterator[Any]:
+    """A module of ``folder`` that this process knows in the block only."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.syspath_prepend(str(folder))
+        import_modules([name])
+        try:
+            yield sys.modules[name]
+        finally:
+            del sys.modules[name]
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("own")
     (place / "mine.py").write_text(MINE)
-    python(place, TRAIN)
+    with imported("mine", place) as mine:
+        anystep.train(mine.config(64 * 8), place / "stopped")
+        anystep.train(mine.config(64 * 16), place / "whole")
     return place
 
 
@@ -172,56 +183,44 @@ def test_classes_of_a_script_are_found_by_itself_and_by_another_process(folder: 
     main = "\nif __name__ == '__main__':\n    anystep.train(config(64 * 2), 'script')\n    anystep.load('script')\n"
     python(folder, MINE + main, "train_mine.py")
     assert json.loads((folder / "script" / "config.json").read_text())["data"]["name"] == "train_mine:Ring"
-    python(folder, "import anystep; anystep.load('script', imports=['train_mine']).generate(steps=1, num=2)")
+    with imported("train_mine", folder):
+        anystep.load(folder / "script", imports=["train_mine"]).generate(steps=1, num=2)
 
 
-COMPARE = """
-import sys
-import anystep
-from anystep.comparison.compare import Choices, compare
-from anystep.core.registry import import_modules
-from dataclasses import replace
+@pytest.fixture
+def mine(folder: Path) -> Iterator[Any]:
+    with imported("mine", folder) as module:
+        yield module
 
-if __name__ == "__main__":
-    import_modules(["mine"])
-    base = anystep.with_method(sys.modules["mine"].config(64 * 4), "flow_matching")
+
+def test_processes_of_a_comparison_know_own_classes(mine: Any, tmp_path: Path) -> None:
+    """The second time runs and scores are found again."""
+    base = anystep.with_method(mine.config(64 * 4), "flow_matching")
     choices = Choices(methods=["flow_matching", "live_reflow"], steps=[1], num=16)
     for _ in range(2):
-        found = compare(base, "compared", choices, jobs=2, imports=["mine"])
+        found = compare(base, tmp_path / "compared", choices, jobs=2, imports=["mine"])
         assert not found.failures(), found.failures()
         assert found.complete
-"""
 
 
-def test_processes_of_a_comparison_know_own_classes(folder: Path) -> None:
-    """The second time runs and scores are found again."""
-    python(folder, COMPARE, "compare_mine.py")
-
-
-def test_a_class_that_has_changed_since_the_run_is_one_clear_line(run: Path, folder: Path) -> None:
+def test_a_class_that_has_changed_since_the_run_is_one_clear_line(run: Path, mine: Any) -> None:
     path = run / "config.json"
     values = json.loads(path.read_text())
-    sys.path.insert(0, str(folder))
-    try:
-        import_modules(["mine"])
-        assert to_json(read_config(run)) == values
-        for change, message in (
-            ({"gone": 1}, r"objective mine:Late has changed since the run: restore its fields \(gone\)"),
-            ({"power": None}, r"objective mine:Late has changed since the run: restore its fields \(power\)"),
-            ({"power": None, "exponent": 2.0}, r"has changed since the run: restore its fields \(exponent, power\)"),
-        ):
-            objective = {k: v for k, v in (values["objective"] | change).items() if v is not None}
-            path.write_text(json.dumps(values | {"objective": objective}))
-            with pytest.raises(RunError, match=f"^{path}: .*{message}"):
-                anystep.load(run)
-        with pytest.raises(UsageError, match=r"objective.power must be greater than 0, got -1"):
-            from_json(values | {"objective": {"name": "mine:Late", "power": -1}})
-        assert from_json(values | {"objective": {"name": "mine:Late"}}).objective == sys.modules["mine"].Late()
-        with pytest.raises(UsageError, match="mine has no class Later"):
-            from_json(values | {"objective": {"name": "mine:Later"}})
-    finally:
-        sys.path.remove(str(folder))
-        sys.modules.pop("mine", None)
+    assert to_json(read_config(run)) == values
+    for change, message in (
+        ({"gone": 1}, r"objective mine:Late has changed since the run: restore its fields \(gone\)"),
+        ({"power": None}, r"objective mine:Late has changed since the run: restore its fields \(power\)"),
+        ({"power": None, "exponent": 2.0}, r"has changed since the run: restore its fields \(exponent, power\)"),
+    ):
+        objective = {k: v for k, v in (values["objective"] | change).items() if v is not None}
+        path.write_text(json.dumps(values | {"objective": objective}))
+        with pytest.raises(RunError, match=f"^{path}: .*{message}"):
+            anystep.load(run)
+    with pytest.raises(UsageError, match=r"objective.power must be greater than 0, got -1"):
+        from_json(values | {"objective": {"name": "mine:Late", "power": -1}})
+    assert from_json(values | {"objective": {"name": "mine:Late"}}).objective == mine.Late()
+    with pytest.raises(UsageError, match="mine has no class Later"):
+        from_json(values | {"objective": {"name": "mine:Later"}})
 
 
 @pytest.mark.parametrize("section", ["data", "network", "objective"])
@@ -284,12 +283,15 @@ def test_what_is_no_section_says_what_to_pass(sections: dict[str, Any], message:
         config(**sections)
 
 
-def test_the_lines_that_a_bare_network_needs_are_right(folder: Path) -> None:
+def test_the_lines_that_a_bare_network_needs_are_right(
+    mine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """They are run as they stand."""
     with pytest.raises(UsageError) as caught:
         config(network=Bare())
     _, lines = str(caught.value).split("\n\n")
-    program = f"""
+    program = tmp_path / "bare.py"
+    program.write_text(f"""
 from dataclasses import dataclass
 import anystep, mine
 Bare = lambda *_: mine.Net(2, 8)
@@ -298,8 +300,9 @@ from dataclasses import replace
 config = replace(mine.config(64), network=TheConfig())
 anystep.train(config, "bare")
 assert anystep.with_method(config, "shortcut").network == TheConfig()
-"""
-    python(folder, program)
+""")
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(program), run_name="__main__")
 
 
 @dataclass(frozen=True)
@@ -344,6 +347,7 @@ def test_texts_are_paths(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path
     made = config(
         data=anystep.find_recipe("two_moons-shortcut").data,
         training=TrainingConfig(64, 64, device="cpu", precision="float32"),
+        preview=PreviewConfig(num=0),
     )
     assert anystep.train(made, "run").step == 1
     drawn = anystep.load("run").generate(steps=4)

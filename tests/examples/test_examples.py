@@ -24,9 +24,7 @@ WRITES = {
 
 
 @pytest.fixture
-def run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Callable[..., str]:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """Run an example as the program of this process, which has loaded torch; return what it and its process print."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(Path(anystep.__file__).parents[1]))
@@ -48,9 +46,7 @@ def test_classes_of_one_s_own_are_found_by_a_new_process(name: str, run: Callabl
     run(name)
 
 
-def test_a_metric_of_one_s_own_is_scored_and_printed(
-    run: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_metric_of_one_s_own_is_scored_and_printed(run: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(METRICS, "brightness", METRICS["frechet"])  # the example's own takes its place for now
     printed = run("write_a_metric")
     assert "brightness (contrast)" in printed

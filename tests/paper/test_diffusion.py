@@ -1,9 +1,10 @@
 """Diffusion as DDPM and DDIM have it, in their own coordinates: transcriptions in NumPy, and `diffusers`."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler
 from torch import Tensor
 
 from anystep.core.random import Draw, Keys
@@ -81,8 +82,10 @@ def test_the_loss_and_its_gradient_are_those_of_the_noise(label_drop: float) -> 
     np.testing.assert_allclose(network.W.grad.numpy(), gradient, atol=2e-6)
 
 
-def pipeline(steps: int) -> DDIMScheduler:
+def pipeline(steps: int) -> Any:
     """The scheduler of `diffusers`, with its float32 levels replaced by ours after a check that they are alike."""
+    from diffusers import DDIMScheduler  # it loads the compiler of torch: only where it is used
+
     scheduler = DDIMScheduler(
         num_train_timesteps=1000,
         beta_start=1e-4,

@@ -46,13 +46,15 @@ def picture():
     return ReportImage(Image.new("RGB", (8, 8), (200, 30, 30)), "The same noise", "Ten columns & a <caption>")
 
 
-@pytest.fixture
-def page(tmp_path):
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
     runs = [
         run("shortcut", [score("shortcut", 1, 0.8123), score("shortcut", 128, 0.4177, notes=["a note <b>"])]),
         run("flow_matching", [score("flow_matching", 1, 10.634), score("flow_matching", 128, 0.4561)]),
     ]
-    path = write_report(tmp_path / "new" / "report.html", title="Digits <1>", runs=runs, images=[picture()])
+    path = write_report(
+        tmp_path_factory.mktemp("page") / "new" / "report.html", title="Digits <1>", runs=runs, images=[picture()]
+    )
     return path.read_text(encoding="utf-8")
 
 

@@ -16,7 +16,7 @@ from anystep.core.errors import DataError, RunError, UsageError
 from anystep.data import Digits, Npz, TwoMoons
 from anystep.networks import MLPConfig
 from anystep.objectives import FlowMatching
-from anystep.run.config import InitConfig, OptimizerConfig, TrainingConfig, from_json, to_json
+from anystep.run.config import InitConfig, OptimizerConfig, PreviewConfig, TrainingConfig, from_json, to_json
 from anystep.run.facts import DataFacts, read_config
 
 OLD = Path(__file__).parents[1] / "fixtures" / "runs-0.1.0"
@@ -30,6 +30,7 @@ def moons() -> Config:
         network=MLPConfig(hidden=8, depth=1, step_encoding="none"),
         objective=FlowMatching(),
         training=TrainingConfig(images=64, batch=16, device="cpu"),
+        preview=PreviewConfig(num=0),
     )
 
 
