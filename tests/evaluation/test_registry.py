@@ -197,8 +197,8 @@ def test_a_users_instance_is_scored_under_its_class_name():
         ([MeanOffset], r"names or instances of Metric, got .*MeanOffset.*: pass MeanOffset\(\)"),
         ([3], "names or instances of Metric, got 3"),
         (["precision", Precision(k=5)], "two metrics are called 'precision'"),
-        (["precision@inseption"], "features must be among data, classifier, got 'inseption'"),
-        ([MeanOffset("elsewhere")], "mean_offset@elsewhere: features must be among data, classifier, got 'elsewhere'"),
+        (["precision@inseption"], "features must be among .*, got 'inseption'; did you mean inception"),
+        ([MeanOffset("elsewhere")], "mean_offset@elsewhere: features must be among .*, got 'elsewhere'"),
         (["frechet@dat"], "did you mean data"),
     ],
 )

@@ -12,14 +12,18 @@ from tempfile import TemporaryDirectory
 from anystep.core.errors import DataError, reason
 
 
+def cache_folder() -> Path:
+    """Return the folder of the environment's ANYSTEP_CACHE, by default ~/.cache/anystep; it may not exist."""
+    return Path(os.environ.get("ANYSTEP_CACHE") or "~/.cache/anystep").expanduser()
+
+
 def cached(key: Iterable[object], build: Callable[[Path], None]) -> Path:
     """Return the folder of the entry ``key``, a sequence of parts; if it does not exist, ``build(folder)`` fills it.
 
-    The cache is the folder of the environment's ANYSTEP_CACHE, by default ~/.cache/anystep. An entry is built in a
-    temporary folder and renamed: a killed run leaves no partial entry, and if two processes build one, the first wins.
-    Raises DataError if the cache cannot be written.
+    The entry is in `cache_folder`. It is built in a temporary folder and renamed: a killed run leaves no partial entry,
+    and if two processes build one, the first wins. Raises DataError if the cache cannot be written.
     """
-    root = Path(os.environ.get("ANYSTEP_CACHE") or "~/.cache/anystep").expanduser()
+    root = cache_folder()
     entry = root / hashlib.sha256(repr(list(key)).encode("utf-8", "surrogateescape")).hexdigest()
     if entry.is_dir():
         return entry

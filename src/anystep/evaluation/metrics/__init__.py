@@ -17,7 +17,8 @@ from anystep.evaluation.features.classifier import ClassifierSpace
 from anystep.evaluation.metrics.accuracy import Accuracy
 from anystep.evaluation.metrics.base import Metric
 from anystep.evaluation.metrics.energy import Energy
-from anystep.evaluation.metrics.frechet import Frechet
+from anystep.evaluation.metrics.frechet import Fid, Frechet
+from anystep.evaluation.metrics.kernel import Kernel
 from anystep.evaluation.metrics.precision_recall import Precision, Recall
 
 METRICS: dict[str, Metric] = {
@@ -26,6 +27,10 @@ METRICS: dict[str, Metric] = {
     "recall": Recall("data"),
     "energy": Energy("data"),
     "accuracy": Accuracy("data"),
+    "fid": Fid("inception"),
+    "fid_paper": Fid("inception_paper"),
+    "sfid": Fid("inception_spatial"),
+    "kid": Kernel("inception"),
 }
 
 

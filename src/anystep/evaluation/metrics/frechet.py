@@ -35,6 +35,23 @@ class Frechet(Metric):
         return f"{count} rows for {width} features, so a covariance is not of full rank" if count <= width else None
 
 
+#: samples below which the bias of a FID is larger than most differences of interest
+FEW = 10_000
+
+
+@dataclass(frozen=True)
+class Fid(Frechet):
+    """Frechet distance of Inception features; of spatial ones it is sFID (Nash et al. 2021)."""
+
+    title = "FID"
+
+    def caution(self, real: Kept, drawn: Kept) -> str | None:
+        """Warn of few samples too."""
+        count = min(real.moments.count, drawn.moments.count)
+        few = f"of {count:,} rows, and too high for fewer than {FEW:,}" if count < FEW else None
+        return "; ".join(filter(None, (few, super().caution(real, drawn)))) or None
+
+
 def frechet_distance(mean_a: Array, cov_a: Array, mean_b: Array, cov_b: Array, factor_a: Array | None = None) -> float:
     """Return ``|mu_a - mu_b|^2 + Tr(S_a + S_b - 2 (S_a S_b)^(1/2))``, the squared 2-Wasserstein distance of Gaussians.
 
