@@ -9,8 +9,8 @@ What is made smaller, always in the same way:
   flow matching if it names none, and beside them those that it is to run without. The same comparison runs once.
 - `sample` and `evaluate` take 16 steps where more are named.
 - `--num` is at most 16 (`sample`, `evaluate`, `compare`), `--condition` has 3 rows, `report` shows at most 4 steps.
-- `data classifier` sees 640 images. `data inception`, which downloads, shows its help, and metrics of Inception features
-  are those of pixels.
+- `data classifier` sees 640 images. `data inception`, which downloads, shows its help, and metrics of Inception
+  features are those of pixels.
 - In Python `images=N` is 128. A block that begins with `# mine.py` is that file.
 - Other programs are not run: their scripts, options, targets and files are looked up.
 """
