@@ -59,8 +59,8 @@ class Choices:
             object.__setattr__(self, field, split_commas(getattr(self, field)))
         if not self.names():
             raise UsageError("without leaves no method to compare")
-        metrics = METRICS if self.metrics is None else choose_metrics(self.metrics)
-        fewest = max(metric.fewest for metric in metrics.values())
+        usual = [name for name, metric in METRICS.items() if metric.usual]
+        fewest = max(metric.fewest for metric in choose_metrics(self.metrics or usual).values())
         for what, values, least in (("steps", self.steps, 1), ("seeds", self.seeds, 0), ("num", [self.num], fewest)):
             if not values or min(values) < least:
                 raise UsageError(f"{what} must be at least {least}, got {min(values) if values else 'none'}")

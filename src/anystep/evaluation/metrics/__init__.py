@@ -16,6 +16,7 @@ from anystep.evaluation.features.base import Build, FeatureSpace
 from anystep.evaluation.features.classifier import ClassifierSpace
 from anystep.evaluation.metrics.accuracy import Accuracy
 from anystep.evaluation.metrics.base import Metric
+from anystep.evaluation.metrics.density_coverage import Coverage, Density
 from anystep.evaluation.metrics.energy import Energy
 from anystep.evaluation.metrics.frechet import Fid, Frechet
 from anystep.evaluation.metrics.kernel import Kernel
@@ -25,6 +26,8 @@ METRICS: dict[str, Metric] = {
     "frechet": Frechet("data"),
     "precision": Precision("data"),
     "recall": Recall("data"),
+    "density": Density("data"),
+    "coverage": Coverage("data"),
     "energy": Energy("data"),
     "accuracy": Accuracy("data"),
     "fid": Fid("inception"),

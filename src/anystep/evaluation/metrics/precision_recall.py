@@ -54,15 +54,19 @@ class Recall(Precision):
 
 
 def covered(points: Tensor, centres: Tensor, k: int) -> float:
-    """Return the fraction of ``points`` [n, F] in the manifold of ``centres`` [m, F], m > k.
+    """Return the fraction of ``points`` [n, F] in the manifold of ``centres`` [m, F], m > k: in one of its `balls`."""
+    reach = balls(centres, k, points)
+    return sum(int((slab <= reach).any(1).sum()) for _, slab in distances(points, centres)) / len(points)
 
-    The manifold is the union of balls around the centres, each reaching to its k-th nearest neighbour among the other
-    centres. A point on the surface, up to rounding, is inside.
+
+def balls(centres: Tensor, k: int, points: Tensor) -> Tensor:
+    """Return the radius of a ball around each of ``centres`` [m, F], to its k-th nearest neighbour among the others.
+
+    It is larger by the rounding of distances to ``points`` [n, F]: a point on the surface is inside.
     """
     radii = torch.empty(len(centres), dtype=centres.dtype)
     for rows, slab in distances(centres, centres):
         slab[torch.arange(rows.stop - rows.start), torch.arange(rows.start, rows.stop)] = torch.inf
         radii[rows] = slab.kthvalue(k, dim=1).values
     noise = 1e-13 * max(float(centres.square().sum(1).max()), float(points.square().sum(1).max()))
-    reach = torch.sqrt(radii.square() + noise)
-    return sum(int((slab <= reach).any(1).sum()) for _, slab in distances(points, centres)) / len(points)
+    return torch.sqrt(radii.square() + noise)
