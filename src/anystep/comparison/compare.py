@@ -60,7 +60,8 @@ class Choices:
         if not self.names():
             raise UsageError("without leaves no method to compare")
         usual = [name for name, metric in METRICS.items() if metric.usual]
-        fewest = max(metric.fewest for metric in choose_metrics(usual if self.metrics is None else self.metrics).values())
+        metrics = choose_metrics(usual if self.metrics is None else self.metrics)
+        fewest = max(metric.fewest for metric in metrics.values())
         for what, values, least in (("steps", self.steps, 1), ("seeds", self.seeds, 0), ("num", [self.num], fewest)):
             if not values or min(values) < least:
                 raise UsageError(f"{what} must be at least {least}, got {min(values) if values else 'none'}")
