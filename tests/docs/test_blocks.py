@@ -98,7 +98,7 @@ def smaller(words: list[str]) -> list[str]:
     if re.match("folder|npz|hub", recipe):
         rest = [*without(rest, "--data.size"), "--data.size", "8"]
     if "--init-from" in rest:
-        return [subcommand, *rest, "--device", "cpu"]
+        return [subcommand, *rest, "--device", "cpu", "--preview.num", "0"]
     rest = without(rest, *(word for word in DIT.split() if word.startswith("--")))
     if subcommand == "compare":
         rest = fewer(rest)

@@ -30,6 +30,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
     monkeypatch.setenv("PYTHONPATH", str(Path(anystep.__file__).parents[1]))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr("anystep.training.preview.IMAGES", 0)  # no previews
+    monkeypatch.setattr("anystep.training.preview.VECTORS", 0)
 
     def program(name: str, *words: str) -> str:
         monkeypatch.setattr(sys, "argv", [str(EXAMPLES / f"{name}.py"), *(words or [str(tmp_path / "runs of mine")])])
