@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -78,12 +78,14 @@ def run(argv: Sequence[str]) -> int:
         pictures = image_figures(named, args.steps, args.seed)
     else:
         pictures = vector_figures(named, args.steps, args.seed, runs[0])
+    shown = []
     for name, figure in pictures.items():
         assert isinstance(figure.image, Image.Image)
         write_png(out / f"{name}.png", figure.image)
+        shown.append(replace(figure, image=out / f"{name}.png"))
         print(out / f"{name}.png")
     title = f"{summaries[0].config['data']['name'].rpartition(':')[2]}: any number of steps"
-    page = write_report(out / "report.html", title=title, runs=summaries, images=list(pictures.values()))
+    page = write_report(out / "report.html", title=title, runs=summaries, images=shown)
     print_scores([row for summary in summaries for row in summary.scores])
     print(page)
     return 0

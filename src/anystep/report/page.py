@@ -100,7 +100,8 @@ def _inline(image: ReportImage) -> tuple[ReportImage, str, bool]:
     """Return an image, its PNG as a `data:` address, and whether it is narrow. Raises ValueError for another file."""
     try:
         opened = Image.open(image.image) if isinstance(image.image, Path) else image.image
-        content = png(opened)
+        opened.load()
+        content = image.image.read_bytes() if isinstance(image.image, Path) and opened.format == "PNG" else png(opened)
     except OSError as error:
         raise ValueError(f"cannot read the image {image.image}: {error}") from error
     data = "data:image/png;base64," + base64.b64encode(content).decode("ascii")
