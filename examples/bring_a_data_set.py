@@ -46,7 +46,7 @@ class Discs(anystep.Source):
 
 
 if __name__ == "__main__":
-    run = Path(*sys.argv[1:] or [tempfile.mkdtemp()]) / "discs"
+    run = Path(*sys.argv[1:] or [tempfile.mkdtemp()]).resolve() / "discs"
     config = replace(anystep.find_recipe("digits-shortcut"), data=Discs())
     anystep.train(replace(config, training=replace(config.training, images=1_280, device="cpu")), run)
     sample = [sys.executable, "-m", "anystep", "sample", str(run), "--steps", "1", "4", "--import", "bring_a_data_set"]

@@ -52,7 +52,7 @@ class NetConfig(anystep.NetworkConfig):
 
 
 if __name__ == "__main__":
-    run = Path(*sys.argv[1:] or [tempfile.mkdtemp()]) / "own_network"
+    run = Path(*sys.argv[1:] or [tempfile.mkdtemp()]).resolve() / "own_network"
     config = replace(anystep.find_recipe("digits-shortcut"), network=NetConfig())
     anystep.train(replace(config, training=replace(config.training, images=1_280, device="cpu")), run)
     sample = [sys.executable, "-m", "anystep", "sample", str(run), "--steps", "1", "4", "--import", "bring_a_network"]

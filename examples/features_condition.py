@@ -36,7 +36,7 @@ def write_data(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    folder = Path(*sys.argv[1:] or [tempfile.mkdtemp()])
+    folder = Path(*sys.argv[1:] or [tempfile.mkdtemp()]).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     write_data(folder / "points.npz")
     config = anystep.with_method(anystep.find_recipe("vectors-shortcut"), anystep.FlowMatching(label_drop=0.2))

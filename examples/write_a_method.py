@@ -43,7 +43,7 @@ class NoisyTimes(Objective):
 
 
 if __name__ == "__main__":
-    run = Path(*sys.argv[1:] or [tempfile.mkdtemp()]) / "noisy_times"
+    run = Path(*sys.argv[1:] or [tempfile.mkdtemp()]).resolve() / "noisy_times"
     config = anystep.with_method(anystep.find_recipe("digits-flow_matching"), NoisyTimes())
     config = replace(config, training=replace(config.training, images=1_280, device="cpu"))
     anystep.train(config, run)

@@ -40,7 +40,7 @@ class Brightness(Metric):
 METRICS["brightness"] = Brightness()
 
 if __name__ == "__main__":
-    run = Path(*sys.argv[1:] or [tempfile.mkdtemp()]) / "brightness"
+    run = Path(*sys.argv[1:] or [tempfile.mkdtemp()]).resolve() / "brightness"
     config = anystep.find_recipe("digits-shortcut")
     anystep.train(replace(config, training=replace(config.training, images=1_280, device="cpu")), run)
     data = config.data.open("train")

@@ -46,20 +46,21 @@ def gradient(config: Config) -> Tensor:
     return torch.cat([p.grad.flatten() for p in state.network.parameters() if p.grad is not None])
 
 
-def agreement(method: Objective) -> float:
+def difference(method: Objective) -> float:
+    """The length of the difference of the two gradients, relative to that of float32."""
     exact, low = (gradient(run(method, precision)) for precision in ("float32", "bfloat16"))
-    return float(torch.nn.functional.cosine_similarity(exact, low, dim=0))
+    return float((low - exact).norm() / exact.norm())
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_gradient_in_a_bfloat16_run_is_that_of_float32(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert agreement(METHODS[name]) > 1 - 1e-6
+    assert difference(METHODS[name]) < 1e-6
     monkeypatch.setattr(type(METHODS[name]), "exact", False)
-    assert agreement(METHODS[name]) < 1 - 1e-5  # under autocast it is not
+    assert difference(METHODS[name]) > 4e-3  # under autocast it is not
 
 
 def test_other_methods_are_computed_in_bfloat16() -> None:
-    assert 0.9 < agreement(Shortcut(M=8, time="uniform")) < 1 - 1e-6
+    assert 1e-4 < difference(Shortcut(M=8, time="uniform")) < 0.4
 
 
 @pytest.mark.parametrize("name", METHODS)

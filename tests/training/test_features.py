@@ -50,7 +50,7 @@ def config(path: Path, images: int = 1280, batch: int = 128, **options: Any) -> 
         network=replace(base.network, hidden=64, depth=2, step_encoding="none"),
         optimizer=replace(base.optimizer, lr=4e-3, warmup=1000),
         ema=replace(base.ema, evaluation=0.98),
-        training=replace(base.training, images=images, batch=batch, device="cpu"),
+        training=replace(base.training, images=images, batch=batch, device="cpu", precision="float32"),
         checkpoint=replace(base.checkpoint, every=640),
         preview=replace(base.preview, num=0),
     )
