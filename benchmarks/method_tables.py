@@ -161,7 +161,7 @@ def one_step_table(rows: Sequence[Record], protocol: Record) -> str:
     distance = protocol.get("distance", "frechet")
     steps = sorted({row["steps"] for row in rows})
     found = {(row["variant"], row["steps"]): row for row in rows}
-    variants = sorted({row["variant"] for row in rows}, key=lambda name: found[name, steps[0]][distance])
+    variants = sorted({row["variant"] for row in rows}, key=lambda name: (found[name, steps[0]][distance], name))
     optional = {"recall": f"recall at {steps[0]}", "flow_loss": "flow loss"}
     optional = {field: head for field, head in optional.items() if any(field in row for row in rows)}
     heads = ["variant", *map(str, steps), *optional.values(), "seeds"]
@@ -187,7 +187,7 @@ def error_table(rows: Sequence[Record]) -> str:
     steps = sorted({row["steps"] for row in rows})
     found = {(row["variant"], row["steps"]): row["error"] for row in rows}
     lines = [["variant", *map(str, steps)], ["---", *["---:"] * len(steps)]]
-    for name in sorted({row["variant"] for row in rows}, key=lambda name: found[name, steps[0]]):
+    for name in sorted({row["variant"] for row in rows}, key=lambda name: (found[name, steps[0]], name)):
         lines.append([f"`{name}`", *(f"{found[name, n]:.3f}" for n in steps)])
     about = "Error against the exact flow in each number of steps, in standard deviations of the data"
     return f"{about}:\n\n{markdown(lines)}"
