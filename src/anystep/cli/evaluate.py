@@ -18,7 +18,6 @@ from anystep.core.errors import UsageError, reason
 from anystep.core.fields import require
 from anystep.core.registry import split_commas
 from anystep.evaluation.evaluate import evaluate
-from anystep.evaluation.features import FEATURES
 from anystep.evaluation.metrics import METRICS
 from anystep.evaluation.reference import open_heldout
 from anystep.evaluation.scores import keep_scores
@@ -32,7 +31,7 @@ example: anystep evaluate runs/digits --steps 1 2 4 8 128 --json scores.json
          anystep evaluate runs/digits --steps 1 4 --guidance 1 1.5 2.5
          anystep evaluate runs/digits --steps 1 128 --weights ema 0.05 0.1"""
 
-METRICS_HELP = f"{', '.join(METRICS)}; also METRIC@SPACE ({', '.join(FEATURES)}). Default: the usual."
+METRICS_HELP = f"{', '.join(METRICS)}, METRIC@SPACE."
 MetricNames = Annotated[
     tuple[str, ...] | None, tyro.conf.arg(metavar="NAME ...", help=METRICS_HELP, help_behavior_hint="")
 ]
