@@ -39,6 +39,7 @@ def assert_told(said: Said, code: int, words: str) -> None:
     assert re.search(words, said.err), said.err
 
 
+SPACES = "data, classifier, inception, inception_paper, inception_spatial"
 USAGE = [
     ("trian digits-shortcut", r"unknown subcommand 'trian'; did you mean train\?"),
     ("zzz", "unknown subcommand 'zzz'; subcommands: train, sample"),
@@ -146,7 +147,10 @@ USAGE = [
     ("compare digits --methods shortcut,flowmatching", "got 'flowmatching'; did you mean flow_matching"),
     ("compare digits --methods", "methods must name at least one of shortcut, .*got none"),
     ("compare digits --metrics fvd", "metrics must be among frechet, .*got 'fvd'"),
-    ("compare two_moons --metrics energy@clip", "energy@clip: features must be among data, classifier, .*got 'clip'"),
+    (
+        "compare two_moons --metrics energy@clip",
+        f"energy@clip: features must be among {SPACES}, got 'clip'",
+    ),
     ("compare two_moons --metrics accuracy", "accuracy needs classes, and this data has none"),
     ("compare digits --steps 0", "steps must be at least 1, got 0"),
     ("compare digits --steps", "steps must be at least 1, got none"),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tests.evaluation.still import noise_of
 from torch.nn import functional
 
 from anystep.core.errors import DataError, UsageError
@@ -26,17 +27,8 @@ from anystep.evaluation.features.classifier_training import (
 )
 from anystep.evaluation.metrics.frechet import frechet_distance
 from anystep.evaluation.scores import keep_scores, read_scores
-from anystep.model.generator import Generator
-from anystep.objectives import Shortcut
 
 IMAGES = 6_400
-
-
-class Still(torch.nn.Module):
-    """No velocity: a sample is its noise."""
-
-    def forward(self, x, t, d, condition=None, guidance=None):
-        return torch.zeros_like(x)
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +36,6 @@ def trained(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("classifier") / "digits.safetensors"
     train_classifier(Digits().open(), Digits().open("heldout"), path, images=IMAGES)
     return path
-
-
-def noise_of(data) -> Generator:
-    codec = data.codec.fit(data)
-    return Generator(Still(), Shortcut(), codec, codec.shape())
 
 
 def by_hand(path: Path, pixels) -> tuple[torch.Tensor, torch.Tensor]:

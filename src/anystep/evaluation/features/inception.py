@@ -202,13 +202,14 @@ def weights_path() -> Path:
 
 
 @cache
-def read_network(path: Path, version: str, device: torch.device) -> Inception:
-    """Return the network of a file of weights with this SHA-256. Raises DataError for another file."""
+def read_network(path: Path, modified: int, device: torch.device) -> tuple[str, Inception]:
+    """Return the SHA-256 of a file of weights, and its network; ``modified``, its time, tells another file apart.
+
+    Raises OSError, and DataError for weights of another network.
+    """
     content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != version:
-        raise DataError(f"{path} changed while it was read")
     try:
-        return Inception(load(content), device)
+        return hashlib.sha256(content).hexdigest(), Inception(load(content), device)
     except (SafetensorError, ValueError) as error:
         raise DataError(f"{path}: not the weights of this Inception-v3 ({misfit(error)})") from error
 
@@ -227,11 +228,10 @@ def inception_space(
     if not path.is_file():
         raise UsageError("Inception features need the network's weights, once: anystep data inception")
     try:
-        with path.open("rb") as file:
-            version = hashlib.file_digest(file, "sha256").hexdigest()
+        version, network = read_network(path, path.stat().st_mtime_ns, device)
     except OSError as error:
         raise DataError(f"{path}: {reason(error)}") from error
-    extractor = InceptionFeatures(version, protocol, device, read_network(path, version, device))
+    extractor = InceptionFeatures(version, protocol, device, network)
     kind = "bicubic, antialiased" if protocol == "standard" else "bilinear, not antialiased"
     name = f"inception_2015{'' if output == 'features' else f'_{output}'}"
     resize = f"{kind}, {shape[1]}x{shape[2]} to {SIDE}x{SIDE}"

